@@ -1,0 +1,129 @@
+"""One round trip: how a host differs from what any number of roles want on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.facts import FactBase
+from pyinfra.api.host import Host
+
+from ringfence.facts.remote_survey import LOADER
+from ringfence.role import Role, Wanted
+
+_REMOTE = Path(__file__).with_name("remote_survey.py").read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a host differs from what one role wants.
+
+    Attributes:
+        packages: names of Debian packages that are not installed.
+        files: path → ``missing``, ``content``, ``mode``, ``owner`` or ``not a regular file``.
+        changes: what the role's program would do, a line each.
+        refusals: why the role must not be applied, each with the fix.
+        notices: what the user should know, without failing.
+    """
+
+    packages: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def pending(self) -> list[str]:
+        """Every pending change, a line each."""
+        return [
+            *(f"+ package {name}" for name in self.packages),
+            *(f"{'+' if how == 'missing' else '~'} file {path} ({how})" for path, how in self.files.items()),
+            *self.changes,
+        ]
+
+
+class _Survey(FactBase):  # type: ignore[misc,type-arg]
+    """The raw answer of `ringfence.facts.remote_survey` on the host."""
+
+    def command(self) -> StringCommand:
+        return StringCommand("python3", "-c", shlex.quote(LOADER))
+
+    def process(self, output: list[str]) -> Any:
+        return json.loads("\n".join(output))
+
+
+def request(wishes: Mapping[str, Wanted]) -> str:
+    """Build what is sent to the host's standard input: the survey itself and each role's wishes, without contents."""
+    return json.dumps(
+        {
+            "program": _REMOTE,
+            "arguments": ["survey"],
+            "desired": {
+                role: {
+                    "packages": wanted.packages,
+                    "files": [
+                        {
+                            "path": file.path,
+                            "sha256": hashlib.sha256(file.content.encode()).hexdigest(),
+                            "mode": file.mode,
+                            "user": file.user,
+                            "group": file.group,
+                        }
+                        for file in wanted.files
+                    ],
+                    "program": program_source(role, wanted),
+                    "desired": wanted.program.desired,
+                }
+                for role, wanted in wishes.items()
+            },
+        }
+    )
+
+
+def program_source(role: str, wanted: Wanted) -> str:
+    """Return the text of the role's program, which is among its files."""
+    for file in wanted.files:
+        if file.path == f"/usr/local/sbin/{wanted.program.name}":
+            return file.content
+    raise ValueError(f"role {role}: its program {wanted.program.name} is not among its files")
+
+
+# What is known of each host. A change of any kind on a host makes everything known of it stale.
+_known: dict[str, dict[str, Difference]] = {}
+
+
+def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> dict[str, Difference]:
+    """Compare a host with what roles want on it, in at most one remote command.
+
+    Args:
+        host: pyinfra's host.
+        wishes: role name → what it wants.
+        fresh: ask the host even if nothing was changed since it was asked last.
+
+    Returns:
+        Role name → how the host differs from what it wants.
+    """
+    known = _known.setdefault(host.name, {})
+    unknown = {role: wanted for role, wanted in wishes.items() if fresh or role not in known}
+    if unknown:
+        answer = host.get_fact(_Survey, _stdin=request(unknown)) or {}
+        known.update({role: Difference(**answer[role]) for role in unknown})
+    return {role: known[role] for role in wishes}
+
+
+def forget(host: Host) -> None:
+    """Forget what is known of a host, because it is about to be changed."""
+    _known.pop(host.name, None)
+
+
+def wanted_of(role: Role, host: Host, wanted: Any) -> Wanted:
+    """Compute what a role wants on a host from the host's variables."""
+    data = {name: host.data.get(name) for name in role.defaults if host.data.get(name) is not None}
+    result: Wanted = wanted(role.variables(data))
+    return result
