@@ -13,6 +13,7 @@ import pwd
 import stat
 import subprocess
 import sys
+from typing import Any
 
 CHECK_SECONDS = 60
 LOADER = (
@@ -52,7 +53,7 @@ def file_difference(want: dict[str, str]) -> str | None:
     return None if owner == (want["user"], want["group"]) else "owner"
 
 
-def survey(desired: dict) -> dict:
+def survey(desired: dict[str, Any]) -> dict[str, Any]:
     """Compare each role's wishes with this host.
 
     Args:
@@ -73,11 +74,11 @@ def survey(desired: dict) -> dict:
         request = {"program": want["program"], "arguments": ["check"], "desired": want["desired"]}
         running[role] = (child, json.dumps(request))
     results = {}
-    for role, (child, request) in running.items():
+    for role, (child, text) in running.items():
         want = desired[role]
-        answer = {"changes": [], "refusals": [], "notices": []}
+        answer: dict[str, list[str]] = {"changes": [], "refusals": [], "notices": []}
         try:
-            out, err = child.communicate(request, timeout=CHECK_SECONDS)
+            out, err = child.communicate(text, timeout=CHECK_SECONDS)
             if child.returncode == 0:
                 answer = json.loads(out)
             else:

@@ -48,7 +48,7 @@ class Difference:
         ]
 
 
-class _Survey(FactBase):  # type: ignore[misc,type-arg]
+class _Survey(FactBase[Any]):
     """The raw answer of `ringfence.facts.remote_survey` on the host."""
 
     def command(self) -> StringCommand:
