@@ -14,10 +14,7 @@ from roles.stack import deploy as stack
 from roles.ufw import deploy as ufw
 
 if "docker_hosts" in host.groups:
-    preflight(
-        name="preflight",
-        roles=[(role.ROLE, role.wanted) for role in (guard, base, ufw, docker, policy, segments, stack)],
-    )
+    preflight([(role.ROLE, role.wanted) for role in (guard, base, ufw, docker, policy, segments, stack)])
     # One line each: pyinfra tells operations of different roles apart by the line that calls them.
     guard.guard()
     base.base()

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from ringfence.argument_specs import ArgumentError, validate
 from ringfence.render import render
 
 Variables = dict[str, Any]
@@ -115,13 +115,12 @@ class Role:
             RoleError: a variable has the wrong type or a value that is not among the choices.
         """
         merged = {name: given.get(name, default) for name, default in self.defaults.items()}
-        result = ArgumentSpecValidator(_without_prose(self._options)).validate(merged)
-        if result.error_messages:
+        try:
+            return validate(self._options, merged)
+        except ArgumentError as error:
             raise RoleError(
-                f"role {self.name}: {'; '.join(result.error_messages)} "
-                f"(every variable is described in roles/{self.name}/README.md)"
-            )
-        return dict(result.validated_parameters)
+                f"role {self.name}: {error} (every variable is described in roles/{self.name}/README.md)"
+            ) from error
 
     def converge(self, wanted: Callable[[Variables], Wanted]) -> None:
         """Add the operations that bring about what the role wants on pyinfra's current host."""
@@ -129,13 +128,3 @@ class Role:
         from ringfence.operations.converge import converge
 
         converge(self, wanted)
-
-
-def _without_prose(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of argument_specs what ansible-core's validator takes."""
-    kept: dict[str, Any] = {}
-    for name, spec in options.items():
-        kept[name] = {k: v for k, v in spec.items() if k not in ("description", "default", "version_added")}
-        if "options" in kept[name]:
-            kept[name]["options"] = _without_prose(kept[name]["options"])
-    return kept

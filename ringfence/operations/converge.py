@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pyinfra import logger
 from pyinfra.api.command import FunctionCommand, StringCommand
-from pyinfra.api.exceptions import OperationError
+from pyinfra.api.exceptions import DeployError, OperationError
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
@@ -20,6 +19,7 @@ from pyinfra.context import state as current_state
 from ringfence.facts.remote_survey import LOADER
 from ringfence.facts.survey import Difference, forget, survey, wanted_of
 from ringfence.operations.guarded import DEFAULT_SECONDS, LoudCommand, apply_command, confirm
+from ringfence.render import RenderError
 from ringfence.role import Role, RoleError, Variables, Wanted
 
 _PLACE = Path(__file__).with_name("remote_place.py").read_text(encoding="utf-8")
@@ -29,20 +29,33 @@ Commands = Generator[StringCommand | FunctionCommand, None, None]
 
 
 def converge(role: Role, wanted: Wishes) -> None:
-    """Add a role's operations for pyinfra's current host."""
-    packages(name="packages", role=role, wanted=wanted)
-    files(name="files", role=role, wanted=wanted)
-    program(name="state", role=role, wanted=wanted)
+    """Add a role's operations for pyinfra's current host.
+
+    Raises:
+        DeployError: the host's variables do not fit the role.
+    """
+    wishes = _wanted(role, wanted)
+    packages(name="packages", role=role.name, wanted=wishes)
+    files(name="files", role=role.name, wanted=wishes)
+    program(name="state", role=role.name, wanted=wishes)
+
+
+def preflight(roles: Sequence[tuple[Role, Wishes]]) -> None:
+    """Add one operation that stops on any refusal of any role, before the first change.
+
+    Raises:
+        DeployError: the host's variables do not fit a role.
+    """
+    compare(name="preflight", wishes={role.name: _wanted(role, wanted) for role, wanted in roles})
 
 
 @operation()
-def preflight(roles: Sequence[tuple[Role, Wishes]]) -> Commands:
+def compare(wishes: Mapping[str, Wanted]) -> Commands:
     """Compare the host with what all roles want, show what is pending and stop on any refusal.
 
-    Runs before the first change, so that a refused site leaves the host exactly as it was.
+    A refused site leaves the host exactly as it was.
     """
     host = _host()
-    wishes = {role.name: _wanted(role, host, wanted) for role, wanted in roles}
     # Asked again when executing: between the plan and the user's yes the host may have changed.
     differences = survey(host, wishes, fresh=current_state.is_executing)
     if not current_state.is_executing or not _planned():
@@ -51,46 +64,46 @@ def preflight(roles: Sequence[tuple[Role, Wishes]]) -> Commands:
 
 
 @operation()
-def packages(role: Role, wanted: Wishes) -> Commands:
+def packages(role: str, wanted: Wanted) -> Commands:
     """Install the role's Debian packages that are missing."""
     host = _host()
-    wishes, difference = _difference(role, host, wanted)
-    yield from _refuse(host, {role.name: difference})
-    missing = [name for name in wishes.packages if name in difference.packages]
-    if not missing:
+    difference = survey(host, {role: wanted})[role]
+    yield from _refuse(host, {role: difference})
+    if not difference.packages:
         host.noop("all packages are installed")
         return
     _about_to_change(host)
-    yield StringCommand(install_command(missing))
+    yield StringCommand(install_command(difference.packages))
 
 
 @operation()
-def files(role: Role, wanted: Wishes) -> Commands:
+def files(role: str, wanted: Wanted) -> Commands:
     """Put the role's files in place that differ."""
     host = _host()
-    wishes, difference = _difference(role, host, wanted)
-    yield from _refuse(host, {role.name: difference})
-    different = [file for file in wishes.files if file.path in difference.files]
+    difference = survey(host, {role: wanted})[role]
+    yield from _refuse(host, {role: difference})
+    different = [vars(file) for file in wanted.files if file.path in difference.files]
     if not different:
         host.noop("all files are in place")
         return
     _about_to_change(host)
-    yield StringCommand("python3", "-c", shlex.quote(LOADER), _stdin=_place_request(different))
+    request = json.dumps({"program": _PLACE, "arguments": [], "desired": different})
+    yield StringCommand("python3", "-c", shlex.quote(LOADER), _stdin=request)
 
 
 @operation()
-def program(role: Role, wanted: Wishes) -> Commands:
+def program(role: str, wanted: Wanted) -> Commands:
     """Have the role's program bring about the desired state, inside the guard's window where that is needed."""
     host = _host()
-    wishes, difference = _difference(role, host, wanted)
-    yield from _refuse(host, {role.name: difference})
+    difference = survey(host, {role: wanted})[role]
+    yield from _refuse(host, {role: difference})
     if not difference.changes:
         host.noop("nothing to change")
         return
     _about_to_change(host)
-    guarded = wishes.program.guarded
+    guarded = wanted.program.guarded
     seconds = int(host.data.get("guard_seconds") or DEFAULT_SECONDS) if guarded else None
-    yield LoudCommand(apply_command(role.name, wishes.program.name, seconds), _stdin=json.dumps(wishes.program.desired))
+    yield LoudCommand(apply_command(role, wanted.program.name, seconds), _stdin=json.dumps(wanted.program.desired))
     if guarded:
         yield FunctionCommand(confirm, (), {})
 
@@ -108,10 +121,6 @@ def install_command(names: Sequence[str]) -> str:
     )
 
 
-def _place_request(different: Sequence[Any]) -> str:
-    return json.dumps({"program": _PLACE, "arguments": [], "desired": [vars(file) for file in different]})
-
-
 def _planned() -> bool:
     """Whether this run made a plan first, which showed what is pending."""
     return bool(current_state.should_check_for_changes())  # type: ignore[no-untyped-call]
@@ -122,16 +131,11 @@ def _host() -> Host:
     return host
 
 
-def _wanted(role: Role, host: Host, wanted: Wishes) -> Wanted:
+def _wanted(role: Role, wanted: Wishes) -> Wanted:
     try:
-        return wanted_of(role, host, wanted)
-    except RoleError as error:
-        raise OperationError(str(error)) from error
-
-
-def _difference(role: Role, host: Host, wanted: Wishes) -> tuple[Wanted, Difference]:
-    wishes = _wanted(role, host, wanted)
-    return wishes, survey(host, {role.name: wishes})[role.name]
+        return wanted_of(role, _host(), wanted)
+    except (RoleError, RenderError) as error:
+        raise DeployError(str(error)) from None
 
 
 def _about_to_change(host: Host) -> None:

@@ -1,0 +1,67 @@
+"""Ansible's argument_specs as pydantic models, so that pyinfra checks a role's variables as Ansible does.
+
+ansible-core's own validator cannot be used here: importing it inside pyinfra's gevent loop prints a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+_SIMPLE: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "path": str, "raw": Any, "dict": dict}
+
+
+class ArgumentError(ValueError):
+    """Variables do not fit their specification; the message names each variable and what it must be."""
+
+
+class _Strict(BaseModel):
+    # Ansible turns 22 into "22" where text is asked for, and so must we.
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+
+
+def validate(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check variables against the ``options`` of an argument spec.
+
+    Args:
+        options: variable → ``{type, elements, choices, options, required}``.
+        given: variable → value.
+
+    Returns:
+        The variables, converted to their types; keys of nested options that were not given stay absent.
+
+    Raises:
+        ArgumentError: a variable is unknown, is missing, or has the wrong type or value.
+    """
+    try:
+        model = _model("Variables", options).model_validate(dict(given))
+    except ValidationError as error:
+        raise ArgumentError("; ".join(_describe(problem) for problem in error.errors())) from None
+    return model.model_dump(exclude_unset=True)
+
+
+def _describe(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" + ("" if problem["type"] == "missing" else f", not {problem['input']!r}")
+
+
+def _model(name: str, options: Mapping[str, Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for key, spec in options.items():
+        kind = _type(f"{name}_{key}", spec)
+        fields[key] = (kind, ...) if spec.get("required") else (kind | None, None)
+    return create_model(name, __base__=_Strict, **fields)
+
+
+def _type(name: str, spec: Mapping[str, Any]) -> Any:
+    kind = spec.get("type", "str")
+    if "choices" in spec:
+        return Literal[tuple(spec["choices"])]
+    if kind == "list":
+        element = {**spec, "type": spec.get("elements", "raw")}
+        return list[_type(name, element)]  # type: ignore[misc]
+    if kind == "dict" and spec.get("options"):
+        return _model(name, spec["options"])
+    return _SIMPLE[kind]
