@@ -1,0 +1,39 @@
+"""argument_specs.yml binds pyinfra's users too."""
+
+from __future__ import annotations
+
+import pytest
+
+from ringfence.argument_specs import ArgumentError, validate
+
+OPTIONS = {
+    "x_level": {"type": "str", "choices": ["low", "high"]},
+    "x_port": {"type": "int"},
+    "x_rules": {
+        "type": "list",
+        "elements": "dict",
+        "options": {"name": {"type": "str", "required": True}, "port": {"type": "str"}},
+    },
+}
+
+
+def test_values_are_converted_as_ansible_does() -> None:
+    assert validate(OPTIONS, {"x_port": "22", "x_rules": [{"name": "ssh", "port": 22}]}) == {
+        "x_port": 22,
+        "x_rules": [{"name": "ssh", "port": "22"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x_level": "loud"}, "x_level: Input should be 'low' or 'high', not 'loud'"),
+        ({"x_port": "ssh"}, "x_port: .*not 'ssh'"),
+        ({"x_rules": [{"port": "22"}]}, r"x_rules\.0\.name: Field required"),
+        ({"x_rules": [{"name": "ssh", "prot": "tcp"}]}, r"x_rules\.0\.prot: Extra inputs are not permitted"),
+        ({"y": 1}, "y: Extra inputs are not permitted"),
+    ],
+)
+def test_a_wrong_value_is_named(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        validate(OPTIONS, given)

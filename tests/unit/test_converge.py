@@ -1,0 +1,75 @@
+"""The commands that roles are applied with."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ringfence.facts.survey import Difference, request
+from ringfence.operations.converge import install_command
+from ringfence.operations.guarded import apply_command
+from ringfence.operations.remote_place import place
+from ringfence.role import File, Program, Wanted
+
+SECRET = "correct horse battery staple"
+
+
+def _wanted() -> Wanted:
+    return Wanted(
+        program=Program("ringfence-x", desired={"a": 1}),
+        files=[File("/usr/local/sbin/ringfence-x", "program text", mode="0755"), File("/etc/x", SECRET)],
+    )
+
+
+def test_a_survey_sends_digests_not_contents() -> None:
+    sent = request({"x": _wanted()})
+    assert SECRET not in sent
+    assert "program text" in sent
+
+
+def test_a_role_without_its_program_is_a_mistake_in_the_role() -> None:
+    with pytest.raises(ValueError, match="ringfence-x is not among its files"):
+        request({"x": Wanted(program=Program("ringfence-x", desired={}))})
+
+
+def test_pending_changes_are_lines() -> None:
+    difference = Difference(packages=["ufw"], files={"/etc/x": "missing", "/etc/y": "content"}, changes=["+ rule ssh"])
+    assert difference.pending == ["+ package ufw", "+ file /etc/x (missing)", "~ file /etc/y (content)", "+ rule ssh"]
+
+
+@pytest.mark.parametrize("command", [install_command(["ufw", "a b"]), apply_command("x", "ringfence-x", 45)])
+def test_commands_are_valid_shell(command: str) -> None:
+    assert subprocess.run(["sh", "-n", "-c", command], check=False).returncode == 0
+
+
+def test_a_guarded_change_without_the_guard_is_not_made() -> None:
+    done = subprocess.run(
+        ["sh", "-c", apply_command("x", "ringfence-x", 45).replace("/usr/local/sbin/", "/nowhere/")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "apply the role guard first" in done.stderr
+
+
+def test_a_failed_guarded_change_is_taken_back(tmp_path: Path) -> None:
+    for name, text in {
+        "ringfence-guard": f'echo "$1" >> {tmp_path}/calls',
+        "ringfence-x": f"echo apply >> {tmp_path}/calls; exit 1",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    command = apply_command("x", "ringfence-x", 45).replace("/usr/local/sbin", str(tmp_path))
+    assert subprocess.run(["sh", "-c", command], check=False, stdin=subprocess.DEVNULL).returncode == 1
+    assert (tmp_path / "calls").read_text().split() == ["arm", "apply", "restore"]
+
+
+def test_a_file_is_placed_whole_with_its_mode(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "f"
+    place([{"path": str(target), "content": "x", "mode": "0400", "user": "root", "group": "root"}])
+    assert target.read_text() == "x"
+    assert target.stat().st_mode & 0o777 == 0o400
+    assert list(target.parent.iterdir()) == [target]
