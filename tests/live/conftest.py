@@ -1,0 +1,46 @@
+"""Live tests run on throwaway hosts: real systemd, sshd, ufw and dockerd."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.labs import Lab
+
+
+def _why_not() -> str | None:
+    if os.geteuid() != 0:
+        return "live tests need root: they make hosts of their own. Run as root, or choose -m 'not live'"
+    if not shutil.which("docker"):
+        return "live tests need a Docker engine on this machine. Use ./run test, or choose -m 'not live'"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.live)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def able() -> None:
+    """Skip loudly where live tests cannot run; in CI that is a failure."""
+    reason = _why_not()
+    if reason and os.environ.get("RINGFENCE_CI"):
+        pytest.fail(reason)
+    if reason:
+        pytest.skip(reason)
+
+
+def fresh(name: str, engine: str) -> Iterator[Lab]:
+    """A fresh instance of the lab, removed afterwards unless RINGFENCE_KEEP is set."""
+    lab = Lab(name, engine)
+    lab.up()
+    yield lab
+    if not os.environ.get("RINGFENCE_KEEP"):
+        lab.lab("down")

@@ -1,0 +1,228 @@
+"""A throwaway lab as the live tests use it: both engines, edits, and what verify says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+RUN_SECONDS = 900
+
+
+class RunFailed(AssertionError):
+    """A run that should have succeeded did not."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished engine run said.
+
+    Attributes:
+        code: exit code.
+        changed: names of the operations or tasks that changed something.
+        text: everything it printed.
+    """
+
+    code: int
+    changed: list[str]
+    text: str
+
+
+class Lab:
+    """One instance of the throwaway lab, with an inventory of its own that tests may edit."""
+
+    def __init__(self, name: str, engine: str) -> None:
+        self.name = name
+        self.engine = engine
+        self.state = ROOT / ".lab" / name
+        self.inventory = self.state / "inventory"
+        self.environment = {**os.environ, "RINGFENCE_LAB": str(self.inventory), "ANSIBLE_NOCOLOR": "1"}
+
+    # -- the hosts
+
+    def lab(self, verb: str, *words: str) -> str:
+        """Run a verb of the lab's own command line on this instance."""
+        command = [sys.executable, "-m", "lab", verb, self.name, *words]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+        if done.returncode != 0:
+            raise RunFailed(f"lab {verb} {self.name}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def up(self) -> None:
+        self.lab("down")
+        self.lab("up", "--engine", self.engine)
+
+    def ssh(self, command: str, host: str = "atlas", *, check: bool = True, timeout: float = 60) -> str:
+        """Run a command as root on a host over a new connection; raises RunFailed when it fails."""
+        ssh = [
+            "ssh", "-i", str(self.state / "id_ed25519"), "-o", f"UserKnownHostsFile={self.state / 'known_hosts'}",
+            "-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "-o", "ControlPath=none", f"root@{self.address(host)}",
+            command,
+        ]  # fmt: skip
+        done = subprocess.run(ssh, capture_output=True, text=True, timeout=timeout, check=False)
+        if check and done.returncode != 0:
+            raise RunFailed(f"{self.name}: {command}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def address(self, host: str = "atlas") -> str:
+        return str(self.variables(host)["ansible_host"])
+
+    def wait_for_ssh(self, seconds: float = 90) -> None:
+        """Wait until a new connection works; raises RunFailed after the deadline."""
+        deadline = time.monotonic() + seconds
+        while "up" not in self.ssh("echo up", check=False, timeout=20):
+            if time.monotonic() > deadline:
+                raise RunFailed(f"{self.name}: no ssh within {seconds} s")
+
+    # -- what is declared
+
+    def variables(self, host: str = "atlas") -> dict[str, Any]:
+        """The final variables of a host, as both engines see them."""
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "inventory.py"), "--list"],
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise RunFailed(done.stderr)
+        return dict(json.loads(done.stdout)["_meta"]["hostvars"][host])
+
+    def declare(self, **variables: Any) -> None:
+        """Let variables of this lab win over what is declared for every lab."""
+        path = self.inventory / "group_vars" / "demo" / "zz_edit.yml"
+        path.write_text("---\n" + yaml.safe_dump(variables), encoding="utf-8")
+
+    def undeclare(self) -> None:
+        """Take `declare` back."""
+        (self.inventory / "group_vars" / "demo" / "zz_edit.yml").unlink(missing_ok=True)
+
+    # -- the engines
+
+    def pyinfra(self, deploy: str = "site", *flags: str, check: bool = True) -> Run:
+        """Apply a deploy without asking."""
+        command = [str(BIN / "pyinfra"), "--json", "--yes", *flags, "inventory.py", f"deploys/{deploy}.py"]
+        run = self._pyinfra(command)
+        if check and run.code != 0:
+            raise RunFailed(run.text)
+        return run
+
+    def plan(self, deploy: str = "site") -> Run:
+        """Plan a deploy: what would be changed."""
+        run = self._pyinfra([str(BIN / "pyinfra"), "--json", "inventory.py", f"deploys/{deploy}.py"])
+        if run.code != 0:
+            raise RunFailed(run.text)
+        return run
+
+    def _pyinfra(self, command: list[str]) -> Run:
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+        )
+        changed: list[str] = []
+        if done.stdout.strip().startswith("{"):
+            answer = json.loads(done.stdout)
+            for operation in (answer.get("results") or {}).get("operations") or []:
+                if operation["success"]:
+                    changed.append(operation["name"])
+            if not answer.get("results"):
+                changed = [entry["name"] for entry in answer["plan"] if entry["hosts_with_change"]]
+        return Run(done.returncode, changed, done.stderr + done.stdout)
+
+    def ansible(self, *flags: str, check: bool = True) -> Run:
+        """Apply the site playbook."""
+        command = [str(BIN / "ansible-playbook"), "playbooks/site.yml", *flags]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+        )
+        changed = []
+        task = ""
+        for line in done.stdout.splitlines():
+            task = line.removeprefix("TASK [").split("]")[0] if line.startswith("TASK [") else task
+            if line.startswith("changed:"):
+                changed.append(task)
+        if check and done.returncode != 0:
+            raise RunFailed(done.stdout + done.stderr)
+        return Run(done.returncode, changed, done.stdout + done.stderr)
+
+    def kill_at(self, operation: str, *, poweroff: bool) -> None:
+        """Start a run, and when it reaches an operation kill the controller, or cut the host's power."""
+        command = [str(BIN / "pyinfra"), "--yes", "inventory.py", "deploys/site.py"]
+        with subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        ) as run:  # fmt: skip
+            assert run.stderr
+            seen = []
+            for line in run.stderr:
+                seen.append(line)
+                if f"Starting operation: {operation}" in line:
+                    break
+            else:
+                raise RunFailed(f"the run never came to {operation}:\n{''.join(seen)}")
+            if poweroff:
+                self.lab("poweroff")
+            os.killpg(run.pid, signal.SIGKILL)
+        if poweroff:
+            self.lab("start")
+            self.wait_for_ssh()
+
+    # -- the proof
+
+    def verify(self) -> Run:
+        """Probe everything; `Run.changed` holds the lines of the differences."""
+        report = self.state / "verify.json"
+        report.unlink(missing_ok=True)
+        environment = {**self.environment, "RINGFENCE_VERIFY_JSON": str(report)}
+        done = subprocess.run(
+            [str(BIN / "pyinfra"), "--yes", "inventory.py", "deploys/verify.py"],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
+        )  # fmt: skip
+        text = done.stdout + done.stderr
+        if not report.exists():
+            raise RunFailed(f"verify wrote no report:\n{text}")
+        return Run(done.returncode, list(json.loads(report.read_text())["differences"]), text)
+
+    def must_verify(self) -> None:
+        """Raises RunFailed unless exactly the declared traffic passes."""
+        run = self.verify()
+        if run.code != 0:
+            raise RunFailed(run.text)
+        assert "Traceback" not in run.text
+
+    def must_be_converged(self) -> None:
+        """Raises RunFailed if either a plan or a run of pyinfra changes anything."""
+        assert self.plan().changed == []
+        assert self.pyinfra().changed == []
+
+
+def waited_for(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether a condition came true before the deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+    return True
+
+
+def keep_logs(lab: Lab, where: Path) -> Iterator[None]:
+    """Copy a failing lab's journal away before it is removed."""
+    yield
+    if shutil.which("docker"):
+        where.write_text(lab.ssh("journalctl -b --no-pager | tail -300", check=False))
+
+
+def recap(text: str) -> dict[str, int]:
+    """The counters of Ansible's play recap."""
+    found = re.findall(r"(ok|changed|unreachable|failed)=(\d+)", text)
+    return {key: int(value) for key, value in found}

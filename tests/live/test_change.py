@@ -1,0 +1,153 @@
+"""Editing the lab, breaking it, and interrupting a run, on one host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import fresh
+from tests.live.labs import Lab
+
+pytestmark = pytest.mark.xdist_group("t-change")
+
+# Ten lines of YAML at most: a service that is reached from the LAN and calls a database.
+NEW_SERVICE: dict[str, Any] = {
+    "host": "atlas",
+    "image": "docker.io/library/busybox:1.37",
+    "segments": ["frontend"],
+    "command": ["httpd", "-f", "-p", "8000", "-h", "/data"],
+    "port": 8000,
+    "publish": [{"port": 8000, "from": ["lan"]}],
+    "volumes": ["data:/data"],
+}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    for lab in fresh("t-change", "26.1"):
+        lab.pyinfra()
+        yield lab
+
+
+def _services(lab: Lab) -> dict[str, Any]:
+    lab.undeclare()
+    return dict(lab.variables()["lab_services"])
+
+
+def _apply_edit(lab: Lab) -> list[str]:
+    """Run what is declared; the plan must have named exactly the operations that then changed something."""
+    planned = lab.plan().changed
+    changed = lab.pyinfra().changed
+    assert changed == planned
+    lab.must_verify()
+    lab.must_be_converged()
+    return changed
+
+
+def test_a_new_service_is_reachable_exactly_as_declared_after_one_run(lab: Lab) -> None:
+    lab.declare(lab_services={**_services(lab), "gallery": NEW_SERVICE})
+    assert "stack | state" in _apply_edit(lab)
+    assert "gallery" in lab.ssh("docker ps --format '{{.Names}}'")
+    assert "gallery" in lab.ssh("iptables-save")
+
+
+def test_a_removed_service_leaves_nothing_but_its_volume(lab: Lab) -> None:
+    lab.undeclare()
+    assert "stack | state" in _apply_edit(lab)
+    assert "gallery" not in lab.ssh("docker ps -a --format '{{.Names}}'")
+    assert "gallery" not in lab.ssh("iptables-save; ip6tables-save")
+    assert "gallery" in lab.ssh("docker volume ls")
+
+
+def test_a_moved_segment_takes_its_containers_along(lab: Lab) -> None:
+    segments = dict(lab.variables()["lab_segments"])
+    lab.declare(lab_segments={**segments, "iot": {**segments["iot"], "subnet": "172.20.99.0/24"}})
+    assert {"segments | state", "stack | state"} <= set(_apply_edit(lab))
+    lab.undeclare()
+    _apply_edit(lab)
+
+
+def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
+    hosts = dict(lab.variables()["lab_hosts"])
+    atlas = dict(hosts["atlas"])
+    atlas["services"] = {**atlas["services"], "metrics": {"port": 9100, "from": ["lan"]}}
+    lab.declare(lab_hosts={**hosts, "atlas": atlas})
+    assert _apply_edit(lab) == ["ufw | state"]
+    assert "9100" in lab.ssh("ufw status")
+    lab.undeclare()
+    assert _apply_edit(lab) == ["ufw | state"]
+    assert "9100" not in lab.ssh("ufw status")
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        # A rule of a declared flow is removed by hand.
+        (
+            "iptables -S RF-backend | grep 'nextcloud > nextcloud-db' | head -1 | sed 's/^-A/-D/' | xargs iptables",
+            "nextcloud > nextcloud-db",
+        ),
+        # A container is moved to another segment.
+        (
+            "docker network disconnect rf-iot $(docker ps -q -f label=com.docker.compose.service=mosquitto) &&"
+            " docker network connect rf-frontend $(docker ps -q -f label=com.docker.compose.service=mosquitto)",
+            "mosquitto",
+        ),
+        # A port is opened by hand, with somebody listening.
+        (
+            "ufw allow 9999/tcp && systemd-run --unit=opened python3 -m http.server 9999",
+            "9999",
+        ),
+        # The whole policy is unhooked.
+        ("iptables -D DOCKER-USER -j RF-FWD", "RF-FWD"),
+        # Docker's bridge filter, on which the closing inside a bridge depends, is switched off.
+        ("sysctl -w net.bridge.bridge-nf-call-iptables=0", "bridge-nf-call-iptables"),
+    ],
+    ids=["rule-removed", "container-moved", "port-opened", "policy-unhooked", "bridge-filter-off"],
+)
+def test_verify_names_what_was_broken_and_a_run_repairs_it(lab: Lab, damage: str, named: str) -> None:
+    lab.ssh(damage)
+    broken = lab.verify()
+    assert broken.code != 0
+    assert any(named in line for line in broken.changed), broken.changed
+    lab.ssh("systemctl stop opened 2>/dev/null; ufw --force delete allow 9999/tcp 2>/dev/null; true")
+    lab.pyinfra()
+    lab.must_verify()
+
+
+@pytest.mark.parametrize(
+    ("operation", "poweroff"),
+    [
+        ("base | state", False),
+        ("ufw | state", False),
+        ("docker | state", True),
+        ("policy | state", True),
+        ("segments | state", False),
+        ("stack | state", True),
+    ],
+)
+def test_a_killed_run_is_repaired_by_the_next(lab: Lab, operation: str, poweroff: bool) -> None:
+    _declare_something_everywhere(lab, operation)
+    lab.kill_at(operation, poweroff=poweroff)
+    lab.pyinfra()
+    lab.must_verify()
+    lab.must_be_converged()
+
+
+def _declare_something_everywhere(lab: Lab, marker: str) -> None:
+    """An edit that gives every role something to do, different each time."""
+    number = 10 + sum(map(ord, marker)) % 200
+    services = _services(lab)
+    hosts = dict(lab.variables()["lab_hosts"])
+    segments = dict(lab.variables()["lab_segments"])
+    atlas = dict(hosts["atlas"])
+    atlas["services"] = {**atlas["services"], "metrics": {"port": 9000 + number, "from": ["lan"]}}
+    lab.declare(
+        lab_hosts={**hosts, "atlas": atlas},
+        lab_segments={**segments, "extra": {"subnet": f"172.20.{number}.0/24"}},
+        lab_services={**services, "gallery": {**NEW_SERVICE, "segments": ["extra"]}},
+        base_sysctls={"net.ipv4.conf.all.log_martians": str(number % 2)},
+        docker_daemon={"max-concurrent-downloads": 3 + number % 5},
+    )

@@ -1,0 +1,107 @@
+"""Nobody is locked out: neither by a mistake nor by force, with either engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import fresh
+from tests.live.labs import Lab, Run
+
+pytestmark = pytest.mark.xdist_group("t-lockout")
+
+ENGINES: dict[str, Callable[[Lab], Run]] = {
+    "pyinfra": lambda lab: lab.pyinfra(check=False),
+    "ansible": lambda lab: lab.ansible(check=False),
+}
+# What the host looks like to somebody who would be locked out, and to the firewall.
+STATE = "iptables-save | grep -- '-A ufw-user-input'; cat /etc/ufw/user.rules; sshd -T | sort"
+GUARD_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    for lab in fresh("t-lockout", "26.1"):
+        lab.pyinfra()
+        yield lab
+
+
+@pytest.fixture(params=ENGINES)
+def run(request: pytest.FixtureRequest) -> Callable[[Lab], Run]:
+    return ENGINES[request.param]
+
+
+def _without_ssh(lab: Lab) -> dict[str, Any]:
+    hosts = dict(lab.variables()["lab_hosts"])
+    atlas = {**hosts["atlas"], "services": {}}
+    return {"lab_hosts": {**hosts, "atlas": atlas}}
+
+
+def _narrowed(lab: Lab) -> dict[str, Any]:
+    hosts = dict(lab.variables()["lab_hosts"])
+    services = dict(hosts["atlas"]["services"])
+    services["ssh"] = {**services["ssh"], "from": ["desk"]}
+    outside = lab.address("outside")
+    return {
+        "lab_places": {**lab.variables()["lab_places"], "desk": [f"{outside}/32"]},
+        "lab_hosts": {**hosts, "atlas": {**hosts["atlas"], "services": services}},
+    }
+
+
+@pytest.mark.parametrize("mistake", [_without_ssh, _narrowed], ids=["ssh-left-out", "place-narrowed"])
+def test_a_mistake_is_refused_before_anything_is_changed(
+    lab: Lab, run: Callable[[Lab], Run], mistake: Callable[[Lab], dict[str, Any]]
+) -> None:
+    lab.undeclare()
+    before = lab.ssh(STATE)
+    lab.declare(**mistake(lab))
+    refused = run(lab)
+    assert refused.code != 0
+    assert "22" in refused.text
+    assert "ssh" in refused.text
+    assert refused.changed == []
+    assert lab.ssh(STATE) == before
+    lab.undeclare()
+
+
+def test_a_forced_change_is_taken_back_within_a_minute(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    lab.undeclare()
+    before = lab.ssh(STATE)
+    lab.declare(**_without_ssh(lab), ufw_force=True, guard_seconds=30)
+    started = time.monotonic()
+    forced = run(lab)
+    assert forced.code != 0
+    lab.wait_for_ssh(GUARD_SECONDS)
+    assert time.monotonic() - started < GUARD_SECONDS + 60  # the run itself included
+    assert lab.ssh(STATE) == before
+    lab.undeclare()
+    lab.must_be_converged()
+    lab.must_verify()
+
+
+def test_a_controller_that_dies_inside_the_window_leaves_the_old_state(lab: Lab) -> None:
+    lab.undeclare()
+    before = lab.ssh(STATE)
+    lab.ssh(
+        "ringfence-guard arm --seconds 10 --reason test && ufw --force delete allow 22/tcp;"
+        " ufw prepend deny from any to any port 22 proto tcp",
+        check=False,
+    )
+    lab.wait_for_ssh(GUARD_SECONDS)
+    assert lab.ssh(STATE) == before
+
+
+def test_a_reboot_inside_the_window_leaves_the_old_state(lab: Lab) -> None:
+    before = lab.ssh(STATE)
+    lab.ssh(
+        "ringfence-guard arm --seconds 300 --reason test && ufw prepend deny from any to any port 22 proto tcp",
+        check=False,
+    )
+    lab.lab("poweroff")
+    lab.lab("start")
+    lab.wait_for_ssh(GUARD_SECONDS)
+    assert lab.ssh(STATE) == before
+    lab.must_verify()
