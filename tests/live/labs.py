@@ -22,7 +22,7 @@ BIN = Path(sys.executable).parent
 RUN_SECONDS = 900
 
 
-class RunFailed(AssertionError):
+class RunError(AssertionError):
     """A run that should have succeeded did not."""
 
 
@@ -58,7 +58,7 @@ class Lab:
         command = [sys.executable, "-m", "lab", verb, self.name, *words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
         if done.returncode != 0:
-            raise RunFailed(f"lab {verb} {self.name}: {done.stdout}{done.stderr}")
+            raise RunError(f"lab {verb} {self.name}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def up(self) -> None:
@@ -66,7 +66,7 @@ class Lab:
         self.lab("up", "--engine", self.engine)
 
     def ssh(self, command: str, host: str = "atlas", *, check: bool = True, timeout: float = 60) -> str:
-        """Run a command as root on a host over a new connection; raises RunFailed when it fails."""
+        """Run a command as root on a host over a new connection; raises RunError when it fails."""
         ssh = [
             "ssh", "-i", str(self.state / "id_ed25519"), "-o", f"UserKnownHostsFile={self.state / 'known_hosts'}",
             "-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "-o", "ControlPath=none", f"root@{self.address(host)}",
@@ -74,18 +74,18 @@ class Lab:
         ]  # fmt: skip
         done = subprocess.run(ssh, capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode != 0:
-            raise RunFailed(f"{self.name}: {command}: {done.stdout}{done.stderr}")
+            raise RunError(f"{self.name}: {command}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def address(self, host: str = "atlas") -> str:
         return str(self.variables(host)["ansible_host"])
 
     def wait_for_ssh(self, seconds: float = 90) -> None:
-        """Wait until a new connection works; raises RunFailed after the deadline."""
+        """Wait until a new connection works; raises RunError after the deadline."""
         deadline = time.monotonic() + seconds
         while "up" not in self.ssh("echo up", check=False, timeout=20):
             if time.monotonic() > deadline:
-                raise RunFailed(f"{self.name}: no ssh within {seconds} s")
+                raise RunError(f"{self.name}: no ssh within {seconds} s")
 
     # -- what is declared
 
@@ -96,7 +96,7 @@ class Lab:
             cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise RunFailed(done.stderr)
+            raise RunError(done.stderr)
         return dict(json.loads(done.stdout)["_meta"]["hostvars"][host])
 
     def declare(self, **variables: Any) -> None:
@@ -115,14 +115,14 @@ class Lab:
         command = [str(BIN / "pyinfra"), "--json", "--yes", *flags, "inventory.py", f"deploys/{deploy}.py"]
         run = self._pyinfra(command)
         if check and run.code != 0:
-            raise RunFailed(run.text)
+            raise RunError(run.text)
         return run
 
     def plan(self, deploy: str = "site") -> Run:
         """Plan a deploy: what would be changed."""
         run = self._pyinfra([str(BIN / "pyinfra"), "--json", "inventory.py", f"deploys/{deploy}.py"])
         if run.code != 0:
-            raise RunFailed(run.text)
+            raise RunError(run.text)
         return run
 
     def _pyinfra(self, command: list[str]) -> Run:
@@ -152,7 +152,7 @@ class Lab:
             if line.startswith("changed:"):
                 changed.append(task)
         if check and done.returncode != 0:
-            raise RunFailed(done.stdout + done.stderr)
+            raise RunError(done.stdout + done.stderr)
         return Run(done.returncode, changed, done.stdout + done.stderr)
 
     def kill_at(self, operation: str, *, poweroff: bool) -> None:
@@ -169,7 +169,7 @@ class Lab:
                 if f"Starting operation: {operation}" in line:
                     break
             else:
-                raise RunFailed(f"the run never came to {operation}:\n{''.join(seen)}")
+                raise RunError(f"the run never came to {operation}:\n{''.join(seen)}")
             if poweroff:
                 self.lab("poweroff")
             os.killpg(run.pid, signal.SIGKILL)
@@ -190,18 +190,18 @@ class Lab:
         )  # fmt: skip
         text = done.stdout + done.stderr
         if not report.exists():
-            raise RunFailed(f"verify wrote no report:\n{text}")
+            raise RunError(f"verify wrote no report:\n{text}")
         return Run(done.returncode, list(json.loads(report.read_text())["differences"]), text)
 
     def must_verify(self) -> None:
-        """Raises RunFailed unless exactly the declared traffic passes."""
+        """Raises RunError unless exactly the declared traffic passes."""
         run = self.verify()
         if run.code != 0:
-            raise RunFailed(run.text)
+            raise RunError(run.text)
         assert "Traceback" not in run.text
 
     def must_be_converged(self) -> None:
-        """Raises RunFailed if either a plan or a run of pyinfra changes anything."""
+        """Raises RunError if either a plan or a run of pyinfra changes anything."""
         assert self.plan().changed == []
         assert self.pyinfra().changed == []
 
