@@ -35,6 +35,13 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, delay:
         await delivery
 
 
+async def _cancel_everything() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 @contextlib.contextmanager
 def delayed(address: str, port: int, round_trip: float) -> Iterator[int]:
     """Proxy a TCP port with an added round trip.
@@ -62,5 +69,7 @@ def delayed(address: str, port: int, round_trip: float) -> Iterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        asyncio.run_coroutine_threadsafe(_cancel_everything(), loop).result(timeout=5)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=5)
+        loop.close()
