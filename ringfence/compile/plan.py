@@ -1,0 +1,197 @@
+"""The lab with its addresses: what every compiler module reads, worked out once."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from ringfence.compile.addresses import subnet6
+from ringfence.compile.book import Book
+from ringfence.model import ANYWHERE, INTERNET, Lab
+from ringfence.model.lab import Call
+
+
+@dataclass(frozen=True)
+class Network:
+    """A segment with its addresses. ``name`` is the segment's; network and bridge are ``rf-<name>``."""
+
+    name: str
+    subnet: str
+    gateway: str
+    subnet6: str
+    gateway6: str
+    internal: bool
+
+    @property
+    def bridge(self) -> str:
+        """Name of the Docker network and of its bridge."""
+        return f"rf-{self.name}"
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A service's connection to one segment."""
+
+    network: Network
+    address: str
+    address6: str
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A declared flow between two legs, in the same segment or across two."""
+
+    caller: str
+    callee: str
+    source: Leg
+    destination: Leg
+    proto: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked lab together with its address book."""
+
+    lab: Lab
+    book: Book
+
+    @cached_property
+    def open_segments(self) -> frozenset[str]:
+        """Segments with a way out of their bridge.
+
+        A Docker-internal network has no default route, so a segment stays internal only if it has no internet and
+        nothing in it needs to be reached from, or to reach, another network through it. A service that is also in a
+        segment with internet uses that one.
+        """
+        internet = {name for name, segment in self.lab.segments.items() if segment.internet}
+        needed = {name for name, service in self.lab.services.items() if service.publish or service.egress}
+        for caller, service in self.lab.services.items():
+            for call in service.calls:
+                if not set(service.segments) & set(self.lab.services[call.service].segments):
+                    needed |= {caller, call.service}
+        found = set(internet)
+        for name in needed:
+            segments = set(self.lab.services[name].segments)
+            if not segments & internet:
+                found |= segments
+        return frozenset(found)
+
+    @cached_property
+    def networks(self) -> Mapping[str, Network]:
+        """Every segment by name."""
+        found = {}
+        for name, (subnet, number) in sorted(self.book.segments.items()):
+            v4 = ipaddress.IPv4Network(subnet)
+            v6 = subnet6(self.lab.ula, number)
+            internal = name not in self.open_segments
+            found[name] = Network(name, subnet, str(v4[1]), str(v6), str(v6[1]), internal)
+        return found
+
+    @cached_property
+    def legs(self) -> Mapping[str, tuple[Leg, ...]]:
+        """Every service's legs, in the order of segment names."""
+        return {name: tuple(self._legs(name)) for name in sorted(self.lab.services)}
+
+    def _legs(self, service: str) -> list[Leg]:
+        legs = []
+        for segment, number in sorted(self.book.services[service].items()):
+            network = self.networks[segment]
+            v4 = ipaddress.IPv4Address(int(ipaddress.IPv4Network(network.subnet).network_address) + number)
+            v6 = ipaddress.IPv6Address(int(ipaddress.IPv6Network(network.subnet6).network_address) + number)
+            legs.append(Leg(network, str(v4), str(v6)))
+        return legs
+
+    def open_legs(self, service: str) -> tuple[Leg, ...]:
+        """Return the legs through which a service can be reached from other networks. Docker's default route is on
+        the first of them (it sorts by network name)."""
+        return tuple(leg for leg in self.legs[service] if not leg.network.internal)
+
+    def services_on(self, host: str) -> list[str]:
+        """Return the names of a host's services, sorted."""
+        return sorted(name for name, service in self.lab.services.items() if service.host == host)
+
+    def networks_on(self, host: str) -> list[Network]:
+        """Return the segments that a host's services are in, sorted by name."""
+        names = {leg.network.name for service in self.services_on(host) for leg in self.legs[service]}
+        return [self.networks[name] for name in sorted(names)]
+
+    def port_of(self, call: Call) -> tuple[int, str]:
+        """Return port and protocol of a call, the callee's own where the call does not say."""
+        own = self.lab.services[call.service].port_and_proto
+        if call.port is not None:
+            return call.port, call.proto or "tcp"
+        if own is None:
+            raise ValueError(f"the call to {call.service} has no port; check_lab refuses this")
+        return own[0], call.proto or own[1]
+
+    @cached_property
+    def calls(self) -> tuple[tuple[str, str, str, int], ...]:
+        """Every declared call as (caller, callee, protocol, port), sorted, each once."""
+        found = set()
+        for caller, service in self.lab.services.items():
+            for call in service.calls:
+                port, proto = self.port_of(call)
+                found.add((caller, call.service, proto, port))
+        return tuple(sorted(found))
+
+    @cached_property
+    def flows(self) -> tuple[Flow, ...]:
+        """Every call between legs: on each shared segment, or else from and to every open leg."""
+        return tuple(
+            Flow(caller, callee, source, destination, proto, port)
+            for caller, callee, proto, port in self.calls
+            for source, destination in self._pairs(caller, callee)
+        )
+
+    def shared(self, caller: str, callee: str) -> bool:
+        """Return whether two services share a segment, so that Docker's DNS resolves one for the other."""
+        return bool(set(self.lab.services[caller].segments) & set(self.lab.services[callee].segments))
+
+    def _pairs(self, caller: str, callee: str) -> list[tuple[Leg, Leg]]:
+        if self.shared(caller, callee):
+            there = {leg.network.name: leg for leg in self.legs[callee]}
+            return [(leg, there[leg.network.name]) for leg in self.legs[caller] if leg.network.name in there]
+        return [(a, b) for a in self.open_legs(caller) for b in self.open_legs(callee)]
+
+    @cached_property
+    def ports(self) -> Mapping[str, list[tuple[str, int]]]:
+        """Every service's declared container ports as (protocol, port), sorted: own, published and called ones."""
+        found: dict[str, set[tuple[str, int]]] = {name: set() for name in self.lab.services}
+        for name, service in self.lab.services.items():
+            if service.port_and_proto:
+                found[name].add((service.port_and_proto[1], service.port_and_proto[0]))
+            found[name] |= {(publish.proto, publish.port) for publish in service.publish}
+        for _, callee, proto, port in self.calls:
+            found[callee].add((proto, port))
+        return {name: sorted(ports) for name, ports in found.items()}
+
+    @cached_property
+    def egress(self) -> tuple[tuple[str, str, str, int], ...]:
+        """Declared egress as (service, "internet" or a network, protocol, port); with DNS to lab_resolvers."""
+        found = set()
+        for name, service in self.lab.services.items():
+            for egress in service.egress:
+                for to in self._destinations(egress.to):
+                    found.add((name, to, egress.proto, egress.port))
+            if service.egress:
+                for resolver in self.lab.resolvers:
+                    network = str(ipaddress.ip_network(resolver))
+                    found |= {(name, network, proto, 53) for proto in ("tcp", "udp")}
+        return tuple(sorted(found))
+
+    def _destinations(self, to: str) -> list[str]:
+        if to == INTERNET:
+            return [INTERNET]
+        return [str(network) for network in self.lab.places[to]] if to in self.lab.places else [to]
+
+    def sources(self, places: tuple[str, ...]) -> list[str]:
+        """Return the networks of places, or ["any"] if one of them is anywhere."""
+        if ANYWHERE in places:
+            return ["any"]
+        found: list[str] = []
+        for place in places:
+            found += [str(n) for n in self.lab.places[place] if str(n) not in found]
+        return found

@@ -1,0 +1,104 @@
+"""Variables of the role `policy`: which packets pass between bridges, inside them and out of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ringfence.compile.plan import Plan
+
+# What "the internet" is not. Places and segments of the lab are added: a place may well be a public network.
+PRIVATE = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+)
+
+
+def variables(plan: Plan, host: str) -> dict[str, Any]:
+    """Return the host's segments and every flow that its policy lets pass."""
+    here = set(plan.services_on(host))
+    return {
+        "policy_segments": [
+            {"name": n.name, "bridge": n.bridge, "subnet": n.subnet, "subnet6": n.subnet6}
+            for n in plan.networks_on(host)
+        ],
+        "policy_flows": _flows(plan, here),
+        "policy_egress": _egress(plan, here),
+        "policy_published": _published(plan, here),
+        "policy_private": private(plan),
+    }
+
+
+def _flows(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": f"{flow.caller} > {flow.callee}",
+            "from_bridge": flow.source.network.bridge,
+            "to_bridge": flow.destination.network.bridge,
+            "source": flow.source.address,
+            "source6": flow.source.address6,
+            "destination": flow.destination.address,
+            "destination6": flow.destination.address6,
+            "proto": flow.proto,
+            "port": flow.port,
+        }
+        for flow in plan.flows
+        if flow.caller in here
+    ]
+
+
+def _egress(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
+    # From every open leg: which of them carries the container's default route is Docker's choice.
+    return [
+        {
+            "name": f"{service} > {to}",
+            "bridge": leg.network.bridge,
+            "source": leg.address,
+            "source6": leg.address6,
+            "to": to,
+            "proto": proto,
+            "port": port,
+        }
+        for service, to, proto, port in plan.egress
+        if service in here
+        for leg in plan.open_legs(service)
+    ]
+
+
+def _published(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
+    # For every open leg: which of them Docker forwards the published port to is its choice as well.
+    return [
+        {
+            "name": f"{service} {publish.host_port}",
+            "bridge": leg.network.bridge,
+            "destination": leg.address,
+            "destination6": leg.address6,
+            "proto": publish.proto,
+            "port": publish.port,
+            "published": publish.host_port,
+            "sources": plan.sources(publish.sources),
+        }
+        for service in sorted(here)
+        for publish in plan.lab.services[service].publish
+        for leg in plan.open_legs(service)
+    ]
+
+
+def private(plan: Plan) -> list[str]:
+    """Return every network that is not the internet, IPv4 and IPv6, sorted, each once."""
+    found = set(PRIVATE)
+    for networks in plan.lab.places.values():
+        found |= {str(network) for network in networks}
+    for network in plan.networks.values():
+        found |= {network.subnet, network.subnet6}
+    return sorted(found)

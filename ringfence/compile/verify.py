@@ -1,0 +1,90 @@
+"""What verify proves: the whole lab, told to every host, in the words of the declaration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ringfence.compile import ufw
+from ringfence.compile.plan import Plan
+
+
+def variables(plan: Plan) -> dict[str, Any]:
+    """Return services, published ports, hosts, flows, egress and vantages with their addresses."""
+    return {
+        "verify_services": _services(plan),
+        "verify_published": _published(plan),
+        "verify_hosts": _hosts(plan),
+        "verify_flows": [
+            {"source": caller, "destination": callee, "proto": proto, "port": port}
+            for caller, callee, proto, port in plan.calls
+        ],
+        "verify_egress": [
+            {"source": service, "to": to, "proto": proto, "port": port} for service, to, proto, port in plan.egress
+        ],
+        "verify_vantages": [
+            {
+                "name": name,
+                "host": vantage.host,
+                "address": str(vantage.address),
+                "address6": str(vantage.address6) if vantage.address6 else "",
+            }
+            for name, vantage in sorted(plan.lab.vantages.items())
+        ],
+    }
+
+
+def _services(plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "host": plan.lab.services[name].host,
+            "project": plan.lab.project(name),
+            "networks": [
+                {
+                    "network": leg.network.bridge,
+                    "bridge": leg.network.bridge,
+                    "address": leg.address,
+                    "address6": leg.address6,
+                }
+                for leg in legs
+            ],
+            "ports": [{"proto": proto, "port": port} for proto, port in plan.ports[name]],
+        }
+        for name, legs in plan.legs.items()
+    ]
+
+
+def _published(plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "service": name,
+            "host": service.host,
+            "addresses": [str(address) for address in plan.lab.hosts[service.host].addresses],
+            "proto": publish.proto,
+            "published": publish.host_port,
+            "port": publish.port,
+            "places": list(publish.sources),
+            "sources": plan.sources(publish.sources),
+        }
+        for name, service in sorted(plan.lab.services.items())
+        for publish in service.publish
+    ]
+
+
+def _hosts(plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "addresses": [str(address) for address in host.addresses],
+            "services": [
+                {
+                    "name": service_name,
+                    "proto": service.proto,
+                    "port": service.port,
+                    "sources": [source.network for source in ufw.sources(plan, service)],
+                }
+                for service_name, service in sorted(host.services.items())
+            ],
+        }
+        for name, host in sorted(plan.lab.hosts.items())
+    ]

@@ -1,0 +1,99 @@
+"""An inventory plus its compiled lab: the variables that both engines get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ringfence.compile import Compiled, compile_lab
+from ringfence.inventory.front import ROOT, InventoryError
+from ringfence.inventory.labs import hosts_file, load_book, save_book
+from ringfence.inventory.source import Source, SourceError, read
+from ringfence.model import LabError, Problem
+
+# Here the user's own entries are added to what follows from the lab; every other variable of theirs replaces it.
+_JOINED = ("ufw_rules", "guard_ports", "policy_private")
+
+
+def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[str]]:
+    """Read an inventory directory, compile its lab, keep its address book.
+
+    Returns:
+        The object that `ringfence.inventory` prints, and notices for the user.
+
+    Raises:
+        InventoryError, LabError: with everything that is wrong.
+    """
+    try:
+        source = read(directory, hosts_file(directory), root)
+    except SourceError as error:
+        raise InventoryError(str(error)) from error
+    hosts = {name: dict(values) for name, values in source.hosts.items()}
+    notices: list[str] = []
+    compiled = _compile(source, directory)
+    if compiled is not None:
+        notice = save_book(directory, compiled.book)
+        notices += [notice] if notice else []
+        for name, variables in compiled.hosts.items():
+            hosts[name] = merge(variables, hosts[name])
+    return {
+        "groups": {name: dict(group) for name, group in source.groups.items()},
+        "hosts": hosts,
+        "lazy": {name: dict(values) for name, values in source.lazy.items()},
+        "errors": {name: dict(values) for name, values in source.errors.items()},
+    }, notices
+
+
+def merge(compiled: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay the user's own variables over the compiled ones."""
+    merged = {**compiled, **own}
+    for name in _JOINED:
+        if name in compiled and isinstance(own.get(name), list):
+            merged[name] = [*compiled[name], *(item for item in own[name] if item not in compiled[name])]
+    return merged
+
+
+def _compile(source: Source, directory: Path) -> Compiled | None:
+    """Compile the lab, if the inventory declares one."""
+    lab = _declared(source)
+    if lab is None:
+        return None
+    pools = [
+        pool
+        for name in lab.get("lab_hosts") or {}
+        for pool in source.hosts.get(str(name), {}).get("docker_address_pools") or []
+    ]
+    return compile_lab(lab, load_book(directory), set(source.hosts), pools or None)
+
+
+def _declared(source: Source) -> dict[str, Any] | None:
+    """Return the ``lab_*`` variables: one lab, so the same for every host that sees one."""
+    labs = {
+        host: {name: value for name, value in values.items() if name.startswith("lab_")}
+        for host, values in source.hosts.items()
+    }
+    problems = [
+        Problem(name, f"it cannot be worked out: {message} (a lab may use any variable, but no facts of a host)")
+        for errors in source.errors.values()
+        for name, message in errors.items()
+        if name.startswith("lab_")
+    ]
+    if problems:
+        raise LabError(problems)
+    # Those that the lab provisions decide; hosts of other groups may see no lab at all.
+    members = {host: lab for host, lab in labs.items() if host in (lab.get("lab_hosts") or {})} or {
+        host: lab for host, lab in labs.items() if lab
+    }
+    if not members:
+        return None
+    first, lab = next(iter(members.items()))
+    for host, other in members.items():
+        for name in sorted(set(lab) | set(other)):
+            if lab.get(name) != other.get(name):
+                problems.append(
+                    Problem(name, f"'{host}' sees another value than '{first}' (declare it once, in group_vars/all)")
+                )
+    if problems:
+        raise LabError(problems)
+    return lab

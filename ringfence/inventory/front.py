@@ -1,0 +1,207 @@
+"""What ``inventory.py`` does for both engines. Standard library only, so that it can say what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NoReturn
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTING = "RINGFENCE_LAB"
+DEFAULT_LAB = "demo"
+
+_NEEDED = ("ansible", "pydantic", "yaml")
+_CONNECTION = {
+    "ansible_host": "ssh_hostname",
+    "ansible_user": "ssh_user",
+    "ansible_port": "ssh_port",
+    "ansible_password": "ssh_password",
+    "ansible_ssh_private_key_file": "ssh_key",
+    "ansible_become": "_sudo",
+    "ansible_become_user": "_sudo_user",
+    "ansible_become_password": "_sudo_password",
+}
+# pyinfra's names for what Ansible hands to OpenSSH.
+_SSH_OPTIONS = {"userknownhostsfile": "ssh_known_hosts_file", "stricthostkeychecking": "ssh_strict_host_key_checking"}
+_STRICTNESS = {"yes": "yes", "no": "no", "accept-new": "accept-new", "off": "off", "ask": "yes"}
+
+
+class InventoryError(Exception):
+    """The inventory or the lab cannot be used; the message says why and what to do."""
+
+
+def lab_directory(root: Path = ROOT) -> Path:
+    """Return the inventory directory that RINGFENCE_LAB chooses: a name in ``inventories/``, or a path.
+
+    Raises:
+        InventoryError: there is no such directory.
+    """
+    setting = os.environ.get(SETTING) or DEFAULT_LAB
+    named = root / "inventories" / setting
+    path = Path(setting).expanduser()
+    directory = path if "/" in setting or not named.is_dir() else named
+    if directory.is_dir():
+        return directory.resolve()
+    names = sorted(p.name for p in (root / "inventories").glob("*") if p.is_dir())
+    raise InventoryError(
+        f"{SETTING}: '{setting}' is neither a directory nor one of inventories/: {', '.join(names) or 'none'} "
+        f"(write {SETTING}={names[0] if names else 'NAME'})"
+    )
+
+
+def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
+    """Read an inventory and compile its lab, in a process of its own.
+
+    Returns:
+        ``groups``, ``hosts``, ``lazy`` and ``errors`` as `ringfence.inventory.__main__` prints them.
+
+    Raises:
+        InventoryError: it failed; its message is the process's own.
+    """
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    # ansible-core refuses to start in a locale that is not UTF-8.
+    environment["LC_ALL"] = "C.UTF-8"
+    configuration = root / "ansible.cfg"
+    if "ANSIBLE_CONFIG" not in environment and not Path("ansible.cfg").exists() and configuration.exists():
+        environment["ANSIBLE_CONFIG"] = str(configuration)
+    result = subprocess.run(
+        [sys.executable, "-m", "ringfence.inventory", str(directory)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise InventoryError(result.stderr.strip() or f"{directory}: reading it failed without a message")
+    sys.stderr.write(result.stderr)
+    data: dict[str, Any] = json.loads(result.stdout)
+    return data
+
+
+def pyinfra_groups(data: Mapping[str, Any]) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """Return pyinfra's groups: name → [(host, data)], with Ansible's connection variables in pyinfra's words."""
+    hosts = {name: _pyinfra_host(name, data) for name in data["hosts"]}
+    groups = {"all": list(hosts.values())}
+    for name in data["groups"]:
+        members = _members(data["groups"], name)
+        if members and name not in ("all", "ungrouped"):
+            groups[name] = [hosts[member] for member in members]
+    return groups
+
+
+def _members(groups: Mapping[str, Any], name: str) -> list[str]:
+    found = list(groups[name]["hosts"])
+    for child in groups[name]["children"]:
+        found += [host for host in _members(groups, child) if host not in found]
+    return found
+
+
+def _pyinfra_host(name: str, data: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    values = dict(data["hosts"][name])
+    values["inventory_hostname"] = name
+    # Roles must not fall back to a default where the user's own value could not be worked out.
+    values["ringfence_unresolved"] = dict(data["errors"].get(name, {}))
+    connection = {key: values[variable] for variable, key in _CONNECTION.items() if values.get(variable) is not None}
+    for variable in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
+        connection |= _ssh_options(str(values.get(variable) or ""))
+    if values.get("ringfence_known_hosts"):
+        connection["ssh_known_hosts_file"] = values["ringfence_known_hosts"]
+    local = values.get("ansible_connection") == "local"
+    return "@local" if local else name, {**values, **connection}
+
+
+def _ssh_options(arguments: str) -> dict[str, str]:
+    words, found = shlex.split(arguments), {}
+    for index, word in enumerate(words):
+        if not word.startswith("-o"):
+            continue
+        text = word[2:] or (words[index + 1] if index + 1 < len(words) else "")
+        option, _, value = text.replace("=", " ", 1).strip().partition(" ")
+        key = _SSH_OPTIONS.get(option.lower())
+        if key == "ssh_strict_host_key_checking":
+            found[key] = _STRICTNESS.get(value.strip().lower(), "yes")
+        elif key:
+            # OpenSSH takes several files, pyinfra one.
+            found[key] = str(Path(value.strip().split()[0]).expanduser())
+    return found
+
+
+def ansible_list(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a dynamic inventory answers to ``--list``: the same final values that pyinfra gets."""
+    hostvars = {name: ansible_host(data, name) for name in data["hosts"]}
+    groups = {name: dict(group) for name, group in data["groups"].items()}
+    return {"_meta": {"hostvars": hostvars}, **groups}
+
+
+def ansible_host(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return one host's variables for Ansible; those that need facts as they were written."""
+    final = {key: _unsafe(value) for key, value in data["hosts"].get(name, {}).items()}
+    return {**data["lazy"].get(name, {}), **final}
+
+
+def _unsafe(value: Any) -> Any:
+    """Mark text that only looks like a template: it is final, Ansible must not evaluate it again."""
+    if isinstance(value, Mapping):
+        return {key: _unsafe(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_unsafe(item) for item in value]
+    if isinstance(value, str) and any(mark in value for mark in ("{{", "{%", "{#")):
+        return {"__ansible_unsafe": value}
+    return value
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
+    """Answer Ansible: ``--list`` or ``--host NAME``. Returns the exit status."""
+    _with_dependencies(root)
+    if arguments not in ([], ["--list"]) and not (len(arguments) == 2 and arguments[0] == "--host"):
+        return _fail(["inventory.py: write inventory.py --list, or inventory.py --host NAME"])
+    try:
+        data = load(lab_directory(root), root)
+    except InventoryError as error:
+        return _fail([str(error)])
+    answer = ansible_host(data, arguments[1]) if arguments[:1] == ["--host"] else ansible_list(data)
+    sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+    return 0
+
+
+def for_pyinfra(root: Path = ROOT) -> dict[str, list[tuple[str, dict[str, Any]]]]:
+    """Return the chosen lab's groups; on an error print it and end the program, without a traceback."""
+    try:
+        return pyinfra_groups(load(lab_directory(root), root))
+    except InventoryError as error:
+        sys.exit(_fail([str(error)]))
+
+
+def _fail(lines: Iterable[str]) -> int:
+    sys.stderr.write("\n".join(lines) + "\n")
+    return 1
+
+
+def _with_dependencies(root: Path) -> None:
+    """Ansible runs inventory.py with the PATH's python3, which may lack ringfence's packages: take .venv's then."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if not missing:
+        return
+    python = root / ".venv" / "bin" / "python"
+    if python.exists() and not os.environ.get("RINGFENCE_REEXEC"):
+        _reexec(python)
+    sys.exit(
+        _fail(
+            [
+                f"inventory.py: {sys.executable} lacks {', '.join(missing)} "
+                f"(run ./run setup, which makes {root}/.venv, or activate the environment that has ringfence)"
+            ]
+        )
+    )
+
+
+def _reexec(python: Path) -> NoReturn:
+    os.environ["RINGFENCE_REEXEC"] = "1"
+    os.execv(str(python), [str(python), *sys.argv])  # noqa: S606 - the same program, with the other interpreter

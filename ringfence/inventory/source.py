@@ -1,0 +1,166 @@
+"""The one module that knows ansible-core's insides: an inventory directory to resolved variables.
+
+ansible-core calls this interface internal; the tests in tests/parity compare the result with ansible's own programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.cli import CLI  # first: it checks the locale and sets up the output streams
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import AnsibleVaultError
+from ansible.template import Templar
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
+
+# What Ansible adds itself, for every play anew.
+MAGIC = frozenset(
+    "ansible_check_mode ansible_config_file ansible_diff_mode ansible_facts ansible_forks ansible_inventory_sources "
+    "ansible_limit ansible_playbook_python ansible_run_tags ansible_skip_tags ansible_verbosity ansible_version "
+    "environment group_names groups hostvars inventory_dir inventory_file inventory_hostname "
+    "inventory_hostname_short omit playbook_dir vars".split()
+)
+VAULT_PASSWORD = ".vault-password"  # noqa: S105 - the name of a file
+
+
+class SourceError(Exception):
+    """The inventory cannot be read; the message names the file and the fix."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An inventory as Ansible sees it.
+
+    Attributes:
+        groups: group → names of its own hosts and of its child groups.
+        hosts: host → variable → value, fully templated and decrypted, plain builtins.
+        lazy: host → variable → value as written, where templating failed (it needs facts, for instance).
+        errors: host → variable → why templating failed.
+    """
+
+    groups: Mapping[str, Mapping[str, list[str]]]
+    hosts: Mapping[str, Mapping[str, Any]]
+    lazy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def read(directory: Path, hosts_file: Path, root: Path) -> Source:
+    """Read an inventory.
+
+    Args:
+        directory: the inventory directory; holds ``group_vars/``, ``host_vars/`` and perhaps ``.vault-password``.
+        hosts_file: the file with hosts and groups.
+        root: directory whose ``group_vars/`` and ``host_vars/`` count as those beside the playbook.
+
+    Raises:
+        SourceError: something cannot be read or decrypted.
+    """
+    try:
+        return _read(directory, hosts_file, root)
+    except AnsibleError as error:
+        raise SourceError(explain(error, directory)) from error
+
+
+def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
+    loader = DataLoader()
+    loader.set_basedir(str(root))
+    identities = list(constants.DEFAULT_VAULT_IDENTITY_LIST or [])
+    password = directory / VAULT_PASSWORD
+    if password.exists():
+        identities.append(f"{constants.DEFAULT_VAULT_IDENTITY}@{password}")
+    loader.set_vault_secrets(CLI.setup_vault_secrets(loader, vault_ids=identities, auto_prompt=False))
+    _well_formed(loader, hosts_file)
+    inventory = InventoryManager(loader=loader, sources=[str(hosts_file)])
+    manager = VariableManager(loader=loader, inventory=inventory)
+    HostVars(inventory, manager, loader)  # registers itself: without it `hostvars` is undefined
+    values: dict[str, dict[str, Any]] = {}
+    lazy: dict[str, dict[str, Any]] = {}
+    errors: dict[str, dict[str, str]] = {}
+    for host in inventory.get_hosts():
+        raw = manager.get_vars(host=host, include_hostvars=True)
+        templar = Templar(loader=loader, variables=raw)
+        values[host.name] = {}
+        for name, value in raw.items():
+            if name in MAGIC:
+                continue
+            try:
+                values[host.name][str(name)] = plain(templar.template(value))
+            except AnsibleError as error:
+                if _is_vault(error):
+                    raise
+                lazy.setdefault(host.name, {})[str(name)] = plain(value)
+                errors.setdefault(host.name, {})[str(name)] = _one_line(error)
+    return Source(_groups(inventory), values, lazy, errors)
+
+
+def _well_formed(loader: Any, hosts_file: Path) -> None:
+    """Ansible only warns about a hosts file that it cannot parse, and goes on without hosts."""
+    data = loader.load_from_file(str(hosts_file))
+    if not isinstance(data, Mapping) or not data:
+        raise AnsibleError(f"{hosts_file} has no groups (write 'all: {{hosts: {{atlas: {{ansible_host: …}}}}}}')")
+    for name, group in data.items():
+        if group is not None and not isinstance(group, Mapping):
+            raise AnsibleError(f"{hosts_file}: the group '{name}' is not a mapping (write hosts:, children:, vars:)")
+        for key in group or {}:
+            if key not in ("hosts", "children", "vars"):
+                raise AnsibleError(f"{hosts_file}: '{key}' in the group '{name}' (write hosts:, children: or vars:)")
+
+
+def _groups(inventory: Any) -> dict[str, dict[str, list[str]]]:
+    return {
+        str(name): {
+            "hosts": [str(host.name) for host in group.hosts],
+            "children": [str(child.name) for child in group.child_groups],
+        }
+        for name, group in inventory.groups.items()
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return the value without Ansible's tags: only dict, list, str, int, float, bool and None."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    return str(value)  # strings, dates; a vaulted string decrypts itself here
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    found: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in found:
+        found.append(current)
+        current = current.__cause__ or current.__context__
+    return found
+
+
+def _is_vault(error: BaseException) -> bool:
+    return any(isinstance(cause, AnsibleVaultError) for cause in _causes(error))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def explain(error: BaseException, directory: Path) -> str:
+    """Return one line about an error of ansible-core; for vault errors with the ways to give the password."""
+    text = _one_line(error)
+    if _is_vault(error) or "vault" in text.lower():
+        return (
+            f"{directory}: a vaulted value cannot be decrypted: {text} (put the password into "
+            f"{directory / VAULT_PASSWORD}, or name a file with it in ANSIBLE_VAULT_PASSWORD_FILE)"
+        )
+    return text

@@ -1,0 +1,336 @@
+"""Checks of a lab that need more than one value at a time: references, clashes, contradictions.
+
+Each check is a function from the draft to problems; `check_lab` runs them all.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
+
+from ringfence.model.lab import ANYWHERE, INTERNET, Call, Service
+from ringfence.model.problems import Problem, did_you_mean, listed
+from ringfence.model.read import Draft
+from ringfence.model.values import Network
+
+# What only its own application should reach; publishing one of these has to be said twice.
+DATABASE_PORTS = {
+    1433: "SQL Server",
+    1521: "Oracle",
+    3306: "MySQL",
+    5432: "PostgreSQL",
+    5984: "CouchDB",
+    6379: "Redis",
+    8086: "InfluxDB",
+    9042: "Cassandra",
+    9200: "Elasticsearch",
+    11211: "memcached",
+    27017: "MongoDB",
+}
+_SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_ENGINE_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock")
+_TOO_MUCH = ("/", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run", "/root", "/boot", "/var/lib/docker")
+
+
+def check_lab(draft: Draft) -> list[Problem]:
+    """Return every problem of the well-formed part of a lab, beside those that reading it found."""
+    return [problem for check in _CHECKS for problem in check(draft)]
+
+
+def _known(draft: Draft, owner: str, kind: str, value: str, what: str) -> Iterator[Problem]:
+    """Check that a name refers to a declared entry of a kind (``segments``, ``services`` …)."""
+    names = draft.names[kind]
+    if value not in names:
+        fix = did_you_mean(value, names, f"declared in lab_{kind}: {listed(names)}")
+        yield Problem(owner, f"'{value}' is not {what} ({fix})")
+
+
+def _references(draft: Draft) -> Iterator[Problem]:
+    for name, service in draft.lab.services.items():
+        owner = f"lab_services.{name}"
+        yield from _known(draft, f"{owner}.host", "hosts", service.host, "a host")
+        for segment in service.segments:
+            yield from _known(draft, f"{owner}.segments", "segments", segment, "a segment")
+        for segment in sorted({s for s in service.segments if service.segments.count(s) > 1}):
+            yield Problem(f"{owner}.segments", f"'{segment}' is named twice (remove one)")
+        for call in service.calls:
+            yield from _call(draft, f"{owner}.calls", name, service, call)
+        for needed in service.depends:
+            yield from _depends(draft, f"{owner}.depends", name, needed)
+        yield from _addresses(f"{owner}.address", service)
+
+
+def _call(draft: Draft, owner: str, name: str, service: Service, call: Call) -> Iterator[Problem]:
+    yield from _known(draft, owner, "services", call.service, "a service")
+    if call.service == name:
+        yield Problem(owner, f"'{name}' calls itself (remove it: a container reaches itself anyway)")
+    callee = draft.lab.services.get(call.service)
+    if callee is None:
+        return
+    if callee.host != service.host:
+        yield Problem(
+            owner,
+            f"'{call.service}' runs on '{callee.host}' and '{name}' on '{service.host}': calls between hosts are not "
+            f"supported yet (move one of them, or publish the port there and declare an egress to it here)",
+        )
+    if call.port is None and callee.port is None:
+        yield Problem(
+            owner,
+            f"'{call.service}' has no port (add port: … to lab_services.{call.service}, "
+            f"or write {{service: {call.service}, port: …}})",
+        )
+
+
+def _depends(draft: Draft, owner: str, name: str, needed: str) -> Iterator[Problem]:
+    yield from _known(draft, owner, "services", needed, "a service")
+    services = draft.lab.services
+    if needed == name:
+        yield Problem(owner, f"'{name}' depends on itself (remove it)")
+    elif needed in services and draft.lab.project(needed) != draft.lab.project(name):
+        yield Problem(
+            owner,
+            f"'{needed}' belongs to the stack '{draft.lab.project(needed)}', not to '{draft.lab.project(name)}' "
+            f"(give both the same stack)",
+        )
+    else:
+        seen, waiting = {name}, [needed]
+        while waiting:
+            current = waiting.pop()
+            if current == name:
+                yield Problem(owner, f"'{needed}' depends on '{name}' in turn (remove one of the two)")
+                return
+            if current not in seen and current in services:
+                seen.add(current)
+                waiting += services[current].depends
+
+
+def _addresses(owner: str, service: Service) -> Iterator[Problem]:
+    for segment, address in service.address.items():
+        if segment == "" and len(service.segments) > 1:
+            yield Problem(
+                owner,
+                f"'{address}' is for which of its segments? (write {{{service.segments[0]}: {address}}})",
+            )
+        elif segment and segment not in service.segments:
+            fix = did_you_mean(segment, service.segments, f"its segments: {listed(service.segments)}")
+            yield Problem(owner, f"'{segment}' is not one of its segments ({fix})")
+
+
+def _sources(draft: Draft) -> Iterator[Problem]:
+    lab = draft.lab
+    for name, service in lab.services.items():
+        for publish in service.publish:
+            owner = f"lab_services.{name}.publish.{publish.port}.from"
+            for source in publish.sources:
+                if source != ANYWHERE:
+                    yield from _known(draft, owner, "places", source, "a place")
+    for host_name, host in lab.hosts.items():
+        for name, host_service in host.services.items():
+            owner = f"lab_hosts.{host_name}.services.{name}.from"
+            for source in host_service.sources:
+                if source == ANYWHERE or source in draft.names["places"]:
+                    continue
+                if source not in draft.names["services"]:
+                    names = draft.names["places"] | draft.names["services"]
+                    fix = did_you_mean(source, names, f"places: {listed(draft.names['places'])}")
+                    yield Problem(owner, f"'{source}' is neither a place nor a service ({fix})")
+                elif source in lab.services and lab.services[source].host != host_name:
+                    yield Problem(
+                        owner,
+                        f"'{source}' runs on '{lab.services[source].host}': its address never shows on '{host_name}' "
+                        f"(name the place that '{lab.services[source].host}' is in)",
+                    )
+    for name in sorted(draft.names["places"] & draft.names["services"]):
+        yield Problem(f"lab_places.{name}", f"'{name}' is a service as well (rename one: both appear in 'from')")
+
+
+def _egress(draft: Draft) -> Iterator[Problem]:
+    lab = draft.lab
+    for name, service in lab.services.items():
+        for egress in service.egress:
+            owner = f"lab_services.{name}.egress"
+            if egress.to == INTERNET:
+                segments = [lab.segments[s] for s in service.segments if s in lab.segments]
+                if len(segments) == len(service.segments) and not any(s.internet for s in segments):
+                    yield Problem(
+                        owner,
+                        f"'{INTERNET}' cannot be reached from {listed(service.segments)}: internet is false there "
+                        f"(add a segment with internet: true to the service)",
+                    )
+            elif egress.to == ANYWHERE:
+                yield Problem(owner, f"'{ANYWHERE}' is not a destination (write internet, a place or a network)")
+            elif egress.to in draft.names["services"]:
+                yield Problem(owner, f"'{egress.to}' is a service (write it under calls)")
+            elif "/" in egress.to or egress.to.replace(".", "").isdecimal() or ":" in egress.to:
+                yield from _egress_network(draft, owner, egress.to)
+            elif egress.to not in draft.names["places"]:
+                names = draft.names["places"] | {INTERNET}
+                fix = did_you_mean(egress.to, names, "write internet, a place or a network such as 192.168.10.5/32")
+                yield Problem(owner, f"'{egress.to}' is not a destination ({fix})")
+
+
+def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
+    try:
+        network = ipaddress.ip_network(to, strict=False)
+    except ValueError:
+        yield Problem(owner, f"'{to}' is not a network (write it as 192.168.10.0/24 or fd00:1::/64)")
+        return
+    if str(network) != to and str(network.network_address) != to:
+        yield Problem(owner, f"'{to}' has host bits set (did you mean '{network}'?)")
+    elif "/" not in to:
+        yield Problem(owner, f"'{to}' is an address (did you mean '{network}'?)")
+    if network.prefixlen == 0:
+        yield Problem(owner, f"'{to}' is everything (write to: internet, which leaves your own networks out)")
+    for name, segment in draft.lab.segments.items():
+        if segment.subnet and network.prefixlen and _overlap(network, segment.subnet):
+            yield Problem(owner, f"'{to}' is inside the segment '{name}' (declare the service there under calls)")
+
+
+def _stacks(draft: Draft) -> Iterator[Problem]:
+    lab = draft.lab
+    for (first, a), (second, b) in combinations(lab.services.items(), 2):
+        if lab.project(first) != lab.project(second):
+            continue
+        if a.host != b.host:
+            yield Problem(
+                f"lab_services.{second}.stack",
+                f"'{lab.project(second)}' has '{first}' on '{a.host}' and '{second}' on '{b.host}' "
+                f"(a stack lives on one host: give one of them another stack)",
+            )
+        for secret in sorted(set(a.secrets) & set(b.secrets)):
+            if a.secrets[secret] != b.secrets[secret]:
+                yield Problem(
+                    f"lab_services.{second}.secrets.{secret}",
+                    f"'{secret}' differs from the one of '{first}' in the same stack "
+                    f"(make value and owner equal, or rename one)",
+                )
+    for name, service in lab.services.items():
+        for secret in service.secrets:
+            if not _SECRET_NAME.fullmatch(secret):
+                yield Problem(
+                    f"lab_services.{name}.secrets",
+                    f"'{secret}' cannot be a file name (write lower-case letters, digits, '_', '-' and '.')",
+                )
+
+
+def _ports(draft: Draft) -> Iterator[Problem]:
+    lab = draft.lab
+    taken: dict[tuple[str, int, str], str] = {}
+    for host_name, host in lab.hosts.items():
+        for name, host_service in host.services.items():
+            owner = f"lab_hosts.{host_name}.services.{name}.port"
+            yield from _take(taken, (host_name, host_service.port, host_service.proto), owner, name)
+    for name, service in lab.services.items():
+        for publish in service.publish:
+            owner = f"lab_services.{name}.publish.{publish.port}"
+            yield from _take(taken, (service.host, publish.host_port, publish.proto), owner, name)
+            database = DATABASE_PORTS.get(publish.port) or DATABASE_PORTS.get(publish.host_port)
+            if database and not publish.allow_database:
+                yield Problem(
+                    owner,
+                    f"'{publish.host_port}' is a database port ({database}) "
+                    f"(let its application use calls instead, or add allow_database: true)",
+                )
+
+
+def _take(
+    taken: dict[tuple[str, int, str], str], key: tuple[str, int, str], owner: str, name: str
+) -> Iterator[Problem]:
+    host, port, proto = key
+    if key in taken:
+        yield Problem(
+            owner,
+            f"'{port}/{proto}' on '{host}' is already used by '{taken[key]}' (add published: with a free port)"
+            if "publish" in owner
+            else f"'{port}/{proto}' on '{host}' is already used by '{taken[key]}' (give one another port)",
+        )
+    taken.setdefault(key, name)
+
+
+def _storage(draft: Draft) -> Iterator[Problem]:
+    for name, service in draft.lab.services.items():
+        owner = f"lab_services.{name}"
+        targets: dict[str, str] = {}
+        for volume in service.volumes:
+            source = volume.source.rstrip("/") or "/"
+            if source in _ENGINE_SOCKETS:
+                yield Problem(
+                    f"{owner}.volumes",
+                    f"'{volume.source}' hands the whole host to the container (remove it)",
+                )
+            elif source in _TOO_MUCH:
+                yield Problem(
+                    f"{owner}.volumes",
+                    f"'{volume.source}' belongs to the host (mount a directory made for it, such as /srv/{name})",
+                )
+        places = [("volumes", v.target) for v in service.volumes]
+        places += [("files", target) for target in service.files]
+        places += [("tmpfs", target) for target in service.tmpfs]
+        for kind, target in places:
+            if kind == "files" and not target.startswith("/"):
+                yield Problem(f"{owner}.files", f"'{target}' is not an absolute path (start it with '/')")
+            if f"{target}/".startswith("/run/secrets/"):
+                yield Problem(f"{owner}.{kind}", f"'{target}' is where secrets are put (declare it under secrets)")
+            if target in targets:
+                yield Problem(f"{owner}.{kind}", f"'{target}' is already in {targets[target]} (remove one of the two)")
+            targets.setdefault(target, kind)
+
+
+def _networks(draft: Draft) -> Iterator[Problem]:
+    lab = draft.lab
+    for owner, network in [("lab_pool", lab.pool)] + [
+        (f"lab_segments.{name}.subnet", s.subnet) for name, s in lab.segments.items() if s.subnet
+    ]:
+        if not _private(network):
+            yield Problem(owner, f"'{network}' is public (take a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)")
+    if lab.pool.prefixlen > 24:
+        yield Problem("lab_pool", f"'{lab.pool}' has no room for a /24 (take a larger one, such as 172.20.0.0/14)")
+    if not lab.ula.subnet_of(ipaddress.IPv6Network("fc00::/7")) or lab.ula.prefixlen > 60:
+        yield Problem("lab_ula", f"'{lab.ula}' is not a local prefix with room (write it as fd12:3456:789a::/48)")
+    for name, networks in lab.places.items():
+        for network in networks:
+            if network.prefixlen == 0:
+                yield Problem(f"lab_places.{name}", f"'{network}' is everything (write from: [anywhere] instead)")
+    for name, segment in lab.segments.items():
+        if segment.subnet and not 16 <= segment.subnet.prefixlen <= 28:
+            yield Problem(
+                f"lab_segments.{name}.subnet",
+                f"'{segment.subnet}' has the wrong size (write a network from /16 to /28, usually /24)",
+            )
+
+
+def _host_addresses(draft: Draft) -> Iterator[Problem]:
+    owners: dict[str, str] = {}
+    for name, host in draft.lab.hosts.items():
+        for address in host.addresses:
+            text = str(address)
+            if address.is_loopback or address.is_unspecified or address.is_multicast:
+                yield Problem(f"lab_hosts.{name}.addresses", f"'{text}' is no address that others reach (remove it)")
+            elif text in owners:
+                yield Problem(
+                    f"lab_hosts.{name}.addresses",
+                    f"'{text}' is already an address of '{owners[text]}' (correct one of the two)",
+                )
+            owners.setdefault(text, name)
+
+
+def _private(network: Network) -> bool:
+    return network.is_private or (network.version == 4 and network.subnet_of(ipaddress.IPv4Network("100.64.0.0/10")))
+
+
+def _overlap(a: Network, b: Network) -> bool:
+    return a.version == b.version and a.overlaps(b)
+
+
+_CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
+    _references,
+    _sources,
+    _egress,
+    _stacks,
+    _ports,
+    _storage,
+    _networks,
+    _host_addresses,
+)

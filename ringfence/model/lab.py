@@ -1,0 +1,219 @@
+"""The declared lab. These models are its specification: what they do not name is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from ringfence.model.values import (
+    AbsolutePath,
+    Address4,
+    Address6,
+    AnyAddress,
+    AnyNetwork,
+    Capability,
+    Image,
+    Memory,
+    Names,
+    Network4,
+    Network6,
+    PortNumber,
+    PositiveInt,
+    Proto,
+    SegmentName,
+    ServiceName,
+    StackName,
+    Text,
+    Words,
+    as_mapping,
+    split_port,
+)
+
+# `from: [anywhere]`: any address outside the lab's own segments. `to: internet`: any address that is not private.
+ANYWHERE = "anywhere"
+INTERNET = "internet"
+
+
+class Declared(BaseModel):
+    """Base of every model: unknown keys are refused, values cannot be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
+
+
+class _WithPort(Declared):
+    """A port and a protocol; ``port: "53/udp"`` stands for ``port: 53, proto: udp``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and isinstance(given.get("port"), str | int):
+            number, proto = split_port(given["port"], given.get("proto"))
+            return {**given, "port": number, "proto": proto}
+        return given
+
+
+class Segment(Declared):
+    """A network of containers with its own bridge ``rf-<name>``."""
+
+    subnet: Network4 | None = Field(None, description="IPv4 network; by default a /24 of lab_pool, recorded")
+    internet: bool = Field(True, description="whether services in it may be given egress to the internet")
+    description: str = Field("", description="what it is for")
+
+
+class HostService(_WithPort):
+    """A service of the host itself, such as sshd, that UFW lets in."""
+
+    port: PortNumber = Field(description='port number, or "53/udp"')
+    proto: Proto = Field("tcp", description="tcp or udp")
+    sources: Names = Field(alias="from", min_length=1, description="places, or services of the same host")
+
+
+class Host(Declared):
+    """A machine that ringfence provisions; its name is the inventory's."""
+
+    addresses: tuple[AnyAddress, ...] = Field(min_length=1, description="its IPv4 and IPv6 addresses")
+    services: dict[str, HostService] = Field({}, description="what the host itself answers, by name")
+
+
+class Publish(_WithPort):
+    """A container port that is opened on the host's addresses."""
+
+    port: PortNumber = Field(description='port in the container, or "53/udp"')
+    published: PortNumber | None = Field(None, description="port on the host; by default the same number")
+    proto: Proto = Field("tcp", description="tcp or udp")
+    sources: Names = Field(alias="from", min_length=1, description="places that may use it, or anywhere")
+    allow_database: bool = Field(False, description="confirms that a database port is meant to be published")
+
+    @property
+    def host_port(self) -> int:
+        """The port on the host."""
+        return self.port if self.published is None else self.published
+
+
+class Call(Declared):
+    """A flow that the service may open to another service."""
+
+    service: str = Field(description="name of the called service")
+    port: PortNumber | None = Field(None, description='port, or "53/udp"; by default the called service\'s own')
+    proto: Proto | None = Field(None, description="tcp or udp; by default the called service's own")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        given = as_mapping(given, "service")
+        if isinstance(given, Mapping) and given.get("port") is not None:
+            number, proto = split_port(given["port"], given.get("proto"))
+            return {**given, "port": number, "proto": proto}
+        return given
+
+
+class Egress(_WithPort):
+    """A flow that the service may open to somewhere outside the lab's segments."""
+
+    to: str = Field(description="internet, a place or a network such as 192.168.10.5/32")
+    port: PortNumber = Field(description='port number, or "123/udp"')
+    proto: Proto = Field("tcp", description="tcp or udp")
+
+
+class Secret(Declared):
+    """A file /run/secrets/<name> in the container, mode 0400."""
+
+    value: Text = Field(repr=False, description="the secret, usually a reference into ansible-vault")
+    owner: Text = Field("0", pattern=r"^[0-9]+$", description="user id in the container that may read it")
+
+
+def _volume(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    parts = value.split(":")
+    if len(parts) not in (2, 3) or not all(parts) or parts[2:] not in ([], ["ro"], ["rw"]):
+        raise ValueError(f"'{value}' is not a volume (write it as data:/var/lib/app or /srv/photos:/photos:ro)")
+    return {"source": parts[0], "target": parts[1], "read_only": parts[2:] == ["ro"]}
+
+
+class Volume(Declared):
+    """A named volume (``data:/var/lib/app``) or a directory of the host (``/srv/photos:/photos:ro``)."""
+
+    source: str = Field(
+        pattern=r"^(/.*|[a-z0-9][a-z0-9_.-]*)$", description="volume name, or absolute path on the host"
+    )
+    target: AbsolutePath = Field(description="absolute path in the container")
+    read_only: bool = Field(False, description="whether the container may only read it")
+
+
+def _port_and_proto(value: Any) -> Any:
+    return None if value is None else "{}/{}".format(*split_port(value))
+
+
+def _addresses(value: Any) -> Any:
+    return {"": value} if isinstance(value, str) else value
+
+
+class Service(Declared):
+    """A container with fixed addresses; nothing reaches it and it reaches nothing unless declared."""
+
+    host: str = Field(description="the machine that runs it, one of lab_hosts")
+    image: Image = Field(description="container image with a version or a digest")
+    segments: tuple[str, ...] = Field(min_length=1, description="segments that it is connected to")
+    port: Annotated[str | None, BeforeValidator(_port_and_proto)] = Field(
+        None, description='port that callers use, such as 5432 or "53/udp"'
+    )
+    publish: tuple[Publish, ...] = Field((), description="ports opened on the host, each for declared places")
+    calls: tuple[Call, ...] = Field((), description="services that it may call: names, or {service, port, proto}")
+    egress: tuple[Egress, ...] = Field((), description="what it may reach outside the lab")
+    volumes: tuple[Annotated[Volume, BeforeValidator(_volume)], ...] = Field((), description="its storage")
+    environment: dict[str, Text] = Field({}, description="environment variables; secrets belong into secrets")
+    secrets: dict[str, Annotated[Secret, BeforeValidator(lambda value: as_mapping(value, "value"))]] = Field(
+        {}, description="files under /run/secrets: name: value, or name: {value, owner}"
+    )
+    files: dict[str, str] = Field({}, description="configuration files: absolute path in the container: content")
+    capabilities: tuple[Capability, ...] = Field((), description="Linux capabilities; everything else is dropped")
+    read_only: bool = Field(True, description="whether the root file system is read-only")
+    tmpfs: tuple[AbsolutePath, ...] = Field((), description="directories in memory")
+    user: Text = Field("", description="user (and group) that it runs as, such as 1000:1000")
+    command: Words = Field((), description="command line instead of the image's own")
+    health: Words = Field((), description="command that succeeds when it works")
+    pids: PositiveInt = Field(200, description="most processes and threads that it may have")
+    memory: Memory = Field("", description="most memory that it may use, such as 512m")
+    stack: StackName | None = Field(None, description="compose project; by default its own name")
+    address: Annotated[dict[str, Address4], BeforeValidator(_addresses)] = Field(
+        {}, description="fixed IPv4 address, or {segment: address}; by default one is chosen and recorded"
+    )
+    depends: Names = Field((), description="services of the same stack that must be healthy first")
+
+    @property
+    def port_and_proto(self) -> tuple[int, Proto] | None:
+        """The port that callers use, if the service has one."""
+        if self.port is None:
+            return None
+        number, _, proto = self.port.partition("/")
+        return int(number), "udp" if proto == "udp" else "tcp"
+
+
+class Vantage(Declared):
+    """A point outside the provisioned hosts from which verify probes."""
+
+    host: str = Field(description="inventory host that probes")
+    address: Address4 = Field(description="IPv4 address that it probes from")
+    address6: Address6 | None = Field(None, description="IPv6 address that it probes from")
+
+
+class Lab(Declared):
+    """Everything that is declared, checked."""
+
+    domain: str
+    pool: Network4
+    ula: Network6
+    places: Mapping[str, tuple[AnyNetwork, ...]] = MappingProxyType({})
+    segments: Mapping[SegmentName, Segment] = MappingProxyType({})
+    hosts: Mapping[str, Host] = MappingProxyType({})
+    services: Mapping[ServiceName, Service] = MappingProxyType({})
+    resolvers: tuple[AnyAddress, ...] = ()
+    vantages: Mapping[str, Vantage] = MappingProxyType({})
+
+    def project(self, service: str) -> str:
+        """Return the compose project that a service belongs to."""
+        return self.services[service].stack or service

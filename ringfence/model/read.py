@@ -1,0 +1,257 @@
+"""From the variables of an inventory to the declared lab, collecting every problem on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ringfence.model import lab as models
+from ringfence.model.problems import Problem, did_you_mean
+from ringfence.model.values import (
+    AnyAddress,
+    AnyNetwork,
+    HostServiceName,
+    Network4,
+    Network6,
+    PlaceName,
+    SegmentName,
+    ServiceName,
+)
+
+LAB_VARIABLES = (
+    "lab_domain",
+    "lab_pool",
+    "lab_ula",
+    "lab_places",
+    "lab_segments",
+    "lab_hosts",
+    "lab_services",
+    "lab_resolvers",
+    "lab_vantages",
+)
+DEFAULT_DOMAIN = "lab.home"
+DEFAULT_POOL = "172.20.0.0/14"
+
+# Which model a key's entries belong to, to suggest the right names for a misspelt one.
+_MODEL_BY_KEY: dict[str, type[BaseModel]] = {
+    "lab_segments": models.Segment,
+    "lab_hosts": models.Host,
+    "lab_services": models.Service,
+    "lab_vantages": models.Vantage,
+    "services": models.HostService,
+    "publish": models.Publish,
+    "calls": models.Call,
+    "egress": models.Egress,
+    "volumes": models.Volume,
+    "secrets": models.Secret,
+}
+# Values below these keys are never printed.
+_CONFIDENTIAL = ("secrets", "environment", "files")
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A lab as far as it could be read.
+
+    Attributes:
+        lab: the entries that are well-formed.
+        problems: what is wrong with the others.
+        names: every declared name by kind (places, segments, hosts, services), the malformed ones too, so that a
+            reference to an entry with a problem of its own is not reported as a second one.
+    """
+
+    lab: models.Lab
+    problems: list[Problem] = field(default_factory=list)
+    names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+def default_ula(domain: str) -> str:
+    """Return the lab's own IPv6 prefix (/48 out of fd00::/8), derived from its domain so that it never changes."""
+    digest = hashlib.sha256(f"ringfence:{domain}".encode()).hexdigest()
+    return str(ipaddress.ip_network(f"fd{digest[:2]}:{digest[2:6]}:{digest[6:10]}::/48"))
+
+
+def read_lab(variables: Mapping[str, Any]) -> Draft:
+    """Read the ``lab_*`` variables, shape by shape; references between entries are checked elsewhere."""
+    reader = _Reader()
+    given = {name: value for name, value in variables.items() if name.startswith("lab_")}
+    for name in sorted(set(given) - set(LAB_VARIABLES)):
+        fix = did_you_mean(name, LAB_VARIABLES, f"a lab is declared with {', '.join(LAB_VARIABLES)}")
+        reader.add(name, f"'{name}' is not part of a lab ({fix})")
+    domain = str(given.get("lab_domain") or DEFAULT_DOMAIN)
+    lab = models.Lab.model_construct(
+        domain=domain,
+        pool=reader.value("lab_pool", Network4, given.get("lab_pool") or DEFAULT_POOL, DEFAULT_POOL),
+        ula=reader.value("lab_ula", Network6, given.get("lab_ula") or default_ula(domain), default_ula(domain)),
+        places=reader.places(given.get("lab_places")),
+        segments=reader.entries("lab_segments", given.get("lab_segments"), models.Segment, SegmentName),
+        hosts=reader.entries("lab_hosts", given.get("lab_hosts"), models.Host, str, reader.host_service_names),
+        services=reader.entries("lab_services", given.get("lab_services"), models.Service, ServiceName),
+        resolvers=reader.resolvers(given.get("lab_resolvers")),
+        vantages=reader.entries("lab_vantages", given.get("lab_vantages"), models.Vantage, str),
+    )
+    return Draft(lab, reader.problems, {kind: _keys(given.get(f"lab_{kind}")) for kind in _KINDS})
+
+
+_KINDS = ("places", "segments", "hosts", "services", "vantages")
+
+
+def _keys(value: object) -> frozenset[str]:
+    return frozenset(str(key) for key in value) if isinstance(value, Mapping) else frozenset()
+
+
+class _Reader:
+    """Validates piece by piece, so that one bad entry does not hide the next."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def add(self, owner: str, message: str) -> None:
+        self.problems.append(Problem(owner, message))
+
+    def value(self, owner: str, kind: Any, value: object, fallback: object) -> Any:
+        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        try:
+            return adapter.validate_python(value)
+        except ValidationError as error:
+            self.problems += explain(error, owner)
+            return adapter.validate_python(fallback)
+
+    def mapping(self, owner: str, value: object, example: str) -> dict[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.add(owner, f"{_shown(value)} is not a mapping of names (write {example})")
+            return {}
+        return {str(name): entry for name, entry in value.items()}
+
+    def entries(
+        self,
+        owner: str,
+        value: object,
+        model: type[_M],
+        name_type: Any,
+        extra: Callable[[str, _M], None] | None = None,
+    ) -> dict[str, _M]:
+        names: TypeAdapter[str] = TypeAdapter(name_type)
+        kept: dict[str, _M] = {}
+        for name, entry in self.mapping(owner, value, f"{owner}: {{name: {{…}}}}").items():
+            where = f"{owner}.{name}"
+            try:
+                names.validate_python(name)
+            except ValidationError as error:
+                self.problems += explain(error, where)
+                continue
+            try:
+                kept[name] = model.model_validate({} if entry is None else entry)
+            except ValidationError as error:
+                self.problems += explain(error, where)
+                continue
+            if extra:
+                extra(where, kept[name])
+        return kept
+
+    def host_service_names(self, owner: str, host: models.Host) -> None:
+        for name in host.services:
+            self.value(f"{owner}.services.{name}", HostServiceName, name, "x")
+
+    def places(self, value: object) -> dict[str, tuple[Any, ...]]:
+        kept: dict[str, tuple[Any, ...]] = {}
+        networks: TypeAdapter[Any] = TypeAdapter(AnyNetwork)
+        example = "lab_places: {lan: [192.168.10.0/24]}"
+        for name, entry in self.mapping("lab_places", value, example).items():
+            owner = f"lab_places.{name}"
+            self.value(owner, PlaceName, name, "x")
+            if name in (models.ANYWHERE, models.INTERNET):
+                self.add(owner, f"'{name}' has a meaning of its own (give the place another name)")
+            if isinstance(entry, str):
+                entry = [entry]
+            if not isinstance(entry, list) or not entry:
+                self.add(owner, f"{_shown(entry)} is not a list of networks (write {example})")
+                continue
+            found = []
+            for item in entry:
+                try:
+                    found.append(networks.validate_python(item))
+                except ValidationError as error:
+                    self.problems += explain(error, owner)
+            kept[name] = tuple(found)
+        return kept
+
+    def resolvers(self, value: object) -> tuple[Any, ...]:
+        if value is None:
+            return ()
+        if not isinstance(value, list):
+            self.add("lab_resolvers", f"{_shown(value)} is not a list (write lab_resolvers: [192.168.10.1])")
+            return ()
+        found = [self.value("lab_resolvers", AnyAddress | None, item, None) for item in value]
+        return tuple(address for address in found if address is not None)
+
+
+def explain(error: ValidationError, owner: str) -> list[Problem]:
+    """Turn pydantic's errors into problems that name the owner, the value and the fix."""
+    return [_explain(detail, owner) for detail in error.errors(include_url=False)]
+
+
+def _explain(detail: Any, owner: str) -> Problem:
+    steps = [step for step in detail["loc"] if step not in ("", "[key]")]
+    path = _path(owner, steps)
+    if detail["type"] == "extra_forbidden":
+        names = _names_of(_model_for(owner, steps[:-1]))
+        fix = did_you_mean(steps[-1], names, f"what it takes: {', '.join(names)}")
+        return Problem(_path(owner, steps[:-1]), f"'{steps[-1]}' is not a setting here ({fix})")
+    if detail["type"] == "missing":
+        description = _description(owner, steps)
+        return Problem(_path(owner, steps[:-1]), f"'{steps[-1]}' is missing (add {steps[-1]}: … - {description})")
+    if detail["type"] == "value_error":
+        return Problem(path, str(detail["ctx"]["error"]))
+    value = "the value" if any(step in _CONFIDENTIAL for step in steps) else _shown(detail["input"])
+    reason = {
+        "string_type": "is not text (quote it)",
+        "dict_type": "is not a mapping (write name: value)",
+        "mapping_type": "is not a mapping (write name: value)",
+        "model_type": "is not a mapping (write name: value)",
+        "tuple_type": "is not a list (write [one, two])",
+        "too_short": "is empty (name at least one)",
+        "bool_parsing": "is neither true nor false",
+        "bool_type": "is neither true nor false",
+    }.get(detail["type"], f"is not usable: {str(detail['msg']).lower()}")
+    expected = _description(owner, steps)
+    return Problem(path, f"{value} {reason}" + (f"; expected: {expected}" if expected else ""))
+
+
+def _path(owner: str, steps: Collection[object]) -> str:
+    return owner + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+
+
+def _model_for(owner: str, steps: Collection[object]) -> type[BaseModel]:
+    for step in reversed([owner.partition(".")[0], *map(str, steps)]):
+        if step in _MODEL_BY_KEY:
+            return _MODEL_BY_KEY[step]
+    return models.Lab
+
+
+def _names_of(model: type[BaseModel]) -> list[str]:
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _description(owner: str, steps: list[Any]) -> str:
+    """Return what the model says about the innermost named setting on the way."""
+    for index in range(len(steps) - 1, -1, -1):
+        model = _model_for(owner, steps[:index])
+        for name, info in model.model_fields.items():
+            if steps[index] in (name, info.alias):
+                return info.description or ""
+    return ""
+
+
+def _shown(value: object) -> str:
+    text = "nothing" if value is None else f"'{value}'"
+    return text if len(text) <= 80 else text[:78] + "…'"

@@ -1,0 +1,204 @@
+"""The small values that a lab is written in: names, networks, addresses, ports. Each says how it is fixed."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shlex
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Proto = Literal["tcp", "udp"]
+
+_NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]*?(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
+_SIZE = re.compile(r"[1-9][0-9]*[kmg]", re.IGNORECASE)
+
+# Longest segment name whose bridge `rf-<name>` still is a valid interface name (15 characters).
+SEGMENT_NAME_LENGTH = 12
+
+
+def _name(kind: str, longest: int) -> BeforeValidator:
+    def check(value: object) -> object:
+        if not isinstance(value, str) or not _NAME.fullmatch(value):
+            raise ValueError(
+                f"'{value}' is not a {kind} name (write lower-case letters, digits and '-', a letter first)"
+            )
+        if len(value) > longest:
+            raise ValueError(
+                f"'{value}' is {len(value)} characters long, a {kind} name has at most {longest} (shorten it)"
+            )
+        return value
+
+    return BeforeValidator(check)
+
+
+SegmentName = Annotated[str, _name("segment", SEGMENT_NAME_LENGTH)]
+ServiceName = Annotated[str, _name("service", 40)]
+PlaceName = Annotated[str, _name("place", 40)]
+HostServiceName = Annotated[str, _name("host service", 40)]
+StackName = Annotated[str, _name("stack", 40)]
+
+
+def _network(value: object) -> Network:
+    if not isinstance(value, str | ipaddress.IPv4Network | ipaddress.IPv6Network) or "/" not in str(value):
+        raise ValueError(f"'{value}' is not a network (write it as 192.168.10.0/24 or fd00:1::/64)")
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        pass
+    try:
+        meant = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError(f"'{value}' is not a network (write it as 192.168.10.0/24 or fd00:1::/64)") from None
+    raise ValueError(f"'{value}' has host bits set (did you mean '{meant}'?)")
+
+
+def _network4(value: object) -> Network:
+    network = _network(value)
+    if network.version != 4:
+        raise ValueError(
+            f"'{value}' is not an IPv4 network (write it as 172.20.0.0/24; the IPv6 one follows from lab_ula)"
+        )
+    return network
+
+
+def _network6(value: object) -> Network:
+    network = _network(value)
+    if network.version != 6:
+        raise ValueError(f"'{value}' is not an IPv6 network (write it as fd12:3456:789a::/48)")
+    return network
+
+
+def _address(value: object) -> Address:
+    try:
+        return ipaddress.ip_address(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise ValueError(f"'{value}' is not an IP address (write it as 192.168.10.5 or fd00::5)") from None
+
+
+def _address4(value: object) -> Address:
+    address = _address(value)
+    if address.version != 4:
+        raise ValueError(
+            f"'{value}' is not an IPv4 address (write it as 172.20.0.5; the IPv6 one gets the same number)"
+        )
+    return address
+
+
+def _address6(value: object) -> Address:
+    address = _address(value)
+    if address.version != 6:
+        raise ValueError(f"'{value}' is not an IPv6 address (write it as fd00::5)")
+    return address
+
+
+AnyNetwork = Annotated[Network, BeforeValidator(_network)]
+Network4 = Annotated[ipaddress.IPv4Network, BeforeValidator(_network4)]
+Network6 = Annotated[ipaddress.IPv6Network, BeforeValidator(_network6)]
+AnyAddress = Annotated[Address, BeforeValidator(_address)]
+Address4 = Annotated[ipaddress.IPv4Address, BeforeValidator(_address4)]
+Address6 = Annotated[ipaddress.IPv6Address, BeforeValidator(_address6)]
+
+
+def split_port(value: object, proto: str | None = None) -> tuple[int, str]:
+    """Read a port: ``5432``, ``"5432"``, ``"53/udp"``, or a number and a protocol given apart.
+
+    Raises:
+        ValueError: it is none of these, or the two protocols differ.
+    """
+    number, _, suffix = str(value).partition("/")
+    if isinstance(value, bool) or not number.isdecimal() or not 1 <= int(number) <= 65535:
+        raise ValueError(f"'{value}' is not a port (write one number from 1 to 65535, or \"53/udp\")")
+    if suffix not in ("", "tcp", "udp"):
+        raise ValueError(f"'{value}' has the protocol '{suffix}' (write /tcp or /udp)")
+    if proto is not None and proto not in ("tcp", "udp"):
+        raise ValueError(f"'{proto}' is not a protocol (write tcp or udp)")
+    if suffix and proto and suffix != proto:
+        raise ValueError(f"'{value}' contradicts proto: {proto} (say it once)")
+    return int(number), suffix or proto or "tcp"
+
+
+PortNumber = Annotated[int, BeforeValidator(lambda value: split_port(value)[0])]
+
+
+def _image(value: object) -> object:
+    match = _IMAGE.fullmatch(value) if isinstance(value, str) else None
+    if not match:
+        raise ValueError(f"'{value}' is not an image (write it as docker.io/library/caddy:2.11.7)")
+    if match["digest"] is None and match["tag"] in (None, "latest"):
+        raise ValueError(
+            f"'{value}' is not pinned: it would change under you "
+            f"(add a version, such as {str(value).removesuffix(':latest')}:1.2.3, or a digest @sha256:…)"
+        )
+    return value
+
+
+Image = Annotated[str, BeforeValidator(_image)]
+
+
+def _text(value: object) -> str:
+    """Environment values are text for the container; YAML's numbers and booleans are taken as people mean them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError("the value is not text (quote it)")
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+
+
+def _words(value: object) -> object:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[Text, ...], BeforeValidator(_words)]
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+
+
+def _absolute(value: object) -> object:
+    if not isinstance(value, str) or not value.startswith("/") or "/../" in f"{value}/":
+        raise ValueError(f"'{value}' is not an absolute path (start it with '/')")
+    return value
+
+
+AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
+
+
+def _memory(value: object) -> object:
+    if value != "" and not (isinstance(value, str) and _SIZE.fullmatch(value)):
+        raise ValueError(f"'{value}' is not an amount of memory (write it as 512m or 2g)")
+    return value
+
+
+Memory = Annotated[str, BeforeValidator(_memory)]
+
+
+def _capability(value: object) -> object:
+    text = str(value)
+    if text.upper() in ("ALL", "SYS_ADMIN", "CAP_SYS_ADMIN", "SYS_MODULE", "CAP_SYS_MODULE"):
+        raise ValueError(f"'{value}' would hand the host to the container (name the capabilities that it needs)")
+    if not re.fullmatch(r"[A-Z][A-Z_]+", text) or text.startswith("CAP_"):
+        raise ValueError(f"'{value}' is not a capability (write it as NET_BIND_SERVICE: capitals, without CAP_)")
+    return value
+
+
+Capability = Annotated[str, BeforeValidator(_capability)]
+
+
+def as_mapping(value: object, key: str) -> dict[str, Any] | object:
+    """Take a short form (``nextcloud-db``) for the mapping that it stands for (``{service: nextcloud-db}``)."""
+    return {key: value} if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+PositiveInt = Annotated[int, Field(ge=1, le=4194304)]
