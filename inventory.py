@@ -9,7 +9,7 @@ from pathlib import Path as _Path
 
 _sys.path.insert(0, str(_Path(__file__).resolve().parent))
 
-from ringfence.inventory import front as _front  # noqa: E402
+from ringfence.inventory import front as _front
 
 if __name__ == "__main__":
     _sys.exit(_front.main(_sys.argv[1:]))

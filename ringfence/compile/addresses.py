@@ -77,9 +77,7 @@ def _clash(subnet: Network, reserved: Sequence[Reserved]) -> Reserved | None:
     return next((r for r in reserved if r.network.version == subnet.version and r.network.overlaps(subnet)), None)
 
 
-def _subnets(
-    lab: Lab, book: Book, reserved: Sequence[Reserved], problems: list[Problem]
-) -> dict[str, IPv4Network]:
+def _subnets(lab: Lab, book: Book, reserved: Sequence[Reserved], problems: list[Problem]) -> dict[str, IPv4Network]:
     chosen: dict[str, IPv4Network] = {}
     for name, segment in sorted(lab.segments.items()):
         owner = f"lab_segments.{name}.subnet"
@@ -228,7 +226,8 @@ def _explicit(
         problems.append(
             Problem(
                 owner,
-                f"'{address}' is the segment's gateway or its first or last address (choose {subnet[2]} or a later one)",
+                f"'{address}' is the first, the gateway's or the last address of {subnet} "
+                f"(choose {subnet[2]} or a later one)",
             )
         )
         return None
@@ -240,9 +239,7 @@ def _explicit(
     return number
 
 
-def _taken_by_book(
-    subnet: IPv4Network, number: int, explicit: str, booked: str, taken: Mapping[int, str]
-) -> Problem:
+def _taken_by_book(subnet: IPv4Network, number: int, explicit: str, booked: str, taken: Mapping[int, str]) -> Problem:
     free = next((n for n in range(2, subnet.num_addresses - 1) if n not in taken), 2)
     return Problem(
         f"lab_services.{explicit}.address",

@@ -60,9 +60,7 @@ def compile_lab(
         raise LabError(problems)
     plan = Plan(draft.lab, allocated)
     proof = verify.variables(plan)
-    compiled: dict[str, dict[str, Any]] = {
-        vantage.host: dict(proof) for vantage in draft.lab.vantages.values()
-    }
+    compiled: dict[str, dict[str, Any]] = {vantage.host: dict(proof) for vantage in draft.lab.vantages.values()}
     compiled |= {host: {**_roles(plan, host), **proof} for host in draft.lab.hosts}
     return Compiled(compiled, allocated, plan)
 

@@ -29,8 +29,7 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "name": name,
         "image": service.image,
         "networks": [
-            {"network": leg.network.bridge, "address": leg.address, "address6": leg.address6}
-            for leg in plan.legs[name]
+            {"network": leg.network.bridge, "address": leg.address, "address6": leg.address6} for leg in plan.legs[name]
         ],
         "environment": dict(service.environment),
         "volumes": [_volume(volume.source, volume.target, volume.read_only) for volume in service.volumes],

@@ -22,10 +22,31 @@ from ansible.vars.manager import VariableManager
 
 # What Ansible adds itself, for every play anew.
 MAGIC = frozenset(
-    "ansible_check_mode ansible_config_file ansible_diff_mode ansible_facts ansible_forks ansible_inventory_sources "
-    "ansible_limit ansible_playbook_python ansible_run_tags ansible_skip_tags ansible_verbosity ansible_version "
-    "environment group_names groups hostvars inventory_dir inventory_file inventory_hostname "
-    "inventory_hostname_short omit playbook_dir vars".split()
+    {
+        "ansible_check_mode",
+        "ansible_config_file",
+        "ansible_diff_mode",
+        "ansible_facts",
+        "ansible_forks",
+        "ansible_inventory_sources",
+        "ansible_limit",
+        "ansible_playbook_python",
+        "ansible_run_tags",
+        "ansible_skip_tags",
+        "ansible_verbosity",
+        "ansible_version",
+        "environment",
+        "group_names",
+        "groups",
+        "hostvars",
+        "inventory_dir",
+        "inventory_file",
+        "inventory_hostname",
+        "inventory_hostname_short",
+        "omit",
+        "playbook_dir",
+        "vars",
+    }
 )
 VAULT_PASSWORD = ".vault-password"  # noqa: S105 - the name of a file
 

@@ -280,9 +280,8 @@ def _storage(draft: Draft) -> Iterator[Problem]:
 
 def _networks(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
-    for owner, network in [("lab_pool", lab.pool)] + [
-        (f"lab_segments.{name}.subnet", s.subnet) for name, s in lab.segments.items() if s.subnet
-    ]:
+    chosen = {f"lab_segments.{name}.subnet": s.subnet for name, s in lab.segments.items() if s.subnet}
+    for owner, network in {"lab_pool": lab.pool, **chosen}.items():
         if not _private(network):
             yield Problem(owner, f"'{network}' is public (take a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)")
     if lab.pool.prefixlen > 24:
@@ -290,9 +289,9 @@ def _networks(draft: Draft) -> Iterator[Problem]:
     if not lab.ula.subnet_of(ipaddress.IPv6Network("fc00::/7")) or lab.ula.prefixlen > 60:
         yield Problem("lab_ula", f"'{lab.ula}' is not a local prefix with room (write it as fd12:3456:789a::/48)")
     for name, networks in lab.places.items():
-        for network in networks:
-            if network.prefixlen == 0:
-                yield Problem(f"lab_places.{name}", f"'{network}' is everything (write from: [anywhere] instead)")
+        for place in networks:
+            if place.prefixlen == 0:
+                yield Problem(f"lab_places.{name}", f"'{place}' is everything (write from: [anywhere] instead)")
     for name, segment in lab.segments.items():
         if segment.subnet and not 16 <= segment.subnet.prefixlen <= 28:
             yield Problem(
