@@ -1,0 +1,61 @@
+"""The Docker engine of this machine: found, started if it is not running, asked, never changed."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from lab.shell import LabError, output, run, say, step, tail
+
+SOCKET = Path("/var/run/docker.sock")
+
+
+def docker(*arguments: str, **options: Any) -> str:
+    """Run the docker client and return what it printed."""
+    return output(["docker", *arguments], **options)
+
+
+def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
+    """`docker <kind> inspect`, with what does not exist left out."""
+    done = run(["docker", kind, "inspect", *names], check=False)
+    found: list[dict[str, Any]] = json.loads(done.stdout or b"[]")
+    return found
+
+
+def answers() -> bool:
+    return shutil.which("docker") is not None and run(
+        ["docker", "version", "--format", "{{.Server.Version}}"], check=False, timeout=20).returncode == 0
+
+
+def ensure_running(log: Path) -> None:
+    """Make sure that an engine answers. Raises LabError with the engine's own last words when it does not start."""
+    if answers():
+        return
+    if not shutil.which("dockerd"):
+        apt_install("docker.io")
+    if Path("/run/systemd/system").is_dir():
+        with step("starting docker.service"):
+            run(["systemctl", "start", "docker.service"])
+    else:
+        say(f"starting dockerd in the background, its log is {log}")
+        with open(log, "ab") as words:
+            subprocess.Popen(["dockerd"], stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not answers():
+        if time.monotonic() > deadline:
+            last = tail(log.read_text(errors="replace")) if log.exists() else "see journalctl -u docker"
+            raise LabError(f"the Docker engine of this machine does not start: {last}")
+        time.sleep(0.3)
+
+
+def apt_install(*packages: str) -> None:
+    """Install Debian packages that are missing; nothing that is there is upgraded."""
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with step(f"installing {', '.join(packages)}"):
+        run(["apt-get", "update", "-q"], timeout=300, env=env)
+        run(["apt-get", "install", "-q", "-y", "--no-upgrade", "--no-install-recommends", *packages],
+            timeout=900, env=env)
