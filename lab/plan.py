@@ -70,7 +70,7 @@ class Instance:
     def wan(self) -> Side:
         return Side(
             "wan",
-            ipaddress.IPv4Network(f"203.0.113.{32 * self.slot}/27"),
+            ipaddress.IPv4Network(f"198.51.100.{32 * self.slot}/27"),
             ipaddress.IPv6Network(f"2001:db8:{self.slot}::/64"),
         )
 
