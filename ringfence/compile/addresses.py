@@ -35,7 +35,8 @@ def reserved_by(lab: Lab, docker_pools: Sequence[Mapping[str, object]]) -> list[
     for pool in docker_pools:
         found.append(Reserved("docker_address_pools", ipaddress.ip_network(str(pool["base"]), strict=False)))
     for name, networks in lab.places.items():
-        found += [Reserved(f"the place '{name}'", network) for network in networks]
+        # A place that is everything is refused elsewhere; it must not look like a clash with every segment.
+        found += [Reserved(f"the place '{name}'", network) for network in networks if network.prefixlen]
     for name, host in lab.hosts.items():
         found += [Reserved(f"an address of the host '{name}'", ipaddress.ip_network(a)) for a in host.addresses]
     for name, vantage in lab.vantages.items():
@@ -110,7 +111,7 @@ def _subnets(lab: Lab, book: Book, reserved: Sequence[Reserved], problems: list[
             problems.append(
                 Problem("lab_pool", f"'{lab.pool}' has no free /24 left for '{name}' (declare a larger lab_pool)")
             )
-            continue
+            break
         chosen[name] = found
         taken.append(Reserved(name, found))
     return chosen
@@ -212,7 +213,8 @@ def _explicit(
     problems: list[Problem],
 ) -> int | None:
     given = lab.services[name].address
-    address = given.get(segment) or given.get("")
+    alone = len(lab.services[name].segments) == 1
+    address = given.get(segment) or (given.get("") if alone else None)
     if address is None:
         return None
     owner = f"lab_services.{name}.address"

@@ -1,0 +1,198 @@
+"""What a declaration means, role by role."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ringfence.compile import compile_lab
+from ringfence.inventory.assemble import merge
+
+IMAGE = "docker.io/library/caddy:2.11.7"
+
+
+def compiled(services: dict[str, Any], segments: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """The variables of the only host of a small lab."""
+    variables = {
+        "lab_places": {"lan": ["192.168.10.0/24", "fd00:10::/64"], "vpn": ["10.99.0.0/24"]},
+        "lab_hosts": {"atlas": {"addresses": ["192.168.10.5"]}},
+        "lab_segments": segments or {"front": {}, "back": {"internet": False}, "iot": {"internet": False}},
+        "lab_services": {name: {"host": "atlas", "image": IMAGE, **service} for name, service in services.items()},
+        **more,
+    }
+    return dict(compile_lab(variables).hosts["atlas"])
+
+
+def internal(variables: dict[str, Any]) -> dict[str, bool]:
+    return {network["name"]: network["internal"] for network in variables["segments_networks"]}
+
+
+def flows(variables: dict[str, Any]) -> list[tuple[str, str, str]]:
+    return [(flow["name"], flow["from_bridge"], flow["to_bridge"]) for flow in variables["policy_flows"]]
+
+
+def test_a_call_within_a_segment_stays_on_its_bridge() -> None:
+    got = compiled({"a": {"segments": ["front", "back"], "calls": ["b"]}, "b": {"segments": ["back"], "port": 5432}})
+    assert flows(got) == [("a > b", "rf-back", "rf-back")]
+    assert internal(got) == {"back": True, "front": False}
+    assert got["stack_projects"][0]["services"][0]["extra_hosts"] == {}
+
+
+def test_a_call_is_open_on_every_shared_segment() -> None:
+    both = ["front", "back"]
+    got = compiled({"a": {"segments": both, "calls": ["b"]}, "b": {"segments": both, "port": 53, "publish": []}})
+    assert [flow[1] for flow in flows(got)] == ["rf-back", "rf-front"]
+
+
+def test_a_call_across_segments_opens_both_and_names_the_callee() -> None:
+    got = compiled({"a": {"segments": ["front"], "calls": ["b"]}, "b": {"segments": ["iot"], "port": "53/udp"}})
+    assert flows(got) == [("a > b", "rf-front", "rf-iot")]
+    flow = got["policy_flows"][0]
+    assert (flow["proto"], flow["port"]) == ("udp", 53)
+    assert internal(got) == {"front": False, "iot": False}
+    assert got["stack_projects"][0]["services"][0]["extra_hosts"] == {"b": flow["destination"]}
+
+
+def test_a_call_between_two_segments_without_internet_gives_both_a_route() -> None:
+    got = compiled({"a": {"segments": ["back"], "calls": ["b"]}, "b": {"segments": ["iot"], "port": 1}})
+    assert internal(got) == {"back": False, "iot": False}
+
+
+def test_a_service_with_internet_leaves_its_other_segments_internal() -> None:
+    got = compiled(
+        {
+            "a": {
+                "segments": ["front", "back"],
+                "publish": [{"port": 80, "from": ["lan"]}],
+                "egress": [{"to": "internet", "port": 443}],
+            }
+        }
+    )
+    assert internal(got) == {"back": True, "front": False}
+    assert [entry["bridge"] for entry in got["policy_published"]] == ["rf-front"]
+    assert [entry["bridge"] for entry in got["policy_egress"]] == ["rf-front"]
+
+
+def test_publishing_gives_a_segment_without_internet_a_route() -> None:
+    got = compiled(
+        {"a": {"segments": ["iot"], "publish": [{"port": 1883, "published": 11883, "from": ["lan", "vpn"]}]}}
+    )
+    assert internal(got) == {"iot": False}
+    (entry,) = got["policy_published"]
+    assert (entry["name"], entry["port"], entry["published"]) == ("a 11883", 1883, 11883)
+    assert entry["sources"] == ["192.168.10.0/24", "fd00:10::/64", "10.99.0.0/24"]
+    assert got["verify_published"][0]["places"] == ["lan", "vpn"]
+    assert got["verify_published"][0]["addresses"] == ["192.168.10.5"]
+
+
+def test_anywhere_is_any_source() -> None:
+    got = compiled({"a": {"segments": ["front"], "publish": [{"port": 80, "from": ["lan", "anywhere"]}]}})
+    assert got["policy_published"][0]["sources"] == ["any"]
+    assert got["verify_published"][0]["sources"] == ["any"]
+
+
+def test_egress_to_a_place_is_egress_to_its_networks() -> None:
+    got = compiled({"a": {"segments": ["iot"], "egress": [{"to": "lan", "port": "123/udp"}]}})
+    assert [entry["to"] for entry in got["policy_egress"]] == ["192.168.10.0/24", "fd00:10::/64"]
+    assert internal(got) == {"iot": False}
+
+
+def test_egress_may_ask_the_declared_resolvers() -> None:
+    services = {"a": {"segments": ["front"], "egress": [{"to": "internet", "port": 443}]}, "b": {"segments": ["front"]}}
+    got = compiled(services, lab_resolvers=["192.168.10.1", "fd00:10::1"])
+    assert {(entry["to"], entry["proto"], entry["port"]) for entry in got["policy_egress"]} == {
+        ("internet", "tcp", 443),
+        ("192.168.10.1/32", "tcp", 53),
+        ("192.168.10.1/32", "udp", 53),
+        ("fd00:10::1/128", "tcp", 53),
+        ("fd00:10::1/128", "udp", 53),
+    }
+
+
+def test_private_networks_hold_every_place_and_segment() -> None:
+    got = compiled({"a": {"segments": ["front"]}}, lab_places={"office": ["203.0.113.0/24"]})
+    assert {"203.0.113.0/24", "10.0.0.0/8", "100.64.0.0/10", "fc00::/7"} <= set(got["policy_private"])
+    assert set(got["policy_private"]) >= {
+        network[key] for network in got["policy_segments"] for key in ("subnet", "subnet6")
+    }
+
+
+def test_host_services_become_ufw_rules_from_places_and_containers() -> None:
+    atlas = {
+        "addresses": ["192.168.10.5"],
+        "services": {"ssh": {"port": 2222, "from": ["lan", "vpn"]}, "dns": {"port": "53/udp", "from": ["a"]}},
+    }
+    got = compiled({"a": {"segments": ["iot"]}}, lab_hosts={"atlas": atlas})
+    rules = {rule["name"]: rule for rule in got["ufw_rules"]}
+    assert list(rules) == ["dns-from-a", "dns-from-a-2", "ssh-from-lan", "ssh-from-lan-2", "ssh-from-vpn"]
+    assert rules["ssh-from-vpn"] == {
+        "name": "ssh-from-vpn",
+        "action": "allow",
+        "proto": "tcp",
+        "port": "2222",
+        "source": "10.99.0.0/24",
+        "interface": "",
+    }
+    address = got["verify_services"][0]["networks"][0]["address"]
+    assert (rules["dns-from-a"]["source"], rules["dns-from-a"]["interface"]) == (f"{address}/32", "rf-iot")
+    assert got["base_ssh_port"] == 2222
+    assert got["guard_ports"] == [2222]
+
+
+def test_a_stack_gathers_services_and_keeps_secrets_apart() -> None:
+    got = compiled(
+        {
+            "a": {"segments": ["front"], "stack": "s", "depends": ["b"], "secrets": {"key": "k3y"}},
+            "b": {"segments": ["front"], "stack": "s", "secrets": {"key": "k3y", "own": {"value": "x", "owner": 999}}},
+        }
+    )
+    (project,) = got["stack_projects"]
+    assert [service["name"] for service in project["services"]] == ["a", "b"]
+    assert project["secrets"] == [
+        {"name": "key", "owner": "0", "mode": "0400"},
+        {"name": "own", "owner": "999", "mode": "0400"},
+    ]
+    assert got["stack_secrets"] == {"s": {"key": "k3y", "own": "x"}}
+    assert "k3y" not in str(got["stack_projects"])
+
+
+def test_services_are_hardened_unless_said_otherwise() -> None:
+    got = compiled({"a": {"segments": ["front"], "volumes": ["data:/data", "/srv/a:/a:ro"]}})
+    service = got["stack_projects"][0]["services"][0]
+    assert (service["read_only"], service["capabilities"], service["pids"]) == (True, [], 200)
+    assert service["volumes"] == [
+        {"name": "data", "target": "/data", "read_only": False},
+        {"source": "/srv/a", "target": "/a", "read_only": True},
+    ]
+
+
+def test_a_host_gets_its_own_services_and_the_proof_of_all() -> None:
+    variables = {
+        "lab_hosts": {"atlas": {"addresses": ["192.168.10.5"]}, "borea": {"addresses": ["192.168.10.6"]}},
+        "lab_segments": {"front": {}, "media": {"internet": False}},
+        "lab_services": {
+            "a": {"host": "atlas", "image": IMAGE, "segments": ["front"]},
+            "b": {"host": "borea", "image": IMAGE, "segments": ["media"], "port": 80},
+        },
+        "lab_vantages": {"lan": {"host": "outside", "address": "192.168.10.77"}},
+    }
+    hosts = compile_lab(variables).hosts
+    assert [network["name"] for network in hosts["borea"]["segments_networks"]] == ["media"]
+    assert [project["name"] for project in hosts["atlas"]["stack_projects"]] == ["a"]
+    assert hosts["atlas"]["verify_services"] == hosts["borea"]["verify_services"] == hosts["outside"]["verify_services"]
+    assert "stack_projects" not in hosts["outside"]
+    assert hosts["atlas"]["verify_services"][1]["ports"] == [{"proto": "tcp", "port": 80}]
+
+
+@pytest.mark.parametrize(
+    ("name", "compiled_value", "own", "merged"),
+    [
+        ("base_ssh_port", 22, 2022, 2022),
+        ("guard_ports", [22], [22, 8443], [22, 8443]),
+        ("ufw_rules", [{"name": "a"}], [{"name": "b"}], [{"name": "a"}, {"name": "b"}]),
+        ("docker_address_pools", [{"base": "172.24.0.0/13"}], [], []),
+    ],
+)
+def test_the_users_own_role_variables_win_or_are_added(name: str, compiled_value: Any, own: Any, merged: Any) -> None:
+    assert merge({name: compiled_value}, {name: own})[name] == merged
