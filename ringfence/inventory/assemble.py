@@ -87,8 +87,9 @@ def _declared(source: Source) -> dict[str, Any] | None:
     }
     if not members:
         return None
-    first, lab = next(iter(members.items()))
-    for host, other in members.items():
+    first = min(members)
+    lab = members[first]
+    for host, other in sorted(members.items(), key=lambda item: item[0]):
         for name in sorted(set(lab) | set(other)):
             if lab.get(name) != other.get(name):
                 problems.append(

@@ -5,6 +5,10 @@ ansible-core calls this interface internal; the tests in tests/parity compare th
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +100,7 @@ def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
     password = directory / VAULT_PASSWORD
     if password.exists():
         identities.append(f"{constants.DEFAULT_VAULT_IDENTITY}@{password}")
-    loader.set_vault_secrets(CLI.setup_vault_secrets(loader, vault_ids=identities, auto_prompt=False))
+    loader.set_vault_secrets(_vault_secrets(loader, identities))
     _well_formed(loader, hosts_file)
     inventory = InventoryManager(loader=loader, sources=[str(hosts_file)])
     manager = VariableManager(loader=loader, inventory=inventory)
@@ -117,8 +121,16 @@ def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
                 if _is_vault(error):
                     raise
                 lazy.setdefault(host.name, {})[str(name)] = plain(value)
-                errors.setdefault(host.name, {})[str(name)] = _one_line(error)
+                errors.setdefault(host.name, {})[str(name)] = _one_line(error) + _expressions(value)
     return Source(_groups(inventory), values, lazy, errors)
+
+
+def _vault_secrets(loader: Any, identities: list[str]) -> Any:
+    """Read the vault passwords; a warning that is followed by an error would only say the same twice."""
+    with contextlib.redirect_stderr(io.StringIO()) as warnings:
+        secrets = CLI.setup_vault_secrets(loader, vault_ids=identities, auto_prompt=False)
+    sys.stderr.write(warnings.getvalue())
+    return secrets
 
 
 def _well_formed(loader: Any, hosts_file: Path) -> None:
@@ -176,9 +188,25 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _expressions(value: Any) -> str:
+    """Return the template expressions of a value for a message, without the text around them: it may be secret."""
+    found = re.findall(r"{{.*?}}", str(value), re.DOTALL) if isinstance(value, str) else []
+    return f" in {' '.join(found)}" if found else ""
+
+
+def _origin(error: BaseException) -> str:
+    """Return "file:line: ", where ansible-core knows it and does not say so in its message."""
+    for cause in _causes(error):
+        context = str(getattr(cause, "_formatted_source_context", None) or "")
+        found = re.search(r"^Origin: (\S+?:\d+)", context, re.MULTILINE)
+        if found and found[1].partition(":")[0] not in str(error):
+            return f"{found[1]}: "
+    return ""
+
+
 def explain(error: BaseException, directory: Path) -> str:
     """Return one line about an error of ansible-core; for vault errors with the ways to give the password."""
-    text = _one_line(error)
+    text = _origin(error) + _one_line(error)
     if _is_vault(error) or "vault" in text.lower():
         return (
             f"{directory}: a vaulted value cannot be decrypted: {text} (put the password into "

@@ -1,0 +1,134 @@
+"""The front door's errors: one message on standard error, exit status 1, no traceback, whoever asks."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ringfence.compile.book import Book
+from ringfence.inventory import front, labs
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "inventories" / "demo"
+FRONTS = {
+    "pyinfra": [str(Path(sys.executable).parent / "pyinfra"), "inventory.py", "debug-inventory"],
+    "ansible": [str(ROOT / "inventory.py"), "--list"],
+}
+
+
+def ask(who: str, lab: Path | str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [*FRONTS[who]] if who in FRONTS else [sys.executable, "-m", "ringfence.inventory", str(lab)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": path, "RINGFENCE_LAB": str(lab), **environment},
+    )  # fmt: skip
+
+
+def refused(done: subprocess.CompletedProcess[str], *fragments: str) -> None:
+    assert done.returncode == 1, done.stderr
+    for fragment in fragments:
+        assert fragment in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert len([line for line in done.stderr.splitlines() if line.strip() and "--> Loading" not in line]) <= 2, (
+        done.stderr
+    )
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(DEMO, tmp_path / "demo"))
+
+
+@pytest.mark.parametrize("who", ["pyinfra", "ansible", "module"])
+def test_a_wrong_lab_is_refused_in_one_line(demo: Path, who: str) -> None:
+    (demo / "group_vars" / "demo" / "zz.yml").write_text("---\nlab_resolver: [192.0.2.1]\n")
+    refused(ask(who, demo), "lab_resolver: 'lab_resolver' is not part of a lab (did you mean 'lab_resolvers'?)")
+
+
+@pytest.mark.parametrize("who", ["pyinfra", "ansible", "module"])
+def test_broken_yaml_is_refused_with_its_file(demo: Path, who: str) -> None:
+    (demo / "group_vars" / "demo" / "zz.yml").write_text("---\na: [1\nb: 2\n")
+    refused(ask(who, demo), "zz.yml")
+
+
+@pytest.mark.parametrize("who", ["pyinfra", "ansible", "module"])
+def test_a_missing_vault_password_is_refused_with_the_fix(demo: Path, who: str) -> None:
+    (demo / ".vault-password").unlink()
+    refused(ask(who, demo), "cannot be decrypted", f"{demo}/.vault-password", "ANSIBLE_VAULT_PASSWORD_FILE")
+
+
+def test_a_wrong_vault_password_is_refused_with_the_fix(demo: Path) -> None:
+    (demo / ".vault-password").write_text("wrong\n")
+    refused(ask("module", demo), "cannot be decrypted", f"{demo}/.vault-password")
+
+
+def test_an_unknown_lab_is_refused_with_the_known_ones() -> None:
+    refused(ask("ansible", "dmeo"), "RINGFENCE_LAB: 'dmeo'", "demo, example")
+
+
+def test_a_directory_without_hosts_is_refused(tmp_path: Path) -> None:
+    refused(ask("module", tmp_path), "there is no hosts.yml", "inventories/example")
+
+
+def test_a_hosts_file_that_is_no_inventory_is_refused(demo: Path) -> None:
+    (demo / "hosts.yml").write_text("---\nall: {host: {atlas: }}\n")
+    refused(ask("module", demo), "'host' in the group 'all'", "write hosts:")
+
+
+def test_a_lab_that_needs_facts_is_refused(demo: Path) -> None:
+    (demo / "group_vars" / "demo" / "zz.yml").write_text('---\nlab_domain: "{{ ansible_facts.domain }}"\n')
+    refused(ask("module", demo), "lab_domain: it cannot be worked out", "{{ ansible_facts.domain }}", "no facts")
+
+
+def test_a_lab_that_differs_between_hosts_is_refused(demo: Path) -> None:
+    hosts = (
+        (demo / "hosts.yml")
+        .read_text()
+        .replace("docker_hosts:\n          hosts:", "docker_hosts:\n          hosts:\n            borea:")
+    )
+    (demo / "hosts.yml").write_text(hosts)
+    (demo / "group_vars" / "demo" / "zz.yml").write_text(
+        '---\nlab_hosts: {atlas: {addresses: [10.213.0.10]}, borea: {addresses: [10.213.0.11]}}\n'
+        'lab_domain: "{{ inventory_hostname }}.home"\n'
+    )  # fmt: skip
+    refused(ask("module", demo), "lab_domain: 'borea' sees another value than 'atlas'", "group_vars/all")
+
+
+def test_an_unreadable_address_book_is_refused(demo: Path) -> None:
+    (demo / "addresses.yml").write_text("segments: {iot: here}\n")
+    refused(ask("module", demo), "addresses.yml: an entry is not readable", "delete it to get a new number")
+
+
+def test_an_address_book_is_written_once_and_announced(demo: Path) -> None:
+    (demo / "addresses.yml").unlink()
+    first, second = ask("module", demo), ask("module", demo)
+    assert "commit it" in first.stderr
+    assert second.stderr == ""
+    assert (demo / "addresses.yml").read_text() == (DEMO / "addresses.yml").read_text()
+
+
+def test_a_book_that_cannot_be_written_is_a_notice(tmp_path: Path) -> None:
+    notice = labs.save_book(tmp_path / "missing", Book({"a": ("172.20.0.0/24", 1)}, {}))
+    assert notice is not None
+    assert "cannot be written" in notice
+
+
+def test_ssh_options_are_read_in_every_spelling() -> None:
+    assert front._ssh_options("-o UserKnownHostsFile=/k") == {"ssh_known_hosts_file": "/k"}
+    assert front._ssh_options("-oStrictHostKeyChecking=no -o 'UserKnownHostsFile /k'")["ssh_known_hosts_file"] == "/k"
+    assert front._ssh_options("-C -o ControlMaster=auto") == {}
+    assert front._ssh_options("-o stricthostkeychecking=no") == {"ssh_strict_host_key_checking": "no"}
+
+
+def test_reading_a_lab_takes_less_than_two_seconds(demo: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ask("module", demo).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
