@@ -1,0 +1,50 @@
+"""What holds on a host after the role `stack`, whichever engine applied it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+ROOT = "/opt/ringfence/stacks"
+
+
+def containers(host: Any) -> list[dict[str, Any]]:
+    identities = host.check_output("docker ps --all --quiet --filter label=ringfence.project").split()
+    return list(json.loads(host.check_output(f"docker inspect {' '.join(identities)}"))) if identities else []
+
+
+def test_every_container_runs(host: Any) -> None:
+    for container in containers(host):
+        assert container["State"]["Status"] == "running", container["Name"]
+        assert container["State"].get("Health", {}).get("Status") != "unhealthy", container["Name"]
+
+
+def test_every_container_is_hardened(host: Any) -> None:
+    for container in containers(host):
+        limits = container["HostConfig"]
+        assert limits["CapDrop"] == ["ALL"], container["Name"]
+        assert "no-new-privileges:true" in limits["SecurityOpt"], container["Name"]
+        assert limits["PidsLimit"] > 0, container["Name"]
+        assert limits["RestartPolicy"]["Name"] == "unless-stopped", container["Name"]
+        assert not limits["Privileged"], container["Name"]
+        assert limits["NetworkMode"] != "host", container["Name"]
+
+
+def test_every_container_has_its_fixed_addresses(host: Any) -> None:
+    for container in containers(host):
+        for network, leg in container["NetworkSettings"]["Networks"].items():
+            if network == "none":
+                continue
+            assert network.startswith("rf-"), container["Name"]
+            assert leg["IPAddress"] == leg["IPAMConfig"]["IPv4Address"], container["Name"]
+
+
+def test_secrets_are_readable_by_their_owner_alone(host: Any) -> None:
+    for path in host.check_output(f"find {ROOT}/*/secrets -type f 2>/dev/null || true").split():
+        assert host.file(path).mode & 0o077 == 0, path
+
+
+def test_compose_files_are_not_public(host: Any) -> None:
+    for path in host.check_output(f"find {ROOT} -name 'compose*.yaml' 2>/dev/null || true").split():
+        file = host.file(path)
+        assert (file.user, file.mode) == ("root", 0o640), path
