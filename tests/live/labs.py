@@ -50,6 +50,7 @@ class Lab:
         self.state = ROOT / ".lab" / name
         self.inventory = self.state / "inventory"
         self.environment = {**os.environ, "RINGFENCE_LAB": str(self.inventory), "ANSIBLE_NOCOLOR": "1"}
+        self.environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
 
     # -- the hosts
 
