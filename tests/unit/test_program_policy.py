@@ -90,6 +90,8 @@ def test_on_a_bare_host_everything_is_pending_and_named(policy: ModuleType) -> N
             ["~ jump filter DOCKER-USER > RF-FWD: rule 2 → 1, behind: -j RETURN"],
         ),
         (":RF-RAW - [0:0]", ":RF-RAW - [0:0]\n:RF-old - [0:0]", ["- chain raw RF-old"]),
+        # Docker puts its own masquerading on top whenever a network is made.
+        ("-A POSTROUTING", "-A POSTROUTING -s 10.9.0.0/24 ! -o br-x -j MASQUERADE\n-A POSTROUTING", []),
     ],
 )
 def test_drift_is_named(policy: ModuleType, before: str, after: str, expected: list[str]) -> None:
