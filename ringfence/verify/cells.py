@@ -1,0 +1,232 @@
+"""The matrix: every source × every destination × every port, and what the declaration says about each cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ringfence.verify.declared import Declared, Machine, Published, Service, Vantage, family
+from ringfence.verify.expected import NOT_DECLARED, Rules, Source, Verdict
+from ringfence.verify.seen import Container, Seen
+
+PROTOS = ("tcp", "udp")
+PROBE_PORT = 46464  # nobody declares it: shows that egress is closed by port, too
+CELLS_AT_MOST = 20_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One connection to try.
+
+    Attributes:
+        number: identity within the run.
+        source: name of a service, a vantage or a container that ringfence does not manage.
+        host: where the source is, so where the probe runs.
+        destination: name of a service, a host or a vantage.
+        address: what is connected to, IPv4 or IPv6.
+        proto: ``tcp`` or ``udp``.
+        port: port number.
+        expected: ``open``, ``closed``, or ``either`` where the declaration does not decide.
+        reason: the declaration that opens it, or the lack of one.
+    """
+
+    number: int
+    source: str
+    host: str
+    destination: str
+    address: str
+    proto: str
+    port: int
+    expected: str
+    reason: str
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return family(self.address)
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """All cells, who probes them, and what is wrong before anything was probed.
+
+    Attributes:
+        sources: by name.
+        cells: in a stable order.
+        problems: differences between the declaration and what runs, a line each.
+        skipped: number of cells that are expected closed and were left out, because there are too many.
+    """
+
+    sources: Mapping[str, Source]
+    cells: tuple[Cell, ...]
+    problems: tuple[str, ...] = ()
+    skipped: int = 0
+
+
+def build(
+    declared: Declared, seen: Mapping[str, Seen], keep_rules: Iterable[str] = (), at_most: int = CELLS_AT_MOST
+) -> Matrix:
+    """Lay out the matrix.
+
+    Args:
+        declared: the whole lab.
+        seen: host name → what runs there, for every host that takes part.
+        keep_rules: hosts on which UFW rules that ringfence did not make are kept by the user's decision.
+        at_most: cells beyond this number are thinned out, never those that are expected open.
+    """
+    rules = Rules(declared, seen, frozenset(keep_rules))
+    sources = {source.name: source for source in _sources(declared, seen)}
+    cells = [
+        cell
+        for source in sources.values()
+        for cell in (
+            *_to_containers(rules, source),
+            *_to_hosts(rules, source),
+            *_to_vantages(rules, source),
+        )
+    ]
+    kept = _thinned(cells, at_most)
+    numbered = tuple(replace(cell, number=number) for number, cell in enumerate(kept))
+    return Matrix(sources, numbered, tuple(_problems(declared, seen)), len(cells) - len(kept))
+
+
+def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
+    managed = set()
+    for service in declared.services:
+        container = _container(seen, service)
+        if container:
+            managed.add((service.host, container.name))
+            yield Source(service.name, service.host, service=service, container=container)
+    for host, one in sorted(seen.items()):
+        for container in one.containers:
+            if (host, container.name) not in managed and container.networks and container.space:
+                yield Source(f"({container.name})", host, container=container)
+    for vantage in declared.vantages:
+        if vantage.host in seen:
+            yield Source(vantage.name, vantage.host, vantage=vantage)
+
+
+def _container(seen: Mapping[str, Seen], service: Service) -> Container | None:
+    return seen[service.host].find(service) if service.host in seen else None
+
+
+def _to_containers(rules: Rules, source: Source) -> Iterator[Cell]:
+    for service in rules.declared.services:
+        container = _container(rules.seen, service)
+        # A container's address means something on its own host only; a vantage is led there by a route.
+        if container is None or source.service == service or (source.vantage is None and source.host != service.host):
+            continue
+        addresses = dict.fromkeys(container.addresses())
+        addresses.update(dict.fromkeys((n.network, a) for n in service.networks for a in (n.address, n.address6) if a))
+        for network, address in addresses:
+            for port in sorted({port for _, port in service.ports}):
+                for proto in PROTOS:
+                    verdict = rules.to_container(source, service, container, network, address, proto, port)
+                    yield _cell(source, service.name, address, proto, port, verdict)
+
+
+def _to_hosts(rules: Rules, source: Source) -> Iterator[Cell]:
+    for machine in rules.declared.machines:
+        if machine.name not in rules.seen:
+            continue
+        here = rules.seen[machine.name]
+        if source.vantage and source.host == machine.name:
+            continue  # it would talk to itself
+        near = source.vantage is not None or source.host == machine.name
+        for _, address, _ in here.addresses:
+            if not near and address not in machine.addresses:
+                continue  # another host's bridges are nothing that a container could find
+            for proto, port in _host_ports(rules.declared.published, machine, here, managed_only=source.foreign):
+                verdict = rules.to_host(source, machine, address, proto, port)
+                yield _cell(source, machine.name, address, proto, port, verdict)
+
+
+def _host_ports(published: Iterable[Published], machine: Machine, seen: Seen, *, managed_only: bool) -> list[tuple[str, int]]:
+    """Return what a host may be asked for: published ports and its own services by both protocols, and what listens.
+
+    What ringfence does not manage may use the host as before, so only ``managed_only`` ports are asked of it.
+    """
+    found = {(proto, p.published) for p in published if p.host == machine.name for proto in PROTOS}
+    if not managed_only:
+        found |= {(proto, s.port) for s in machine.services for proto in PROTOS}
+        found |= {(proto, port) for proto, port, _ in seen.sockets}
+        found |= {(proto, port) for c in seen.containers for proto, port, _ in c.published if proto in PROTOS}
+    return sorted(found)
+
+
+def _to_vantages(rules: Rules, source: Source) -> Iterator[Cell]:
+    if source.service is None:
+        return
+    ports = sorted({e.port for e in rules.declared.egress} | {PROBE_PORT})
+    for vantage in rules.declared.vantages:
+        if vantage.host not in rules.seen:
+            continue
+        for address in (vantage.address, vantage.address6):
+            for port in ports if address else ():
+                for proto in PROTOS:
+                    verdict = rules.to_outside(source, address, proto, port)
+                    yield _cell(source, vantage.name, address, proto, port, verdict)
+
+
+def _cell(source: Source, destination: str, address: str, proto: str, port: int, verdict: Verdict) -> Cell:
+    return Cell(-1, source.name, source.host, destination, address, proto, port, verdict.expected, verdict.reason)
+
+
+def _thinned(cells: list[Cell], at_most: int) -> list[Cell]:
+    """Drop closed cells evenly until there are few enough; the same ones in every run of the same lab."""
+    closed = sum(cell.expected == "closed" for cell in cells)
+    room = at_most - (len(cells) - closed)
+    if closed <= room:
+        return cells
+    kept, count = [], 0
+    for cell in cells:
+        if cell.expected != "closed":
+            kept.append(cell)
+            continue
+        if (count + 1) * room // closed > count * room // closed:
+            kept.append(cell)
+        count += 1
+    return kept
+
+
+def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
+    for machine in declared.machines:
+        if machine.name not in seen:
+            yield f"{machine.name}: this host did not take part, so nothing is known about it"
+    for service in declared.services:
+        if service.host not in seen:
+            continue
+        container = _container(seen, service)
+        if container is None:
+            yield f"{service.name}: declared, but no container of it runs on {service.host}"
+            continue
+        yield from _attachments(service, container)
+    for one in seen.values():
+        yield from (f"{one.host}: {complaint}" for complaint in one.complaints)
+
+
+def _attachments(service: Service, container: Container) -> Iterator[str]:
+    wanted = {n.network: n for n in service.networks}
+    for network, (address, _) in sorted(container.networks.items()):
+        if network not in wanted:
+            declared = ", ".join(sorted(wanted))
+            yield f"{service.name}: is attached to {network} ({address}); declared is only {declared}"
+        elif address != wanted[network].address:
+            yield f"{service.name}: has {address} in {network}; declared is {wanted[network].address}"
+    for network, want in sorted(wanted.items()):
+        if network not in container.networks:
+            yield f"{service.name}: is not attached to {network}, where it is declared with {want.address}"
+
+
+def doors(declared: Declared, vantages: Iterable[Vantage]) -> list[dict[str, object]]:
+    """Return where a host must listen so that egress can be tried: ``[{address, ports}]``, TCP."""
+    ports = sorted({e.port for e in declared.egress if e.proto != "udp"})
+    return [
+        {"address": address, "ports": ports}
+        for vantage in vantages
+        for address in (vantage.address, vantage.address6)
+        if address and ports
+    ]
+
+
+__all__ = ["NOT_DECLARED", "Cell", "Matrix", "Source", "build", "doors"]

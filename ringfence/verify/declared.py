@@ -1,0 +1,182 @@
+"""The declaration as verify reads it: the ``verify_*`` variables with types."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ANY = "any"
+INTERNET = "internet"
+# What "the internet" is not, besides the lab's own places.
+PRIVATE = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16",
+        "224.0.0.0/3", "::/127", "fc00::/7", "fe80::/10", "ff00::/8",
+    )
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A service's fixed addresses in one Docker network."""
+
+    network: str
+    address: str
+    address6: str
+
+
+@dataclass(frozen=True)
+class Service:
+    """A declared container. ``ports`` are (protocol, container port)."""
+
+    name: str
+    host: str
+    project: str
+    networks: tuple[Attachment, ...]
+    ports: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A container's port, published on its host for ``sources`` (networks, or "any")."""
+
+    service: str
+    host: str
+    proto: str
+    published: int
+    port: int
+    places: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HostService:
+    """A service of the host itself. ``proto`` may be "any"."""
+
+    name: str
+    proto: str
+    port: int
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A declared host with the addresses by which others reach it."""
+
+    name: str
+    addresses: tuple[str, ...]
+    services: tuple[HostService, ...]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A call of one service to another."""
+
+    source: str
+    destination: str
+    proto: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Egress:
+    """What a service may reach outside: "internet" or a network."""
+
+    source: str
+    to: str
+    proto: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Vantage:
+    """A place to probe from: a host's own address that stands for a place."""
+
+    name: str
+    host: str
+    address: str
+    address6: str
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The whole lab. ``places`` are all networks that are not the internet although they may be public ones."""
+
+    services: tuple[Service, ...] = ()
+    published: tuple[Published, ...] = ()
+    machines: tuple[Machine, ...] = ()
+    flows: tuple[Flow, ...] = ()
+    egress: tuple[Egress, ...] = ()
+    vantages: tuple[Vantage, ...] = ()
+    places: tuple[str, ...] = ()
+
+    def is_internet(self, address: str) -> bool:
+        """Whether an address counts as the internet in ``egress: {to: internet}``."""
+        found = ipaddress.ip_address(address)
+        return not any(found in network for network in PRIVATE) and not matches(self.places, address)
+
+
+def read(data: Mapping[str, Any]) -> Declared:
+    """Read the ``verify_*`` variables (and ``lab_places``) of any host; they are the same on all of them.
+
+    Raises:
+        ValueError: a variable does not have the documented shape; names it.
+    """
+    try:
+        return Declared(
+            services=tuple(
+                Service(
+                    s["name"], s["host"], s["project"],
+                    tuple(Attachment(n["network"], n["address"], n.get("address6") or "") for n in s["networks"]),
+                    tuple((p["proto"], int(p["port"])) for p in s["ports"]),
+                )
+                for s in data.get("verify_services") or ()
+            ),
+            published=tuple(
+                Published(p["service"], p["host"], p["proto"], int(p["published"]), int(p["port"]),
+                          tuple(p["places"]), tuple(p["sources"]))
+                for p in data.get("verify_published") or ()
+            ),
+            machines=tuple(
+                Machine(
+                    h["name"], tuple(h["addresses"]),
+                    tuple(HostService(s["name"], s["proto"], int(s["port"]), tuple(s["sources"])) for s in h["services"]),
+                )
+                for h in data.get("verify_hosts") or ()
+            ),
+            flows=tuple(
+                Flow(f["source"], f["destination"], f["proto"], int(f["port"])) for f in data.get("verify_flows") or ()
+            ),
+            egress=tuple(
+                Egress(e["source"], e["to"], e["proto"], int(e["port"])) for e in data.get("verify_egress") or ()
+            ),
+            vantages=tuple(
+                Vantage(v["name"], v["host"], v.get("address") or "", v.get("address6") or "")
+                for v in data.get("verify_vantages") or ()
+            ),
+            places=tuple(str(n) for networks in (data.get("lab_places") or {}).values() for n in networks),
+        )  # fmt: skip
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the verify_* variables do not have the documented shape (docs/verify.md): {error!r}") from None
+
+
+def matches(sources: Iterable[str], address: str) -> bool:
+    """Whether an address is in one of the networks, or "any" is among them."""
+    if not address:
+        return False
+    found = ipaddress.ip_address(address)
+    for source in sources:
+        if source == ANY:
+            return True
+        network = ipaddress.ip_network(source, strict=False)
+        if network.version == found.version and found in network:
+            return True
+    return False
+
+
+def family(address: str) -> int:
+    """4 or 6."""
+    return 6 if ":" in address else 4

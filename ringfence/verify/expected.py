@@ -1,0 +1,203 @@
+"""What the declaration says about one connection. Read from the declaration alone, not from any compiled rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ringfence.verify.declared import ANY, INTERNET, Declared, Egress, Machine, Service, Vantage, family, matches
+from ringfence.verify.seen import Container, Seen
+
+
+@dataclass(frozen=True)
+class Source:
+    """Who probes: a declared service's container, somebody else's container, or a vantage."""
+
+    name: str
+    host: str
+    service: Service | None = None
+    container: Container | None = None
+    vantage: Vantage | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether this is a container that ringfence does not manage."""
+        return self.container is not None and self.service is None
+
+    def addresses(self, version: int) -> list[str]:
+        """Return its own addresses of a family (4 or 6)."""
+        if self.vantage:
+            mine = [self.vantage.address, self.vantage.address6]
+        else:
+            mine = [address for _, address in self.container.addresses()] if self.container else []
+        return [address for address in mine if address and family(address) == version]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``open``, ``closed`` or ``either``, and why."""
+
+    expected: str
+    reason: str
+
+
+NOT_DECLARED = Verdict("closed", "not declared")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The declaration together with what runs, and on which hosts UFW rules of others are kept."""
+
+    declared: Declared
+    seen: Mapping[str, Seen]
+    keep_rules: frozenset[str] = frozenset()
+
+    def to_container(
+        self, source: Source, service: Service, container: Container, network: str, address: str, proto: str, port: int
+    ) -> Verdict:
+        """Judge a connection to one of a container's own addresses."""
+        if source.vantage:
+            return self._straight(source, service, proto, port, family(address))
+        if source.service is None or source.container is None:
+            return NOT_DECLARED
+        flow = _flow(self.declared, source.service.name, service.name, proto, port)
+        if flow is None:
+            return NOT_DECLARED
+        if (network, address) not in container.addresses():
+            return Verdict("closed", f"{flow}, but IPv{family(address)} is off there")
+        shared = set(source.container.networks) & set(container.networks)
+        if shared and network not in shared:
+            return Verdict("closed", f"{flow}, but by the shared segment {', '.join(sorted(shared))}")
+        internal = self.seen[service.host].internal
+        ways = [n for n in source.container.networks if n == network or (not shared and n not in internal)]
+        if not shared and network in internal:
+            return Verdict("closed", f"{flow}, but {network} is internal")
+        if not any(source.container.networks[n][family(address) == 6] for n in ways):
+            return Verdict("closed", f"{flow}, but IPv{family(address)} is off at {source.name}")
+        return Verdict("open", flow)
+
+    def _straight(self, source: Source, service: Service, proto: str, port: int, version: int) -> Verdict:
+        """Judge a connection from outside to a container's own address, past the host's published port."""
+        for published in self.declared.published:
+            if (published.service, published.proto, published.port) != (service.name, proto, port):
+                continue
+            if any(matches(published.sources, own) for own in source.addresses(version)):
+                # The same caller may use the same service by the host's address; which door it takes is not declared.
+                return Verdict("either", f"published as {published.published} for {', '.join(published.places)}")
+        return NOT_DECLARED
+
+    def to_host(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
+        """Judge a connection to one of a host's addresses: a published port, a service of its own, or neither."""
+        verdicts = [
+            self._to_published(source, machine, address, proto, port),
+            self._to_service(source, machine, address, proto, port),
+        ]
+        for wanted in ("open", "either"):
+            for verdict in verdicts:
+                if verdict.expected == wanted:
+                    return verdict
+        here = self.seen[machine.name]
+        mine = source.addresses(family(address))
+        if machine.name in self.keep_rules and any(here.kept_rule(proto, port, own) for own in mine):
+            return Verdict("either", "let in by a UFW rule of the host (ufw_foreign: keep)")
+        declared = {(s.project, s.name) for s in self.declared.services if s.host == machine.name}
+        for container in here.containers:
+            theirs = (container.project, container.service) not in declared
+            if theirs and source.service is None and any(p[:2] == (proto, port) for p in container.published):
+                return Verdict("either", f"published by {container.name}, which ringfence does not manage")
+        process = next((name for kind, number, name in here.sockets if (kind, number) == (proto, port)), "")
+        return Verdict("closed", f"not declared; {process} listens" if process else "not declared")
+
+    def _to_published(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
+        version = family(address)
+        for published in self.declared.published:
+            if (published.host, published.proto, published.published) != (machine.name, proto, port):
+                continue
+            name = f"{published.service} published as {port} for {', '.join(published.places)}"
+            if not self._has(published.service, version):
+                continue
+            if source.vantage and any(matches(published.sources, own) for own in source.addresses(version)):
+                return self._near(source, machine, address, name)
+            if source.service and source.host != machine.name:
+                return self._from_other_host(source, published.sources, address, proto, port, name)
+            if source.service and source.host == machine.name:
+                flow = _flow(self.declared, source.service.name, published.service, proto, published.port)
+                if flow:
+                    return Verdict("either", f"{flow}, by the host's address")
+        return NOT_DECLARED
+
+    def _to_service(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
+        for service in machine.services:
+            if service.port != port or service.proto not in (proto, ANY):
+                continue
+            name = f"{service.name} of {machine.name}"
+            if source.service and source.host != machine.name:
+                return self._from_other_host(source, service.sources, address, proto, port, name)
+            if not any(matches(service.sources, own) for own in source.addresses(family(address))):
+                continue
+            if source.vantage:
+                return self._near(source, machine, address, name)
+            return self._by_own_bridge(source, machine, address, name)
+        return NOT_DECLARED
+
+    def _near(self, source: Source, machine: Machine, address: str, name: str) -> Verdict:
+        """Must be open on the address next to the caller, or on all declared ones if it is further away."""
+        mine = source.addresses(family(address))
+        there = self.seen[machine.name]
+        near = [a for own in mine for a in there.next_to(own, self.seen[source.host])]
+        if address in near or (not near and address in machine.addresses):
+            return Verdict("open", name)
+        return Verdict("either", f"{name}, by another address of the host")
+
+    def _by_own_bridge(self, source: Source, machine: Machine, address: str, name: str) -> Verdict:
+        bridges = source.container.networks if source.container else {}
+        device = next((d for d, own, _ in self.seen[machine.name].addresses if own == address), "")
+        return Verdict("open", name) if device in bridges else Verdict("either", f"{name}, by another address of the host")
+
+    def _from_other_host(
+        self, source: Source, sources: tuple[str, ...], address: str, proto: str, port: int, name: str
+    ) -> Verdict:
+        """Judge a container's way to another host: its own egress and that host's door must both be declared."""
+        egress = self._egress(source, address, proto, port)
+        # It leaves its host masqueraded, so the other host sees its host's address.
+        theirs = [own for _, own, _ in self.seen[source.host].addresses if family(own) == family(address)]
+        if egress and any(matches(sources, own) for own in theirs):
+            return Verdict("open", f"{name}, and {egress}")
+        return NOT_DECLARED
+
+    def to_outside(self, source: Source, address: str, proto: str, port: int) -> Verdict:
+        """Judge a container's connection to a vantage."""
+        egress = self._egress(source, address, proto, port)
+        return Verdict("open", egress) if egress else NOT_DECLARED
+
+    def _egress(self, source: Source, address: str, proto: str, port: int) -> str | None:
+        if source.service is None or source.container is None:
+            return None
+        internal = self.seen[source.host].internal
+        six = family(address) == 6
+        if not any(both[six] for network, both in source.container.networks.items() if network not in internal):
+            return None
+        for egress in self.declared.egress:
+            if egress.source == source.service.name and self._covers(egress, address, proto, port):
+                return f"egress to {egress.to}"
+        return None
+
+    def _covers(self, egress: Egress, address: str, proto: str, port: int) -> bool:
+        if egress.port != port or egress.proto not in (proto, ANY):
+            return False
+        return self.declared.is_internet(address) if egress.to == INTERNET else matches([egress.to], address)
+
+    def _has(self, name: str, version: int) -> bool:
+        """Whether a service's container runs with an address of a family."""
+        for service in self.declared.services:
+            if service.name == name and service.host in self.seen:
+                container = self.seen[service.host].find(service)
+                return container is not None and any(family(a) == version for _, a in container.addresses())
+        return False
+
+
+def _flow(declared: Declared, source: str, destination: str, proto: str, port: int) -> str | None:
+    for flow in declared.flows:
+        if (flow.source, flow.destination, flow.proto, flow.port) == (source, destination, proto, port):
+            return f"{source} calls {destination}"
+    return None

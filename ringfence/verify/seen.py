@@ -1,0 +1,106 @@
+"""What the probe program saw on each host before anything was probed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ringfence.verify.declared import Service, matches
+
+
+@dataclass(frozen=True)
+class Container:
+    """A running container. ``networks``: network → (IPv4 address, IPv6 address), "" where there is none.
+
+    ``published`` are (protocol, published port, container port).
+    """
+
+    name: str
+    pid: int
+    space: int
+    project: str
+    service: str
+    networks: Mapping[str, tuple[str, str]]
+    published: tuple[tuple[str, int, int], ...] = ()
+
+    def addresses(self) -> list[tuple[str, str]]:
+        """Return (network, address) of every address, both families."""
+        return [(network, address) for network, both in sorted(self.networks.items()) for address in both if address]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process)."""
+
+    host: str
+    addresses: tuple[tuple[str, str, int], ...] = ()
+    sockets: tuple[tuple[str, int, str], ...] = ()
+    containers: tuple[Container, ...] = ()
+    internal: frozenset[str] = frozenset()
+    unmanaged: tuple[str, ...] = ()
+    allows: tuple[tuple[str, str, str], ...] = ()
+    engine: str = ""
+    complaints: tuple[str, ...] = ()
+
+    def find(self, service: Service) -> Container | None:
+        """Return the running container of a declared service."""
+        for container in self.containers:
+            if (container.project, container.service) == (service.project, service.name):
+                return container
+        return None
+
+    def next_to(self, address: str, device_of: Seen) -> list[str]:
+        """Return this host's addresses in the network in which another host has ``address``."""
+        prefix = next((length for _, own, length in device_of.addresses if own == address), None)
+        if prefix is None:
+            return []
+        network = ipaddress.ip_network(f"{address}/{prefix}", strict=False)
+        return [own for _, own, _ in self.addresses if ipaddress.ip_address(own) in network]
+
+    def kept_rule(self, proto: str, port: int, address: str) -> bool:
+        """Whether some UFW rule on the host, whoever made it, lets an address in to a port."""
+        return any(
+            kind in (proto, "any") and _covers(ports, port) and matches([source], address)
+            for kind, ports, source in self.allows
+        )
+
+
+def _covers(ports: str, port: int) -> bool:
+    """Whether UFW's notation of ports (``22``, ``6000:6007``, ``80,443``, ``any``) covers one."""
+    for part in ports.split(","):
+        low, _, high = part.partition(":")
+        if part == "any" or (low.isdigit() and int(low) <= port <= int(high or low)):
+            return True
+    return False
+
+
+def read(host: str, answer: Mapping[str, Any]) -> Seen:
+    """Read the answer of ``ringfence-probe prepare``."""
+    return Seen(
+        host=host,
+        addresses=tuple((a["device"], a["address"], a["prefix"]) for a in answer["addresses"]),
+        sockets=tuple(_once((s["proto"], s["port"], s["process"]) for s in answer["sockets"])),
+        containers=tuple(
+            Container(
+                c["name"], c["pid"], c["space"], c["project"], c["service"],
+                {name: (n["address"], n["address6"]) for name, n in c["networks"].items()},
+                tuple(_once((p["proto"], p["published"], p["port"]) for p in c["published"])),
+            )
+            for c in answer["containers"]
+        ),
+        internal=frozenset(n["name"] for n in answer["networks"] if n["internal"]),
+        unmanaged=tuple(sorted(n["name"] for n in answer["networks"] if not n["segment"] and n["name"] != "bridge")),
+        allows=tuple((r["proto"], r["port"], r["source"]) for r in answer["ufw"]),
+        engine=answer["engine"],
+        complaints=tuple(answer["complaints"]),
+    )  # fmt: skip
+
+
+def _once(items: Iterable[tuple[str, int, Any]]) -> list[tuple[str, int, Any]]:
+    """Keep one item per (protocol, port): listeners on several addresses are one port."""
+    found: dict[tuple[str, int], tuple[str, int, Any]] = {}
+    for item in items:
+        found.setdefault(item[:2], item)
+    return sorted(found.values())
