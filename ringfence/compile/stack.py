@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ringfence.compile import segments
 from ringfence.compile.plan import Plan
 
 
@@ -20,7 +21,11 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
             if secret_name not in declared:
                 entry["secrets"].append({"name": secret_name, "owner": secret.owner, "mode": "0400"})
                 values.setdefault(project, {})[secret_name] = secret.value
-    return {"stack_projects": [projects[name] for name in sorted(projects)], "stack_secrets": values}
+    return {
+        "stack_projects": [projects[name] for name in sorted(projects)],
+        "stack_secrets": values,
+        "stack_networks": segments.variables(plan, host)["segments_networks"],
+    }
 
 
 def _service(plan: Plan, name: str) -> dict[str, Any]:
@@ -45,6 +50,7 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "user": service.user,
         "command": list(service.command),
         "health": list(service.health),
+        "init": service.init,
         "pids": service.pids,
         "memory": service.memory,
         "extra_hosts": _extra_hosts(plan, name),

@@ -15,6 +15,7 @@ from ringfence.model.values import (
     AnyAddress,
     AnyNetwork,
     Capability,
+    Check,
     Image,
     Memory,
     Names,
@@ -175,7 +176,8 @@ class Service(Declared):
     tmpfs: tuple[AbsolutePath, ...] = Field((), description="directories in memory")
     user: Text = Field("", description="user (and group) that it runs as, such as 1000:1000")
     command: Words = Field((), description="command line instead of the image's own")
-    health: Words = Field((), description="command that succeeds when it works")
+    health: Check = Field((), description="command that succeeds when it works: words, or a line for its shell")
+    init: bool = Field(False, description="whether Docker's small init reaps processes as PID 1")
     pids: PositiveInt = Field(200, description="most processes and threads that it may have")
     memory: Memory = Field("", description="most memory that it may use, such as 512m")
     stack: StackName | None = Field(None, description="compose project; by default its own name")

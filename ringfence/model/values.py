@@ -159,6 +159,14 @@ def _words(value: object) -> object:
 Words = Annotated[tuple[Text, ...], BeforeValidator(_words)]
 
 
+def _check(value: object) -> object:
+    """A health check in one string is a line for the container's shell, as in compose."""
+    return ["CMD-SHELL", value] if isinstance(value, str) else value
+
+
+Check = Annotated[tuple[Text, ...], BeforeValidator(_check)]
+
+
 def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
