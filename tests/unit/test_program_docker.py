@@ -1,0 +1,198 @@
+"""The docker role's host program: what it plans, from facts alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[2] / "roles/docker/files/ringfence-docker"
+POOLS = [{"base": "172.24.0.0/13", "size": 24}]
+
+
+def load() -> SimpleNamespace:
+    space: dict[str, Any] = {"__name__": "under_test"}
+    exec(compile(PROGRAM.read_text(encoding="utf-8"), str(PROGRAM), "exec"), space)
+    return SimpleNamespace(**space)
+
+
+program = load()
+
+
+def desired(**changes: Any) -> dict[str, Any]:
+    return {
+        "source": "debian", "pools": POOLS, "log": {"max_size": "10m", "max_file": 3}, "daemon": {},
+        "repository": {"url": "https://download.docker.com/linux/debian", "suite": "", "key": "", "fingerprint": ""},
+    } | changes  # fmt: skip
+
+
+def bare(**changes: Any) -> dict[str, Any]:
+    """A fresh trixie host without Docker."""
+    return {
+        "engine": None, "cli": False, "compose": False, "version": (0, 0), "codename": "trixie",
+        "unit": {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": "", "MainPID": "0", "NeedDaemonReload": "no"},
+        "argv": [], "flags": {}, "config_path": "/etc/docker/daemon.json", "config": None, "config_fault": "", "record": {},
+        "half_installed": [], "podman_docker": False, "debian_engine": False, "sources": None, "snap": False, "rootless": [],
+        "candidates": {"docker.io": "26.1.5+dfsg1-9+b9", "docker-cli": "26.1.5+dfsg1-9+b9", "docker-compose": "2.26.1-4"},
+        "apparmor_missing": False, "br_netfilter": True, "info": None, "swarm": False, "firewall_backend": "",
+        "containers": {}, "publishing": [], "bridge": "", "loaded": None,
+    } | changes  # fmt: skip
+
+
+def running(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """A host whose Docker 26.1 runs and has read its daemon.json."""
+    unit = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "MainPID": "7", "NeedDaemonReload": "no"}
+    return bare(
+        engine="/usr/sbin/dockerd", cli=True, compose=True, version=(26, 1), debian_engine=True, unit=unit, info={"ServerVersion": "26.1.5"},
+        config=config, loaded=program.digests(config or {}), bridge="172.17.0.1/16", candidates={},
+    ) | changes  # fmt: skip
+
+
+def converged(**changes: Any) -> dict[str, Any]:
+    plan = program.make_plan(desired(), running())
+    return running(plan.config, record=plan.written) | changes
+
+
+def test_a_bare_host_gets_engine_client_and_compose() -> None:
+    plan = program.make_plan(desired(), bare())
+    assert plan.refusals == []
+    assert plan.packages == ["docker.io", "docker-cli", "docker-compose"]
+    assert plan.config == {
+        "default-address-pools": POOLS, "log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"},
+        "live-restore": True, "userland-proxy": False,
+    }  # fmt: skip
+    assert not plan.restart
+
+
+def test_bookworm_has_no_compose_v2_and_is_told_both_ways_out() -> None:
+    candidates = {"docker.io": "20.10.24+dfsg1-1+deb12u1", "docker-cli": "", "docker-compose": "1.29.2-3"}
+    (refusal,) = program.make_plan(desired(), bare(codename="bookworm", candidates=candidates)).refusals
+    assert "docker_source: docker" in refusal
+    assert "/usr/local/lib/docker/cli-plugins" in refusal
+    plan = program.make_plan(desired(), bare(codename="bookworm", candidates=candidates, compose=True))
+    assert (plan.refusals, plan.packages) == ([], ["docker.io"])
+
+
+def test_dockers_own_repository_brings_its_own_packages() -> None:
+    plan = program.make_plan(desired(source="docker"), bare(codename="bookworm", candidates={}))
+    assert plan.refusals == []
+    assert plan.packages == ["docker-ce", "containerd.io", "docker-ce-cli", "docker-compose-plugin"]
+    assert plan.repository
+    assert plan.config["ip6tables"] is True
+
+
+def test_an_engine_that_is_there_is_kept() -> None:
+    plan = program.make_plan(desired(source="docker"), running(engine="/usr/local/bin/dockerd", debian_engine=False, version=(29, 9)))
+    assert plan.packages == []
+    assert not plan.repository
+
+
+def test_a_converged_host_has_nothing_pending() -> None:
+    assert program.make_plan(desired(), converged()).changes == []
+
+
+def test_a_file_that_the_daemon_has_not_read_needs_a_restart() -> None:
+    plan = program.make_plan(desired(), converged(loaded=None))
+    assert plan.changes == ["~ docker must be restarted: running daemon is older than daemon.json"]
+    assert plan.restart
+    assert not plan.write
+
+
+def test_reloadable_keys_need_no_restart() -> None:
+    plan = program.make_plan(desired(daemon={"shutdown-timeout": 30}), converged())
+    assert plan.reload
+    assert not plan.restart
+    assert plan.changes[0] == "+ /etc/docker/daemon.json shutdown-timeout: 30"
+
+
+def test_docker0_stays_where_it_is() -> None:
+    assert program.make_plan(desired(), running()).config["bip"] == "172.17.0.1/16"
+    assert "bip" not in program.make_plan(desired(), running(bridge="172.24.0.1/24")).config
+
+
+def test_what_somebody_else_put_into_the_file_is_kept_and_said() -> None:
+    plan = program.make_plan(desired(), running({"log-driver": "journald", "dns": ["192.0.2.1"]}))
+    assert plan.config["log-driver"] == "journald"
+    assert plan.config["dns"] == ["192.0.2.1"]
+    assert any("log-driver is kept" in notice for notice in plan.notices)
+    plan = program.make_plan(desired(daemon={"log-driver": "local"}), running({"log-driver": "journald"}))
+    assert plan.config["log-driver"] == "local"
+
+
+def test_what_the_role_wrote_is_corrected_and_taken_back() -> None:
+    record = program.make_plan(desired(), running()).written | {"debug": True}
+    config = program.make_plan(desired(), running()).config | {"debug": True, "log-driver": "none"}
+    plan = program.make_plan(desired(), running(config, record=record))
+    assert "debug" not in plan.config
+    assert plan.config["log-driver"] == "json-file"
+
+
+def test_the_proxy_stays_where_foreign_containers_need_it_and_does_not_come_back() -> None:
+    plan = program.make_plan(desired(), running(publishing=["web"]))
+    assert "userland-proxy" not in plan.config
+    assert "web" in " ".join(plan.notices)
+    assert program.make_plan(desired(), converged(publishing=["web"])).changes == []
+
+
+def test_swarm_and_flags_are_respected() -> None:
+    plan = program.make_plan(desired(), running(swarm=True, flags={"log-driver": "journald"}))
+    assert "live-restore" not in plan.config
+    assert "log-driver" not in plan.config
+
+
+@pytest.mark.parametrize(
+    ("facts", "wanted", "words"),
+    [
+        (running({"iptables": False}), {}, "iptables to false"),
+        (running(), {"iptables": False}, "docker_daemon sets iptables to false"),
+        (running(flags={"iptables": "false"}), {}, "command line sets iptables"),
+        (running({"firewall-backend": "nftables"}), {}, "not supported yet"),
+        (running(firewall_backend="nftables"), {}, "not supported yet"),
+        (running({"ip6tables": False}, version=(29, 1)), {}, "ip6tables to false"),
+        (running(version=(19, 3)), {}, "too old"),
+        (running(config_fault="it is not JSON (line 3)"), {}, "not usable"),
+        (running(podman_docker=True), {}, "podman-docker"),
+        (running(snap=True), {}, "snap"),
+        (running(), {"hosts": ["tcp://0.0.0.0:2375"]}, "tlsverify"),
+        (running(unit={**running()["unit"], "LoadState": "masked"}), {}, "unmask"),
+    ],
+)
+def test_refusals_name_the_fix(facts: dict[str, Any], wanted: dict[str, Any], words: str) -> None:
+    assert words in " ".join(program.make_plan(desired(daemon=wanted), facts).refusals)
+
+
+def test_declared_ip6tables_false_is_a_decision() -> None:
+    facts = running({"ip6tables": False}, version=(29, 1))
+    assert program.make_plan(desired(daemon={"ip6tables": False}), facts).refusals == []
+
+
+def test_versions_and_flags_are_read() -> None:
+    assert program.version("Docker version 26.1.5+dfsg1, build a72d7cd") == (26, 1)
+    assert program.version("5:29.1.0-1~debian.13~trixie") == (29, 1)
+    assert program.version("20.10.24+dfsg1") == (20, 10)
+    assert program.version("") == (0, 0)
+    flags = program.flag_values(["-H", "fd://", "--iptables=false", "--live-restore", "--log-driver", "journald"])
+    assert flags == {"iptables": "false", "live-restore": "true", "log-driver": "journald"}
+
+
+def test_the_fingerprint_of_a_key_is_computed_as_the_standard_says() -> None:
+    packet = b"\x04" + b"\x00\x00\x00\x01" + b"\x01" + b"\x00\x08\xff\x00\x02\x03"
+    raw = b"\x99" + len(packet).to_bytes(2, "big") + packet
+    text = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n" + base64.b64encode(raw).decode() + "\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    import hashlib
+
+    assert program.fingerprint(text) == hashlib.sha1(raw).hexdigest().upper()
+    with pytest.raises(program.Fault):
+        program.fingerprint("<html>")
+
+
+def test_check_speaks_the_protocol_with_a_sent_program(capsys: pytest.CaptureFixture[str]) -> None:
+    space: dict[str, Any] = {"__name__": "ringfence", "REQUEST": {"arguments": ["check"], "desired": desired()}}
+    with pytest.raises(SystemExit) as end:
+        exec(compile(PROGRAM.read_text(encoding="utf-8"), "ringfence", "exec"), space)
+    assert end.value.code == 0
+    assert set(json.loads(capsys.readouterr().out)) == {"changes", "refusals", "notices"}
