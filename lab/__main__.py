@@ -10,36 +10,73 @@ from lab.plan import HOSTS, SUITES
 from lab.shell import LabError, say
 
 
+VERBS = {
+    "up": "make an instance, or start what of it is stopped",
+    "down": "remove everything of an instance",
+    "status": "list the instances, or print an address of one",
+    "ssh": "log in on a host, or run a command there",
+    "load": "load the applications' images into the host's engine now",
+    "poweroff": "cut a host's power",
+    "start": "start a host again",
+    "reboot": "restart a host",
+}
+
+
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="lab", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb in ("up", "down", "status", "ssh", "poweroff", "start", "reboot"):
-        sub = verbs.add_parser(verb)
+    """Run one verb; returns the exit code. Raises LabError with what the user can do about a failure."""
+    parser = argparse.ArgumentParser(prog="lab", description="Throwaway hosts on this machine (docs/lab.md).")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, text in VERBS.items():
+        sub = verbs.add_parser(verb, help=text, description=text)
         sub.add_argument("name", nargs="?" if verb == "status" else None, default="")
         if verb == "up":
-            sub.add_argument("--engine", choices=list(SUITES))
+            sub.add_argument("--engine", help=f"one of {', '.join(SUITES)} (default: 26.1)")
+        if verb == "status":
+            sub.add_argument("--address-of", choices=HOSTS, help="print only this host's address in the lan")
         if verb in ("ssh", "poweroff", "start", "reboot"):
             sub.add_argument("--host", choices=HOSTS, default="atlas")
-        if verb == "ssh":
-            sub.add_argument("command", nargs=argparse.REMAINDER)
+    words: list[str] = []
+    if argv[:1] == ["ssh"]:
+        argv, words = split_command(argv)
     given = parser.parse_args(argv)
     if given.verb == "up":
         instance = hosts.up(given.name, given.engine)
-        say(f"'{instance.name}' is up: engine {instance.engine}, atlas {instance.lan.address('atlas')}, "
-            f"outside {instance.lan.address('outside')}; `python3 -m lab ssh {instance.name}`")
+        say(f"'{instance.name}' is up: atlas {instance.lan.address('atlas')} (for Docker {instance.engine}), "
+            f"outside {instance.lan.address('outside')}; `./run lab ssh {instance.name}` logs in")
     elif given.verb == "down":
         hosts.down(given.name)
     elif given.verb == "status":
-        for instance in sorted(hosts.existing().values(), key=lambda one: one.slot):
-            if given.name in ("", instance.name):
-                print(f"{instance.name} slot {instance.slot} engine {instance.engine} {instance.lan.address('atlas')}")
+        if given.address_of:
+            print(hosts.get(given.name).lan.address(given.address_of))
+        else:
+            print("\n".join(hosts.status(given.name)) or "no instance is up")
     elif given.verb == "ssh":
-        instance = hosts.get(given.name)
-        command = hosts.ssh_command(instance, given.host)
-        os.execvp(command[0], [*command, *given.command])
+        command = hosts.ssh_command(hosts.get(given.name), given.host)
+        os.execvp(command[0], [*command, *words])
+    elif given.verb == "load":
+        hosts.load(given.name)
     else:
-        hosts.reboot(given.name, given.host, given.verb)
+        hosts.switch(given.name, given.host, given.verb)
     return 0
+
+
+def split_command(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Split `ssh NAME [--host H] COMMAND…` into the lab's own words and the remote command."""
+    rest, own = list(argv[1:]), ["ssh"]
+    named = False
+    while rest:
+        word = rest[0]
+        if word == "--host":
+            own += rest[:2]
+            rest = rest[2:]
+        elif word.startswith("--host=") or word in ("-h", "--help"):
+            own.append(rest.pop(0))
+        elif not named:
+            own.append(rest.pop(0))
+            named = True
+        else:
+            break
+    return own, rest[1:] if rest[:1] == ["--"] else rest
 
 
 if __name__ == "__main__":

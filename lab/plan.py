@@ -110,29 +110,37 @@ def check_engine(engine: str) -> str:
     raise LabError(f"--engine {engine}: not one of {', '.join(SUITES)}{hint}")
 
 
-def allocate_slot(name: str, taken: Mapping[str, int]) -> int:
+def allocate_slot(name: str, taken: Mapping[str, int], unusable: Mapping[int, str] | None = None) -> int:
     """The slot of an instance: its old one, 0 for the demo, else the first free one.
 
-    `taken` maps the names of existing instances to their slots. Raises LabError when all are taken.
+    `taken` maps the names of existing instances to their slots, `unusable` maps slots to the reason why this machine
+    cannot have them. Raises LabError when none is left.
     """
+    unusable = unusable or {}
     if name in taken:
         return taken[name]
     if name == DEMO:
+        if 0 in unusable:
+            raise LabError(f"instance '{name}': {unusable[0]}. Free that network, or use a lab with another name, "
+                           "which gets other addresses")
         return 0
-    free = [slot for slot in SLOTS if slot and slot not in taken.values()]
-    if not free:
-        others = ", ".join(sorted(other for other in taken if other != DEMO))
-        raise LabError(f"instance '{name}': all {len(SLOTS) - 1} slots are taken; take one down first: {others}")
-    return free[0]
+    free = [slot for slot in SLOTS if slot and slot not in taken.values() and slot not in unusable]
+    if free:
+        return free[0]
+    others = ", ".join(sorted(other for other in taken if other != DEMO))
+    reasons = "".join(f"; slot {slot}: {reason}" for slot, reason in unusable.items() if slot)
+    raise LabError(f"instance '{name}': no slot is free" + (f", take one down first: {others}" if others else "")
+                   + reasons)
 
 
-def clashes(instance: Instance, routed: Iterable[tuple[str, str]]) -> list[str]:
-    """What the machine routes already and the instance would cut off, as sentences.
+def clashes(slot: int, needed: Iterable[tuple[str, str]]) -> list[str]:
+    """What the machine needs and an instance in that slot would cut off, as sentences.
 
-    `routed` holds (destination, device) pairs as `ip route` prints them; own bridges must be left out by the caller.
+    `needed` holds (network or address, what it is) pairs; own bridges must be left out by the caller.
     """
     found = []
-    for destination, device in routed:
+    instance = Instance("", slot, "none")
+    for destination, purpose in needed:
         try:
             network = ipaddress.ip_network(destination, strict=False)
         except ValueError:
@@ -142,5 +150,5 @@ def clashes(instance: Instance, routed: Iterable[tuple[str, str]]) -> list[str]:
         for side in instance.sides:
             subnet: Network = side.subnet if network.version == 4 else side.subnet6
             if network.overlaps(subnet):
-                found.append(f"{side.name} {subnet} overlaps {network}, which this machine reaches by {device}")
+                found.append(f"{side.name} {subnet} overlaps {destination} ({purpose})")
     return found

@@ -4,11 +4,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from lab.engine import docker
+from lab import docker29, wheels
+from lab.cache import alone, cache_dir
+from lab.engine import apt_install
+from lab.plan import SUITES
 from lab.shell import LabError, run, step, tail
 
 FILES = Path(__file__).parent / "files"
@@ -20,38 +25,45 @@ PACKAGES = (
 
 # Units that make no sense in a container or only slow its start down; nothing that a role manages.
 MASKED = (
-    "apt-daily.timer", "apt-daily-upgrade.timer", "console-getty.service", "dev-hugepages.mount", "dev-mqueue.mount",
+    "console-getty.service", "dev-hugepages.mount", "dev-mqueue.mount",
     "e2scrub_all.timer", "fstrim.timer", "getty.target", "sys-fs-fuse-connections.mount", "sys-kernel-config.mount",
-    "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "systemd-logind.service", "systemd-networkd.service",
+    "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "systemd-logind.service", "systemd-modules-load.service", "systemd-networkd.service",
     "systemd-networkd-wait-online.service", "systemd-udevd.service", "systemd-udev-trigger.service",
 )
 
 
-def cache_dir() -> Path:
-    """Where built things are kept between runs."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = base / "ringfence"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@dataclass(frozen=True)
+class Copy:
+    """A file of an image: where it goes, what identifies its content, and how to get it when it is needed."""
+
+    target: str
+    identity: str
+    source: Callable[[], Path]
+    mode: int = 0o644
+
+    @staticmethod
+    def of(path: Path, target: str, mode: int = 0o644) -> Copy:
+        """A file of this repository."""
+        return Copy(target, hashlib.sha256(path.read_bytes()).hexdigest(), lambda: path, mode)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a root file system is made of. `copies` maps a path on this machine to its path in the image."""
+    """What a root file system is made of. `commands` run by sh, on this machine, in the root of the new system."""
 
     name: str
     suite: str
     packages: tuple[str, ...]
-    copies: dict[Path, str] = field(default_factory=dict)
+    copies: tuple[Copy, ...] = ()
     commands: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("--variant=apt",)
 
     def key(self) -> str:
         """Short hash of everything that decides the content."""
         parts = {
             "suite": self.suite,
             "packages": sorted(self.packages),
-            "copies": {to: hashlib.sha256(path.read_bytes()).hexdigest() for path, to in self.copies.items()},
+            "copies": [(copy.target, copy.identity, copy.mode) for copy in self.copies],
             "commands": self.commands,
             "options": self.options,
         }
@@ -66,57 +78,79 @@ class Recipe:
         return cache_dir() / f"rootfs-{self.name}-{self.key()}.tar.zst"
 
 
-def host_recipe(engine: str, suite: str) -> Recipe:
-    """The recipe of a bare host (engine 29 and the compose plugin of bookworm are added by their modules)."""
-    commands = (
-        "rm -f etc/ssh/ssh_host_* etc/machine-id etc/resolv.conf etc/hostname",
+def host_recipe(engine: str) -> Recipe:
+    """The recipe of a host: bare, except for what its Debian release lacks (see docs/lab.md)."""
+    suite = SUITES[engine]
+    name, packages = suite, PACKAGES
+    copies = [
+        Copy.of(FILES / "init", "/usr/lib/ringfence-lab/init", 0o755),
+        Copy.of(FILES / "load-images", "/usr/lib/ringfence-lab/load-images", 0o755),
+        Copy.of(FILES / "docker-images.conf", "/usr/lib/systemd/system/docker.service.d/ringfence-lab.conf"),
+    ]
+    commands = [
+        "rm -f etc/ssh/ssh_host_* etc/machine-id etc/resolv.conf etc/hostname usr/sbin/policy-rc.d",
         "touch etc/machine-id etc/resolv.conf",
-        "rm -f usr/sbin/policy-rc.d",
         "mkdir -p etc/systemd/system && cd etc/systemd/system && "
         + " && ".join(f"ln -sf /dev/null {unit}" for unit in MASKED),
-    )
-    options = ("--aptopt=Acquire::GzipIndexes \"true\"", "--skip=cleanup/apt/lists")
+    ]
+    options = ["--variant=apt", '--aptopt=Acquire::GzipIndexes "true"', "--skip=cleanup/apt/lists"]
     if suite == "sid":
-        options += ("--aptopt=Acquire::Check-Valid-Until \"false\"",)
-    return Recipe(suite, suite, PACKAGES, {FILES / "init": "/usr/lib/ringfence-lab/init"}, commands, options)
+        # Snapshots of sid are used for longer than its Release file is valid.
+        options.append('--aptopt=Acquire::Check-Valid-Until "false"')
+    if suite == "bookworm":
+        identity = f"{wheels.COMPOSE.version} {wheels.COMPOSE.sha256}"
+        copies.append(Copy("/usr/local/lib/docker/cli-plugins/docker-compose", identity,
+                           lambda: wheels.COMPOSE.program(cache_dir()), 0o755))
+    if engine == "29":
+        name, packages = f"{suite}-docker29", (*PACKAGES, *docker29.PACKAGES)
+        copies += [Copy(f"/usr/bin/{program}", docker29.key(), lambda program=program: docker29.ensure() / program,
+                        0o755) for program in docker29.PROGRAMS]
+        copies += [Copy.of(docker29.MODULE / file, to) for file, to in docker29.UNITS.items()]
+        commands += docker29.COMMANDS
+    return Recipe(name, suite, packages, tuple(copies), tuple(commands), tuple(options))
 
 
 def build(recipe: Recipe) -> None:
     """Make the archive of a recipe unless the cache has it. Raises LabError with mmdebstrap's last words."""
     if recipe.archive.exists():
         return
-    part = recipe.archive.with_suffix(f".{os.getpid()}.part")
-    hooks = [f'--customize-hook=mkdir -p "$1{os.path.dirname(to)}" && cp {path} "$1{to}"'
-             for path, to in recipe.copies.items()]
+    for program, package in (("mmdebstrap", "mmdebstrap"), ("zstd", "zstd")):
+        if not shutil.which(program):
+            apt_install(package)
+    part = recipe.archive.with_name(f"{recipe.archive.name}.{os.getpid()}.part")
+    hooks = [f'--customize-hook=install -D -m {copy.mode:o} "{copy.source()}" "$1{copy.target}"'
+             for copy in recipe.copies]
     hooks += [f'--customize-hook=cd "$1" && {command}' for command in recipe.commands]
-    command = ["mmdebstrap", "--quiet", "--variant=apt", "--format=tar", f"--include={','.join(recipe.packages)}",
+    command = ["mmdebstrap", "--quiet", "--format=tar", f"--include={','.join(recipe.packages)}",
                *recipe.options, *hooks, recipe.suite, "-"]
-    with step(f"building the {recipe.name} root file system (once)"), open(part, "wb") as target:
-        maker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        packer = subprocess.Popen(["zstd", "-q", "-3", "-T0", "-c"], stdin=maker.stdout, stdout=target)
-        assert maker.stdout and maker.stderr
-        maker.stdout.close()
-        words = maker.stderr.read().decode(errors="replace")
-        if maker.wait() or packer.wait():
-            part.unlink(missing_ok=True)
-            raise LabError(f"mmdebstrap could not make {recipe.name}:\n{tail(words)}")
-    part.rename(recipe.archive)
+    try:
+        with step(f"building the {recipe.name} root file system (once)"), part.open("wb") as target:
+            maker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            packer = subprocess.Popen(["zstd", "-q", "-3", "-T0", "-c"], stdin=maker.stdout, stdout=target)
+            assert maker.stdout and maker.stderr
+            maker.stdout.close()
+            words = maker.stderr.read().decode(errors="replace")
+            if maker.wait() or packer.wait():
+                raise LabError(f"mmdebstrap could not make {recipe.name}:\n{tail(words)}")
+        part.rename(recipe.archive)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def ensure_image(recipe: Recipe) -> str:
     """Return the engine's image of a recipe, built or imported when it is not there."""
     if run(["docker", "image", "inspect", recipe.image], check=False).returncode == 0:
         return recipe.image
-    build(recipe)
-    with step(f"importing {recipe.image}"):
-        unpacker = subprocess.Popen(["zstd", "-q", "-dc", str(recipe.archive)], stdout=subprocess.PIPE)
-        done = subprocess.run(
-            ["docker", "import", "--change", 'LABEL ringfence.lab.image="1"',
-             "--change", 'CMD ["/usr/lib/ringfence-lab/init"]', "-", recipe.image],
-            stdin=unpacker.stdout, capture_output=True, check=False)
-        if unpacker.wait() or done.returncode:
-            raise LabError(f"docker import of {recipe.archive} failed: {done.stderr.decode(errors='replace')}")
+    with alone(recipe.name):
+        if run(["docker", "image", "inspect", recipe.image], check=False).returncode == 0:
+            return recipe.image
+        build(recipe)
+        with step(f"importing {recipe.image}"):
+            unpacker = subprocess.Popen(["zstd", "-q", "-dc", str(recipe.archive)], stdout=subprocess.PIPE)
+            done = subprocess.run(
+                ["docker", "import", "--change", 'LABEL ringfence.lab.image="1"',
+                 "--change", 'CMD ["/usr/lib/ringfence-lab/init"]', "-", recipe.image],
+                stdin=unpacker.stdout, capture_output=True, check=False)
+            if unpacker.wait() or done.returncode:
+                raise LabError(f"docker import of {recipe.archive} failed: {done.stderr.decode(errors='replace')}")
     return recipe.image
-
-
-__all__ = ["Recipe", "build", "cache_dir", "docker", "ensure_image", "host_recipe"]
