@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
         from ringfence.inventory.front import InventoryError
         from ringfence.model import LabError
     except ImportError as error:
-        return _fail(f"ringfence.inventory: {error.name} is missing (install ringfence's dependencies: ./run setup)")
+        return _fail(
+            f"ringfence.inventory: {error.name} is missing (activate the environment that has ringfence's dependencies)"
+        )
     try:
         data, notices = assemble(directory)
     except (InventoryError, LabError) as error:

@@ -36,7 +36,9 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
         notice = save_book(directory, compiled.book)
         notices += [notice] if notice else []
         for name, variables in compiled.hosts.items():
-            hosts[name] = merge(variables, hosts[name])
+            merged = merge(variables, hosts[name])
+            # The user's own value wins also where it cannot be worked out yet.
+            hosts[name] = {key: merged[key] for key in merged if key not in source.errors.get(name, {})}
     return {
         "groups": {name: dict(group) for name, group in source.groups.items()},
         "hosts": hosts,

@@ -67,6 +67,8 @@ def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     # ansible-core refuses to start in a locale that is not UTF-8.
     environment["LC_ALL"] = "C.UTF-8"
+    # The inventory's own files are read here, also where a configuration keeps Ansible itself from reading them again.
+    environment.setdefault("ANSIBLE_VARS_ENABLED", "host_group_vars")
     configuration = root / "ansible.cfg"
     if "ANSIBLE_CONFIG" not in environment and not Path("ansible.cfg").exists() and configuration.exists():
         environment["ANSIBLE_CONFIG"] = str(configuration)
@@ -196,7 +198,7 @@ def _with_dependencies(root: Path) -> None:
         _fail(
             [
                 f"inventory.py: {sys.executable} lacks {', '.join(missing)} "
-                f"(run ./run setup, which makes {root}/.venv, or activate the environment that has ringfence)"
+                f"(activate the environment that has ringfence's dependencies; ./run makes one in {root / '.venv'})"
             ]
         )
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from ringfence.compile.book import Book, BookError, dump, parse
 from ringfence.inventory.front import ROOT, InventoryError
 
-_HOSTS_FILES = ("hosts.yml", "hosts.yaml", "hosts")
+_HOSTS_FILES = ("hosts.yml", "hosts.yaml")
 BOOK = "addresses.yml"
 
 __all__ = ["ROOT", "hosts_file", "load_book", "save_book"]

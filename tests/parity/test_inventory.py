@@ -44,6 +44,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @cache
 def environment(lab: Path) -> dict[str, str]:
     variables = {**os.environ, "RINGFENCE_LAB": str(lab), "ANSIBLE_NOCOLOR": "1", "LC_ALL": "C.UTF-8"}
+    variables["ANSIBLE_VARS_ENABLED"] = "host_group_vars"
     if (lab / ".vault-password").exists():  # ringfence finds it by itself, plain Ansible has to be told
         variables["ANSIBLE_VAULT_PASSWORD_FILE"] = str(lab / ".vault-password")
     return variables

@@ -120,6 +120,53 @@ def test_a_book_that_cannot_be_written_is_a_notice(tmp_path: Path) -> None:
     assert "cannot be written" in notice
 
 
+def test_the_users_own_value_wins_also_when_it_needs_facts(demo: Path) -> None:
+    (demo / "group_vars" / "demo" / "zz.yml").write_text('---\nbase_ssh_port: "{{ ansible_facts.port }}"\n')
+    data = front.load(demo)
+    assert "base_ssh_port" not in data["hosts"]["atlas"]
+    assert front.ansible_host(data, "atlas")["base_ssh_port"] == "{{ ansible_facts.port }}"
+    assert "base_ssh_port" in dict(front.pyinfra_groups(data)["docker_hosts"])["atlas"]["ringfence_unresolved"]
+
+
+def test_groups_hold_the_hosts_of_their_children(demo: Path) -> None:
+    groups = {name: [host for host, _ in hosts] for name, hosts in front.pyinfra_groups(front.load(demo)).items()}
+    assert groups == {
+        "all": ["atlas", "outside"],
+        "demo": ["atlas", "outside"],
+        "docker_hosts": ["atlas"],
+        "vantages": ["outside"],
+    }
+
+
+def test_a_python_without_the_dependencies_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(front, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        front.main(["--list"], tmp_path)
+    assert ended.value.code == 1
+    assert "lacks ansible, pydantic, yaml" in capsys.readouterr().err
+
+
+def test_a_python_without_the_dependencies_hands_over_to_the_one_of_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    monkeypatch.setattr(front, "find_spec", lambda name: None)
+    called: list[Path] = []
+
+    def reexec(path: Path) -> None:
+        called.append(path)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(front, "_reexec", reexec)
+    with pytest.raises(SystemExit):
+        front.main(["--list"], tmp_path)
+    assert called == [python]
+
+
 def test_ssh_options_are_read_in_every_spelling() -> None:
     assert front._ssh_options("-o UserKnownHostsFile=/k") == {"ssh_known_hosts_file": "/k"}
     assert front._ssh_options("-oStrictHostKeyChecking=no -o 'UserKnownHostsFile /k'")["ssh_known_hosts_file"] == "/k"
