@@ -1,4 +1,4 @@
-"""The matrix: every source × every destination × every port, and what the declaration says about each cell."""
+"""The matrix: every source, every destination, every port, and what the declaration says about each cell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ringfence.verify.declared import Declared, Machine, Published, Service, Vantage, family
-from ringfence.verify.expected import NOT_DECLARED, Rules, Source, Verdict
+from ringfence.verify.expected import Rules, Source, Verdict
 from ringfence.verify.seen import Container, Seen
 
 PROTOS = ("tcp", "udp")
@@ -119,6 +119,8 @@ def _to_containers(rules: Rules, source: Source) -> Iterator[Cell]:
         addresses = dict.fromkeys(container.addresses())
         addresses.update(dict.fromkeys((n.network, a) for n in service.networks for a in (n.address, n.address6) if a))
         for network, address in addresses:
+            if not rules.leads(source, service.host, address):
+                continue
             for port in sorted({port for _, port in service.ports}):
                 for proto in PROTOS:
                     verdict = rules.to_container(source, service, container, network, address, proto, port)
@@ -132,16 +134,17 @@ def _to_hosts(rules: Rules, source: Source) -> Iterator[Cell]:
         here = rules.seen[machine.name]
         if source.vantage and source.host == machine.name:
             continue  # it would talk to itself
-        near = source.vantage is not None or source.host == machine.name
         for _, address, _ in here.addresses:
-            if not near and address not in machine.addresses:
-                continue  # another host's bridges are nothing that a container could find
+            if not rules.leads(source, machine.name, address):
+                continue
             for proto, port in _host_ports(rules.declared.published, machine, here, managed_only=source.foreign):
                 verdict = rules.to_host(source, machine, address, proto, port)
                 yield _cell(source, machine.name, address, proto, port, verdict)
 
 
-def _host_ports(published: Iterable[Published], machine: Machine, seen: Seen, *, managed_only: bool) -> list[tuple[str, int]]:
+def _host_ports(
+    published: Iterable[Published], machine: Machine, seen: Seen, *, managed_only: bool
+) -> list[tuple[str, int]]:
     """Return what a host may be asked for: published ports and its own services by both protocols, and what listens.
 
     What ringfence does not manage may use the host as before, so only ``managed_only`` ports are asked of it.
@@ -227,6 +230,3 @@ def doors(declared: Declared, vantages: Iterable[Vantage]) -> list[dict[str, obj
         for address in (vantage.address, vantage.address6)
         if address and ports
     ]
-
-
-__all__ = ["NOT_DECLARED", "Cell", "Matrix", "Source", "build", "doors"]

@@ -143,7 +143,9 @@ def read(data: Mapping[str, Any]) -> Declared:
             machines=tuple(
                 Machine(
                     h["name"], tuple(h["addresses"]),
-                    tuple(HostService(s["name"], s["proto"], int(s["port"]), tuple(s["sources"])) for s in h["services"]),
+                    tuple(
+                        HostService(s["name"], s["proto"], int(s["port"]), tuple(s["sources"])) for s in h["services"]
+                    ),
                 )
                 for h in data.get("verify_hosts") or ()
             ),
@@ -160,7 +162,7 @@ def read(data: Mapping[str, Any]) -> Declared:
             places=tuple(str(n) for networks in (data.get("lab_places") or {}).values() for n in networks),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the verify_* variables do not have the documented shape (docs/verify.md): {error!r}") from None
+        raise ValueError(f"verify_*: not the shape that docs/verify.md describes: {error!r}") from None
 
 
 def matches(sources: Iterable[str], address: str) -> bool:

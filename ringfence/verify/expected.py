@@ -42,6 +42,7 @@ class Verdict:
 
 
 NOT_DECLARED = Verdict("closed", "not declared")
+KEPT = "let in by a UFW rule of the host (ufw_foreign: keep)"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,20 @@ class Rules:
     declared: Declared
     seen: Mapping[str, Seen]
     keep_rules: frozenset[str] = frozenset()
+
+    def leads(self, source: Source, host: str, address: str) -> bool:
+        """Whether a probe can find the way to a host's address; no probe is sent where it might wander off."""
+        if address in next((m.addresses for m in self.declared.machines if m.name == host), ()):
+            return True
+        if source.vantage is None:
+            return source.host == host
+        return self.way(source, host, address) is not None
+
+    def way(self, source: Source, host: str, address: str) -> str | None:
+        """Return the neighbour by which a vantage reaches a host's inner address: the host itself, next to it."""
+        mine = source.addresses(family(address))
+        near = [a for own in mine for a in self.seen[host].next_to(own, self.seen[source.host])]
+        return address if address in near else next(iter(near), None)
 
     def to_container(
         self, source: Source, service: Service, container: Container, network: str, address: str, proto: str, port: int
@@ -99,7 +114,7 @@ class Rules:
         here = self.seen[machine.name]
         mine = source.addresses(family(address))
         if machine.name in self.keep_rules and any(here.kept_rule(proto, port, own) for own in mine):
-            return Verdict("either", "let in by a UFW rule of the host (ufw_foreign: keep)")
+            return Verdict("either", KEPT)
         declared = {(s.project, s.name) for s in self.declared.services if s.host == machine.name}
         for container in here.containers:
             theirs = (container.project, container.service) not in declared
@@ -152,7 +167,9 @@ class Rules:
     def _by_own_bridge(self, source: Source, machine: Machine, address: str, name: str) -> Verdict:
         bridges = source.container.networks if source.container else {}
         device = next((d for d, own, _ in self.seen[machine.name].addresses if own == address), "")
-        return Verdict("open", name) if device in bridges else Verdict("either", f"{name}, by another address of the host")
+        if device in bridges:
+            return Verdict("open", name)
+        return Verdict("either", f"{name}, by another address of the host")
 
     def _from_other_host(
         self, source: Source, sources: tuple[str, ...], address: str, proto: str, port: int, name: str

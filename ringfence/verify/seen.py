@@ -77,7 +77,7 @@ def _covers(ports: str, port: int) -> bool:
 
 
 def read(host: str, answer: Mapping[str, Any]) -> Seen:
-    """Read the answer of ``ringfence-probe prepare``."""
+    """Read the answer of the probe program's ``prepare``."""
     return Seen(
         host=host,
         addresses=tuple((a["device"], a["address"], a["prefix"]) for a in answer["addresses"]),

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""ringfence-probe: real connections from inside a host's containers, and proof of what arrived there.
+"""Sent to a host and run there: real connections from inside a host's containers, and proof of what arrived there.
 
 Verbs, each with a JSON object on stdin and one JSON object on stdout:
 
@@ -11,6 +10,7 @@ Nothing on the host is changed, but for a private routing table that lives as lo
 places to probe from (without it a router would be needed to try a container's own address from outside).
 Python 3.11 of the distribution, no dependencies.
 """
+
 from __future__ import annotations
 
 import asyncio
@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
@@ -47,7 +48,7 @@ BLOCKED = {
 }
 
 
-class Failure(Exception):
+class ProbeFailedError(Exception):
     """Something the caller has to know, in one sentence."""
 
 
@@ -85,8 +86,14 @@ def sockets(text: str) -> list[Json]:
         if not port.isdigit() or (address not in ("*", "") and ipaddress.ip_address(address).is_loopback):
             continue
         process = re.search(r'users:\(\("([^"]+)"', line)
-        found.append({"proto": fields[0], "address": "" if address in ("*", "0.0.0.0", "::") else address,
-                      "port": int(port), "process": process.group(1) if process else ""})
+        found.append(
+            {
+                "proto": fields[0],
+                "address": "" if address in ("*", "0.0.0.0", "::") else address,
+                "port": int(port),
+                "process": process.group(1) if process else "",
+            }
+        )
     return found
 
 
@@ -100,21 +107,30 @@ def containers() -> list[Json]:
         labels = one["Config"].get("Labels") or {}
         network = one["NetworkSettings"]
         published = [
-            {"proto": key.partition("/")[2], "port": int(key.partition("/")[0]), "published": int(b["HostPort"]),
-             "address": "" if b["HostIp"] in ("0.0.0.0", "::", "") else b["HostIp"]}
-            for key, bindings in (network.get("Ports") or {}).items() for b in bindings or []
+            {
+                "proto": key.partition("/")[2],
+                "port": int(key.partition("/")[0]),
+                "published": int(b["HostPort"]),
+                "address": "" if b["HostIp"] in ("0.0.0.0", "::", "") else b["HostIp"],
+            }
+            for key, bindings in (network.get("Ports") or {}).items()
+            for b in bindings or []
         ]
-        found.append({
-            "name": one["Name"].lstrip("/"),
-            "id": one["Id"],
-            "pid": one["State"]["Pid"],
-            "space": namespace_number(one["State"]["Pid"]),
-            "project": labels.get("com.docker.compose.project", ""),
-            "service": labels.get("com.docker.compose.service", ""),
-            "networks": {name: {"address": n.get("IPAddress", ""), "address6": n.get("GlobalIPv6Address", "")}
-                         for name, n in (network.get("Networks") or {}).items()},
-            "published": [p for n, p in enumerate(published) if p not in published[:n]],
-        })
+        found.append(
+            {
+                "name": one["Name"].lstrip("/"),
+                "id": one["Id"],
+                "pid": one["State"]["Pid"],
+                "space": namespace_number(one["State"]["Pid"]),
+                "project": labels.get("com.docker.compose.project", ""),
+                "service": labels.get("com.docker.compose.service", ""),
+                "networks": {
+                    name: {"address": n.get("IPAddress", ""), "address6": n.get("GlobalIPv6Address", "")}
+                    for name, n in (network.get("Networks") or {}).items()
+                },
+                "published": [p for n, p in enumerate(published) if p not in published[:n]],
+            }
+        )
     return found
 
 
@@ -123,8 +139,11 @@ def networks() -> list[Json]:
     listed = (run("docker", "network", "ls", "-q", "--filter", "driver=bridge") or "").split()
     if not listed:
         return []
-    return [{"name": n["Name"], "internal": n["Internal"], "segment": (n.get("Labels") or {}).get("ringfence.segment", "")}
-            for n in json.loads(run("docker", "network", "inspect", *listed, seconds=60) or "[]")]
+    found = json.loads(run("docker", "network", "inspect", *listed, seconds=60) or "[]")
+    return [
+        {"name": n["Name"], "internal": n["Internal"], "segment": (n.get("Labels") or {}).get("ringfence.segment", "")}
+        for n in found
+    ]
 
 
 def ufw_allows() -> list[Json]:
@@ -132,7 +151,7 @@ def ufw_allows() -> list[Json]:
     found = []
     for name in ("user.rules", "user6.rules"):
         try:
-            with open(f"/etc/ufw/{name}", encoding="utf-8") as rules:
+            with Path("/etc/ufw", name).open(encoding="utf-8") as rules:
                 lines = [line.split()[3:] for line in rules if line.startswith("### tuple ###")]
         except OSError:
             continue
@@ -149,7 +168,7 @@ def ufw_allows() -> list[Json]:
 def namespace_number(pid: int) -> int:
     """Which network namespace a process lives in; 0 when it is gone."""
     try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino
+        return Path(f"/proc/{pid}/ns/net").stat().st_ino
     except OSError:
         return 0
 
@@ -179,7 +198,7 @@ def own_space() -> int:
 def enter(space: int) -> None:
     own_space()
     if LIBC.setns(space, CLONE_NEWNET) != 0:
-        raise Failure(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())} (is this root?)")
+        raise ProbeFailedError(f"cannot enter a network namespace: {os.strerror(ctypes.get_errno())} (is this root?)")
 
 
 def open_space(pid: int, number: int) -> int:
@@ -187,10 +206,10 @@ def open_space(pid: int, number: int) -> int:
     try:
         space = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
     except OSError as error:
-        raise Failure(f"the container's process {pid} is gone ({error.strerror})") from error
+        raise ProbeFailedError(f"the container's process {pid} is gone ({error.strerror})") from error
     if number and os.fstat(space).st_ino != number:
         os.close(space)
-        raise Failure("the container was restarted meanwhile")
+        raise ProbeFailedError("the container was restarted meanwhile")
     return space
 
 
@@ -237,8 +256,13 @@ def control_name(token: str) -> str:
     return f"\0ringfence-probe-{token}"  # abstract: leaves nothing behind, and only this host's namespace sees it
 
 
-def listen(token: str, named: dict[str, list[socket.socket]], opened: list[socket.socket], life: float,
-           ready: Callable[[], None] = lambda: None) -> None:
+def listen(
+    token: str,
+    named: dict[str, list[socket.socket]],
+    opened: list[socket.socket],
+    life: float,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
     """Serve until somebody collects, or until `life` seconds are over. Blocks."""
     chooser = selectors.DefaultSelector()
     arrivals: dict[str, set[str]] = {}
@@ -280,10 +304,16 @@ def listen(token: str, named: dict[str, list[socket.socket]], opened: list[socke
 
 
 def prepare(wanted: Json) -> Json:
-    """Look around, then listen in the background: `token`, `life`, `doors` [{address, ports}], `listen` (false: only look)."""
-    seen: Json = {"addresses": addresses(), "sockets": sockets(run("ss", "-ltnupH") or ""), "containers": containers(),
-                  "networks": networks(), "ufw": ufw_allows(),
-                  "engine": (run("docker", "version", "--format", "{{.Server.Version}}") or "").strip(), "complaints": []}
+    """Look around, then (unless `listen` is false) listen in the background: `token`, `life`, `doors` [{address, ports}]."""
+    seen: Json = {
+        "addresses": addresses(),
+        "sockets": sockets(run("ss", "-ltnupH") or ""),
+        "containers": containers(),
+        "networks": networks(),
+        "ufw": ufw_allows(),
+        "engine": (run("docker", "version", "--format", "{{.Server.Version}}") or "").strip(),
+        "complaints": [],
+    }
     if not wanted.get("listen", True):
         return seen
     named: dict[str, list[socket.socket]] = {"": ears(None)}
@@ -293,7 +323,7 @@ def prepare(wanted: Json) -> Json:
             continue
         try:
             space = open_space(one["pid"], one["space"])
-        except Failure as failure:
+        except ProbeFailedError as failure:
             seen["complaints"].append(f"{one['name']}: {failure}")
             continue
         named[one["name"]] = ears(space)
@@ -316,7 +346,7 @@ def background(work: Callable[[Callable[[], None]], None]) -> None:
         os.close(reader)
         os.wait()
         if answer != b"ready":
-            raise Failure(f"the listener did not start: {answer.decode() or 'it ended at once'}")
+            raise ProbeFailedError(f"the listener did not start: {answer.decode() or 'it ended at once'}")
         return
     try:
         os.setsid()
@@ -326,7 +356,12 @@ def background(work: Callable[[Callable[[], None]], None]) -> None:
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
-        work(lambda: (os.write(writer, b"ready"), os.close(writer)) and None)
+
+        def ready() -> None:
+            os.write(writer, b"ready")
+            os.close(writer)
+
+        work(ready)
     except BaseException as error:  # a forked child must never return into its parent's code
         with contextlib.suppress(OSError):
             os.write(writer, str(error).encode()[:200])
@@ -406,7 +441,7 @@ async def probe_cell(token: str, cell: list[Any], source: Json, space: int | Non
                     said = await connect_tcp(sock, (address, port), seconds)
                 else:
                     said = await send_udp(sock, (address, port), f"ringfence {token} {number} ".encode(), seconds)
-                result = [said, "%s port %s" % sock.getsockname()[:2]]
+                result = [said, "{} port {}".format(*sock.getsockname()[:2])]
             except OSError as error:
                 result = [outcome(error), ""]
         if result[0] == "open" or (proto == "udp" and result[0] == "refused"):
@@ -424,7 +459,7 @@ async def probe_all(wanted: Json) -> Json:
         if "pid" in source:
             try:
                 space = open_space(source["pid"], source.get("space", 0))
-            except Failure as failure:
+            except ProbeFailedError as failure:
                 errors[str(index)] = str(failure)
         spaces.append(space)
     results: dict[str, list[str]] = {}
@@ -433,8 +468,9 @@ async def probe_all(wanted: Json) -> Json:
         async with gate:
             index = cell[1]
             if str(index) not in errors:
-                results[str(cell[0])] = await probe_cell(wanted["token"], cell, wanted["sources"][index],
-                                                         spaces[index], seconds)
+                results[str(cell[0])] = await probe_cell(
+                    wanted["token"], cell, wanted["sources"][index], spaces[index], seconds
+                )
 
     await asyncio.gather(*(one(cell) for cell in wanted["cells"]))
     for space in spaces:
@@ -444,24 +480,18 @@ async def probe_all(wanted: Json) -> Json:
 
 
 def route_lines(wanted: Json, seen: list[Json]) -> tuple[list[str], list[str]]:
-    """`ip -batch` lines (v4, v6) that lead a vantage's probes to every host by the address next to it."""
+    """`ip -batch` lines (v4, v6) that lead a vantage's probes to each target by the neighbour in `ways`."""
     lines: tuple[list[str], list[str]] = ([], [])
     for source in wanted["sources"]:
         for family, key in ((0, "address"), (1, "address6")):
             own = source.get(key)
-            here = next((a for a in seen if "pid" not in source and own == a["address"]), None)
-            if here is None:
-                continue
-            link = ipaddress.ip_network(f"{own}/{here['prefix']}", strict=False)
-            routes = []
-            for target, candidates in source.get("ways", {}).items():
-                address = ipaddress.ip_address(target)
-                if (address.version == 6) != bool(family) or address in link:
-                    continue
-                way = next((c for c in candidates if ipaddress.ip_address(c) in link), None)
-                if way:
-                    routes.append(f"route replace {target} via {way} dev {here['device']} table {TABLE}")
-            if routes:
+            device = next((a["device"] for a in seen if own == a["address"]), None)
+            routes = [
+                f"route replace {target} via {way} dev {device} table {TABLE}"
+                for target, way in source.get("ways", {}).items()
+                if (":" in target) == bool(family)
+            ]
+            if device and routes:
                 lines[family].extend([*routes, f"rule add from {own} lookup {TABLE} priority {TABLE}"])
     return lines
 
@@ -475,7 +505,7 @@ def ways(wanted: Json) -> Iterator[None]:
             if text:
                 forget(flag)
                 if run("ip", flag, "-batch", "-", text="\n".join(text) + "\n") is None:
-                    raise Failure(f"cannot route the probes (ip {flag} -batch): {text[0]}")
+                    raise ProbeFailedError(f"cannot route the probes (ip {flag} -batch): {text[0]}")
         yield
     finally:
         for flag, text in zip(("-4", "-6"), lines, strict=True):
@@ -501,17 +531,17 @@ VERBS: dict[str, Callable[[Json], Json]] = {"prepare": prepare, "probe": probe, 
 
 def main(argv: list[str], wanted: Json | None) -> int:
     if len(argv) != 1 or argv[0] not in VERBS:
-        print(f"usage: ringfence-probe {'|'.join(VERBS)} < request.json", file=sys.stderr)
+        print(f"usage: remote_probe.py {'|'.join(VERBS)} < request.json", file=sys.stderr)
         return 2
     try:
         answer = VERBS[argv[0]](json.load(sys.stdin) if wanted is None else wanted)
-    except Failure as failure:
-        print(f"ringfence-probe: {failure}", file=sys.stderr)
+    except ProbeFailedError as failure:
+        print(f"the probe failed: {failure}", file=sys.stderr)
         return 1
     print(json.dumps(answer))
     return 0
 
 
 if __name__ in ("__main__", "ringfence"):
-    request = globals().get("REQUEST")  # sent by an engine: the program needs no installation
+    request = globals().get("REQUEST")  # as ringfence sends it; by hand it reads standard input
     sys.exit(main(request["arguments"] if request else sys.argv[1:], request["desired"] if request else None))

@@ -1,0 +1,35 @@
+"""What runs on the hosts and is not ringfence's: shown after every run, never a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ringfence.verify.declared import Declared
+from ringfence.verify.expected import KEPT
+from ringfence.verify.report import OPEN, Report
+from ringfence.verify.seen import Container, Seen
+
+
+def outside(declared: Declared, seen: Mapping[str, Seen], report: Report) -> list[str]:
+    """Return a line per unmanaged container and network, and per way that a UFW rule of others opens."""
+    lines = []
+    for host, one in sorted(seen.items()):
+        ours = {(s.project, s.name) for s in declared.services if s.host == host}
+        for container in one.containers:
+            if (container.project, container.service) not in ours:
+                lines.append(f"{host}: container {_described(container)}")
+        lines += [f"{host}: network {name}" for name in one.unmanaged]
+    kept: dict[str, list[str]] = {}
+    for judged in report.judged:
+        cell = judged.cell
+        if judged.got == OPEN and cell.reason == KEPT:
+            sources = kept.setdefault(f"{cell.destination}: {cell.proto}/{cell.port} is {KEPT}", [])
+            if cell.source not in sources:
+                sources.append(cell.source)
+    return [*lines, *(f"{line}: open for {', '.join(sources)}" for line, sources in kept.items())]
+
+
+def _described(container: Container) -> str:
+    networks = ", ".join(sorted(container.networks)) or "no network"
+    published = ", ".join(f"{proto}/{port}" for proto, port, _ in container.published)
+    return f"{container.name} ({networks}{f'; publishes {published}' if published else ''})"

@@ -1,0 +1,61 @@
+"""What is sent to the probe program on each host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ringfence.verify.cells import Matrix, doors
+from ringfence.verify.declared import Declared
+from ringfence.verify.expected import Rules, Source
+from ringfence.verify.seen import Seen
+
+SECONDS = 2.0  # how long a connection may take: one lost packet is sent again within it
+PARALLEL = 400
+LIFE = 60.0
+
+
+def listen_request(declared: Declared, host: str, token: str) -> dict[str, Any]:
+    """Return what ``prepare`` reads: it looks around on the host and starts its listener."""
+    here = [vantage for vantage in declared.vantages if vantage.host == host]
+    # A bound, should nobody ever collect; larger labs take longer to probe.
+    life = LIFE + 2.0 * len(declared.services)
+    return {"token": token, "life": life, "doors": doors(declared, here)}
+
+
+def probe_request(
+    declared: Declared, seen: Mapping[str, Seen], matrix: Matrix, host: str, token: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what ``probe`` reads on a host, and the sources' names in its order."""
+    names = [name for name, source in matrix.sources.items() if source.host == host]
+    numbers = {name: index for index, name in enumerate(names)}
+    cells = [cell for cell in matrix.cells if cell.host == host]
+    rules = Rules(declared, seen)
+    homes = {s.name: s.host for s in declared.services}
+    sources = []
+    for name in names:
+        source = matrix.sources[name]
+        if source.container:
+            sources.append({"pid": source.container.pid, "space": source.container.space})
+            continue
+        targets = {cell.address: homes.get(cell.destination, cell.destination) for cell in cells if cell.source == name}
+        sources.append(_vantage(rules, source, targets))
+    request = {
+        "token": token,
+        "seconds": SECONDS,
+        "parallel": PARALLEL,
+        "sources": sources,
+        "cells": [[c.number, numbers[c.source], c.address, c.proto, c.port, c.expected == "open"] for c in cells],
+    }
+    return request, names
+
+
+def _vantage(rules: Rules, source: Source, targets: Mapping[str, str]) -> dict[str, Any]:
+    assert source.vantage is not None
+    ways = {target: rules.way(source, host, target) for target, host in targets.items()}
+    return {
+        "address": source.vantage.address,
+        "address6": source.vantage.address6,
+        # What is next to the vantage needs no route.
+        "ways": {target: way for target, way in ways.items() if way and way != target},
+    }

@@ -1,0 +1,240 @@
+"""Verify as pyinfra runs it: all hosts listen, then all probe, then everything is judged at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pyinfra import logger
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
+from pyinfra.api.command import FunctionCommand, StringCommand
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.host import Host
+from pyinfra.api.operation import operation
+from pyinfra.api.state import State
+
+from ringfence.facts.remote_survey import LOADER
+from ringfence.facts.survey import survey, wanted_of
+from ringfence.role import Role, RoleError
+from ringfence.verify import declared as declaration
+from ringfence.verify import seen as sight
+from ringfence.verify.cells import Matrix, build
+from ringfence.verify.outside import outside
+from ringfence.verify.report import Answers, Report, as_json, judge, junit, text
+from ringfence.verify.requests import listen_request, probe_request
+
+PROGRAM = Path(__file__).with_name("remote_probe.py")
+JSON_SETTING = "RINGFENCE_VERIFY_JSON"
+JUNIT_SETTING = "RINGFENCE_JUNIT"
+
+Commands = Generator[FunctionCommand, None, None]
+
+
+class ProbeError(Exception):
+    """A host did not answer as it should; the message is what it said."""
+
+
+@dataclass
+class Run:
+    """What is known so far, of all hosts. Hosts take their turns in greenlets of one thread."""
+
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    lab: declaration.Declared | None = None
+    seen: dict[str, sight.Seen] = field(default_factory=dict)
+    keep: set[str] = field(default_factory=set)
+    drift: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    results: dict[int, tuple[str, str]] = field(default_factory=dict)
+    arrivals: dict[int, list[str]] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+    deaf: list[str] = field(default_factory=list)
+    judged: bool = False
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """Laid out when the first host probes: by then every host has been looked at."""
+        assert self.lab is not None
+        return build(self.lab, self.seen, self.keep)
+
+
+_run = Run()
+
+
+@operation(is_idempotent=False)
+def compare(roles: Sequence[tuple[Role, Any]] = ()) -> Commands:
+    """Ask all roles what they would change on the host: what differs there has drifted."""
+    yield FunctionCommand(_compare, (list(roles),), {})
+
+
+@operation(is_idempotent=False)
+def listen() -> Commands:
+    """Look at the host and start its listener."""
+    yield FunctionCommand(_listen, (), {})
+
+
+@operation(is_idempotent=False)
+def probe() -> Commands:
+    """Open every cell whose source is on the host."""
+    yield FunctionCommand(_probe, (), {})
+
+
+@operation(is_idempotent=False)
+def collect() -> Commands:
+    """Stop the host's listener and take what it heard."""
+    yield FunctionCommand(_collect, (), {})
+
+
+@operation(is_idempotent=False)
+def conclude() -> Commands:
+    """Judge and print; fails on any difference. Once for all hosts."""
+    yield FunctionCommand(_conclude, (), {})
+
+
+def _compare(state: State, host: Host, roles: list[tuple[Role, Any]]) -> bool:
+    del state
+    if not roles:
+        return True
+    try:
+        wishes = {role.name: wanted_of(role, host, wanted) for role, wanted in roles}
+        differences = survey(host, wishes, fresh=True)
+    except (PyinfraError, RoleError, OSError, ValueError, KeyError) as error:
+        _run.troubles.append(f"{_name(host)}: its roles could not be compared: {_short(error)}")
+        return True
+    for role, difference in differences.items():
+        _run.drift += [f"{_name(host)}: {role}: {line}" for line in (*difference.pending, *difference.refusals)]
+        _run.notices += [f"{_name(host)}: {role}: {line}" for line in difference.notices]
+    return True
+
+
+def _listen(state: State, host: Host) -> bool:
+    del state
+    name = _name(host)
+    try:
+        if _run.lab is None:
+            _run.lab = declaration.read({key: host.data.get(key) for key in _VARIABLES})
+        _run.seen[name] = sight.read(name, _ask(host, "prepare", listen_request(_run.lab, name, _run.token)))
+        if host.data.get("ufw_foreign") == "keep":
+            _run.keep.add(name)
+    except (ProbeError, ValueError) as error:
+        _run.troubles.append(f"{name}: {error}")
+    return True
+
+
+_VARIABLES = (
+    "verify_services", "verify_published", "verify_hosts", "verify_flows", "verify_egress", "verify_vantages",
+    "lab_places",
+)  # fmt: skip
+
+
+def _probe(state: State, host: Host) -> bool:
+    del state
+    name = _name(host)
+    if _run.lab is None or name not in _run.seen:
+        return True
+    request, names = probe_request(_run.lab, _run.seen, _run.matrix, name, _run.token)
+    if not request["cells"]:
+        return True
+    logger.info(f"{host.print_prefix}{len(request['cells'])} connections from {', '.join(names)}")
+    try:
+        answer = _ask(host, "probe", request)
+    except ProbeError as error:
+        _run.errors.update({source: str(error) for source in names})
+        return True
+    _run.results.update({int(n): (outcome, used) for n, (outcome, used) in answer["results"].items()})
+    _run.errors.update({names[int(index)]: why for index, why in answer["errors"].items()})
+    return True
+
+
+def _collect(state: State, host: Host) -> bool:
+    del state
+    name = _name(host)
+    if name not in _run.seen:
+        return True
+    try:
+        answer = _ask(host, "collect", {"token": _run.token})
+    except ProbeError:
+        answer = {"arrivals": {}, "gone": True}
+    for number, where in answer["arrivals"].items():
+        _run.arrivals.setdefault(int(number), []).extend(f"{name} {who}".strip() for who in where)
+    if answer.get("gone"):
+        _run.deaf.append(name)
+    return True
+
+
+def _conclude(state: State, host: Host) -> bool:
+    del state
+    if _run.judged:
+        return True
+    _run.judged = True
+    report = _report()
+    _write(report)
+    print(text(report), flush=True)
+    if _run.lab is None or not _run.lab.vantages:
+        logger.warning(
+            "NOTHING WAS PROBED FROM OUTSIDE: the lab declares no lab_vantages (docs/verify.md). "
+            "What strangers reach is not known."
+        )
+    for line in report.differences:
+        logger.error(f"{host.print_prefix}{line}")
+    return not report.differences
+
+
+def _report() -> Report:
+    lab = _run.lab or declaration.Declared()
+    matrix = _run.matrix if _run.lab is not None else Matrix({}, ())
+    answers = Answers(_run.results, _run.arrivals, _run.errors, tuple(_run.deaf))
+    troubles = list(_run.troubles)
+    troubles += [
+        f"{vantage.name}: its host {vantage.host} did not take part, so nothing was probed from there"
+        for vantage in lab.vantages
+        if vantage.host not in _run.seen
+    ]
+    report = judge(matrix, answers, [*troubles, *_run.drift], _run.notices)
+    lines = outside(lab, _run.seen, report)
+    return judge(matrix, answers, [*troubles, *_run.drift], [*_run.notices, *lines])
+
+
+def _write(report: Report) -> None:
+    for setting, content in ((JSON_SETTING, json.dumps(as_json(report), indent=1)), (JUNIT_SETTING, junit(report))):
+        path = os.environ.get(setting)
+        if path:
+            Path(path).write_text(content, encoding="utf-8")
+
+
+def _ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
+    """Run the probe program on a host, which need not have it.
+
+    Raises:
+        ProbeError: it failed, or the host did not answer.
+    """
+    request = {"program": PROGRAM.read_text(encoding="utf-8"), "arguments": [verb], "desired": desired}
+    arguments = {
+        key: value
+        for key, value in (host.current_op_global_arguments or {}).items()
+        if key in CONNECTOR_ARGUMENT_KEYS and key != "_stdin"
+    }
+    command = StringCommand("python3", "-c", shlex.quote(LOADER))
+    try:
+        status, output = host.run_shell_command(command, **arguments, _stdin=json.dumps(request))
+        if not status:
+            raise ProbeError(output.stderr.strip().splitlines()[-1] if output.stderr.strip() else "no answer")
+        return json.loads(output.stdout)
+    except (PyinfraError, OSError, EOFError, ValueError) as error:
+        raise ProbeError(_short(error)) from error
+
+
+def _name(host: Host) -> str:
+    return str(host.data.get("inventory_hostname") or host.name)
+
+
+def _short(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
