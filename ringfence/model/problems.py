@@ -20,7 +20,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.owner}: {self.message}"
+        return " ".join(f"{self.owner}: {self.message}".split())
 
 
 class LabError(Exception):

@@ -204,9 +204,10 @@ def _explain(detail: Any, owner: str) -> Problem:
     steps = [step for step in detail["loc"] if step not in ("", "[key]")]
     path = _path(owner, steps)
     if detail["type"] == "extra_forbidden":
-        names = _names_of(_model_for(owner, steps[:-1]))
-        fix = did_you_mean(steps[-1], names, f"what it takes: {', '.join(names)}")
-        return Problem(_path(owner, steps[:-1]), f"'{steps[-1]}' is not a setting here ({fix})")
+        unknown, above = detail["loc"][-1], [step for step in detail["loc"][:-1] if step != ""]
+        names = _names_of(_model_for(owner, above))
+        fix = did_you_mean(unknown, names, f"what it takes: {', '.join(names)}")
+        return Problem(_path(owner, above), f"'{unknown}' is not a setting here ({fix})")
     if detail["type"] == "missing":
         description = _description(owner, steps)
         return Problem(_path(owner, steps[:-1]), f"'{steps[-1]}' is missing (add {steps[-1]}: … - {description})")
