@@ -304,7 +304,7 @@ def listen(
 
 
 def prepare(wanted: Json) -> Json:
-    """Look around, then (unless `listen` is false) listen in the background: `token`, `life`, `doors` [{address, ports}]."""
+    """Look around, then listen in the background unless `listen` is false: `token`, `life`, `doors`."""
     seen: Json = {
         "addresses": addresses(),
         "sockets": sockets(run("ss", "-ltnupH") or ""),

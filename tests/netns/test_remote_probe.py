@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not all(shutil.which(name) for name in NEEDED), reason="needs root, iproute2 and iptables"
 )
 
-# `a` is asked from, `b` is asked; `here` plays the host of both: the programs run in it, never on this machine's network.
+# `a` asks, `b` is asked, `here` plays the host of both: the programs run in it, never on the network of this machine.
 SETUP = """
 set -e
 ip link set lo up
@@ -96,7 +96,7 @@ class Bench:
         return json.loads(done.stdout)
 
     def number(self, space: int) -> int:
-        return os.stat(f"/proc/{space}/ns/net").st_ino
+        return Path(f"/proc/{space}/ns/net").stat().st_ino
 
     def listen(self, token: str, life: float = 30) -> subprocess.Popen[str]:
         """Start the listener over the namespaces, as `prepare` does for containers."""

@@ -1,0 +1,418 @@
+"""What verify expects of each cell, from the declaration and from what runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from ringfence.verify import declared as declaration
+from ringfence.verify.cells import PROBE_PORT, Cell, Matrix, build, doors
+from ringfence.verify.declared import Declared
+from ringfence.verify.outside import outside
+from ringfence.verify.report import Answers, as_json, judge, junit, matrix_text, text
+from ringfence.verify.requests import probe_request
+from ringfence.verify.seen import Container, Seen, read
+
+
+def service(name: str, ports: list[tuple[str, int]], host: str = "atlas", **networks: int) -> dict[str, Any]:
+    subnets = {"front": 20, "back": 21, "iot": 22}
+    return {
+        "name": name,
+        "host": host,
+        "project": name,
+        "networks": [
+            {
+                "network": f"rf-{n}",
+                "bridge": f"rf-{n}",
+                "address": f"172.{subnets[n]}.0.{number}",
+                "address6": f"fd00:{subnets[n]}::{number}",
+            }
+            for n, number in networks.items()
+        ],
+        "ports": [{"proto": proto, "port": port} for proto, port in ports],
+    }
+
+
+LAN = ["10.213.0.0/24", "fd52:4600::/64"]
+VARIABLES: dict[str, Any] = {
+    "verify_services": [
+        service("web", [("tcp", 80)], front=10, back=10),
+        service("db", [("tcp", 5432)], back=20),
+        service("broker", [("tcp", 8883)], iot=30),
+        service("reader", [], iot=31),
+        service("lone", [("udp", 53)], front=40),
+    ],
+    "verify_published": [
+        {"service": "broker", "host": "atlas", "addresses": [], "proto": "tcp", "published": 9883, "port": 8883,
+         "places": ["lan"], "sources": LAN},
+    ],
+    "verify_hosts": [
+        {"name": "atlas", "addresses": ["10.213.0.10", "fd52:4600::10", "198.51.100.10"], "services": [
+            {"name": "ssh", "proto": "tcp", "port": 22, "sources": LAN},
+            {"name": "metrics", "proto": "tcp", "port": 9100, "sources": ["172.20.0.40/32", "fd00:20::40/128"]},
+        ]},
+    ],
+    "verify_flows": [
+        {"source": "web", "destination": "db", "proto": "tcp", "port": 5432},
+        {"source": "reader", "destination": "lone", "proto": "udp", "port": 53},
+        {"source": "reader", "destination": "broker", "proto": "tcp", "port": 8883},
+    ],
+    "verify_egress": [
+        {"source": "web", "to": "internet", "proto": "tcp", "port": 443},
+        {"source": "lone", "to": "10.213.0.0/24", "proto": "udp", "port": 53},
+    ],
+    "verify_vantages": [
+        {"name": "lan", "host": "outside", "address": "10.213.0.20", "address6": "fd52:4600::20"},
+        {"name": "internet", "host": "outside", "address": "198.51.100.20", "address6": "2001:db8::20"},
+    ],
+    "lab_places": {"lan": LAN},
+}  # fmt: skip
+LAB = declaration.read(VARIABLES)
+
+
+def running(lab: Declared, *, six: bool = True) -> tuple[Container, ...]:
+    return tuple(
+        Container(
+            f"{s.project}-{s.name}-1", 100 + n, 1000 + n, s.project, s.name,
+            {a.network: (a.address, a.address6 if six else "") for a in s.networks},
+            (("tcp", 9883, 8883),) if s.name == "broker" else (),
+        )
+        for n, s in enumerate(lab.services)
+    )  # fmt: skip
+
+
+ADDRESSES = (
+    ("lan0", "10.213.0.10", 24),
+    ("lan0", "fd52:4600::10", 64),
+    ("wan0", "198.51.100.10", 27),
+    ("rf-front", "172.20.0.1", 24),
+    ("rf-back", "172.21.0.1", 24),
+    ("docker0", "172.17.0.1", 16),
+)
+ATLAS = Seen(
+    "atlas", ADDRESSES, (("tcp", 22, "sshd"), ("tcp", 9999, "python3"), ("udp", 68, "dhclient")), running(LAB),
+    internal=frozenset({"rf-back"}),
+)  # fmt: skip
+OUTSIDE = Seen(
+    "outside",
+    (("lan0", "10.213.0.20", 24), ("lan0", "fd52:4600::20", 64),
+     ("wan0", "198.51.100.20", 27), ("wan0", "2001:db8::20", 64)),
+)  # fmt: skip
+SEEN = {"atlas": ATLAS, "outside": OUTSIDE}
+
+
+def cell(matrix: Matrix, source: str, address: str, proto: str, port: int) -> Cell:
+    found = [c for c in matrix.cells if (c.source, c.address, c.proto, c.port) == (source, address, proto, port)]
+    assert len(found) == 1, (source, address, proto, port, found)
+    return found[0]
+
+
+MATRIX = build(LAB, SEEN)
+
+
+@pytest.mark.parametrize(
+    ("source", "address", "proto", "port", "expected", "reason"),
+    [
+        # a call, in the shared segment and nowhere else, by its protocol only
+        ("web", "172.21.0.20", "tcp", 5432, "open", "web calls db"),
+        ("web", "fd00:21::20", "tcp", 5432, "open", "web calls db"),
+        ("web", "172.21.0.20", "udp", 5432, "closed", "not declared"),
+        ("db", "172.21.0.10", "tcp", 80, "closed", "not declared"),
+        ("lone", "172.20.0.10", "tcp", 80, "closed", "not declared"),
+        ("lone", "172.21.0.20", "tcp", 5432, "closed", "not declared"),
+        # a call across segments
+        ("reader", "172.20.0.40", "udp", 53, "open", "reader calls lone"),
+        ("web", "172.20.0.40", "udp", 53, "closed", "not declared"),
+        # published ports: from the place, by the host; a container's own address is the same service
+        ("lan", "10.213.0.10", "tcp", 9883, "open", "broker published as 9883 for lan"),
+        ("lan", "fd52:4600::10", "tcp", 9883, "open", "broker published as 9883 for lan"),
+        ("lan", "172.20.0.1", "tcp", 9883, "either", "by another address"),
+        ("lan", "172.22.0.30", "tcp", 8883, "either", "published as 9883"),
+        ("lan", "10.213.0.10", "udp", 9883, "closed", "not declared"),
+        ("internet", "198.51.100.10", "tcp", 9883, "closed", "not declared"),
+        ("internet", "10.213.0.10", "tcp", 9883, "closed", "not declared"),
+        ("internet", "172.22.0.30", "tcp", 8883, "closed", "not declared"),
+        ("web", "10.213.0.10", "tcp", 9883, "closed", "not declared"),
+        ("web", "172.20.0.1", "tcp", 9883, "closed", "not declared"),
+        ("reader", "10.213.0.10", "tcp", 9883, "either", "reader calls broker, by the host's address"),
+        # the host's own services, from places and from single containers
+        ("lan", "10.213.0.10", "tcp", 22, "open", "ssh of atlas"),
+        ("lan", "198.51.100.10", "tcp", 22, "either", "ssh of atlas"),
+        ("internet", "198.51.100.10", "tcp", 22, "closed", "sshd listens"),
+        ("web", "172.20.0.1", "tcp", 22, "closed", "sshd listens"),
+        ("lone", "172.20.0.1", "tcp", 9100, "open", "metrics of atlas"),
+        ("lone", "10.213.0.10", "tcp", 9100, "either", "metrics of atlas"),
+        ("web", "172.20.0.1", "tcp", 9100, "closed", "not declared"),
+        ("lan", "10.213.0.10", "tcp", 9999, "closed", "not declared; python3 listens"),
+        # egress by port and by place; the LAN is not the internet
+        ("web", "198.51.100.20", "tcp", 443, "open", "egress to internet"),
+        ("web", "2001:db8::20", "tcp", 443, "open", "egress to internet"),
+        ("web", "10.213.0.20", "tcp", 443, "closed", "not declared"),
+        ("web", "fd52:4600::20", "tcp", 443, "closed", "not declared"),
+        ("web", "198.51.100.20", "tcp", PROBE_PORT, "closed", "not declared"),
+        ("web", "198.51.100.20", "udp", 443, "closed", "not declared"),
+        ("db", "198.51.100.20", "tcp", 443, "closed", "not declared"),
+        ("lone", "10.213.0.20", "udp", 53, "open", "egress to 10.213.0.0/24"),
+        ("lone", "198.51.100.20", "udp", 53, "closed", "not declared"),
+    ],
+)
+def test_expectations(source: str, address: str, proto: str, port: int, expected: str, reason: str) -> None:
+    found = cell(MATRIX, source, address, proto, port)
+    assert (found.expected, reason in found.reason) == (expected, True), found
+
+
+def test_v6_is_closed_where_the_engine_has_none() -> None:
+    matrix = build(LAB, {**SEEN, "atlas": replace(ATLAS, containers=running(LAB, six=False))})
+    assert cell(matrix, "web", "fd00:21::20", "tcp", 5432).expected == "closed"
+    assert cell(matrix, "lan", "fd52:4600::10", "tcp", 9883).expected == "closed"
+    assert cell(matrix, "web", "2001:db8::20", "tcp", 443).expected == "closed"
+    assert cell(matrix, "web", "172.21.0.20", "tcp", 5432).expected == "open"
+    assert cell(matrix, "lan", "fd52:4600::10", "tcp", 22).expected == "open"
+
+
+def test_v6_out_is_closed_where_the_only_leg_with_v6_is_internal() -> None:
+    web, *rest = ATLAS.containers
+    web = replace(web, networks={"rf-front": ("172.20.0.10", ""), "rf-back": ("172.21.0.10", "fd00:21::10")})
+    matrix = build(LAB, {**SEEN, "atlas": replace(ATLAS, containers=(web, *rest))})
+    assert cell(matrix, "web", "2001:db8::20", "tcp", 443).expected == "closed"
+    assert cell(matrix, "web", "198.51.100.20", "tcp", 443).expected == "open"
+
+
+def test_nobody_probes_itself_and_no_probe_is_sent_where_it_could_wander_off() -> None:
+    assert not any(c.source == c.destination for c in MATRIX.cells)
+    far = replace(OUTSIDE, addresses=(("wg0", "10.213.0.20", 32), ("wan0", "198.51.100.20", 32)))
+    matrix = build(LAB, {**SEEN, "outside": far})
+    declared = set(LAB.machines[0].addresses)
+    assert {c.address for c in matrix.cells if c.source in ("lan", "internet")} <= declared
+
+
+def test_a_containers_moved_attachment_is_named() -> None:
+    *others, broker, reader, lone = ATLAS.containers
+    moved = replace(broker, networks={"rf-front": ("172.20.0.99", "")})
+    matrix = build(LAB, {**SEEN, "atlas": replace(ATLAS, containers=(*others, moved, reader, lone))})
+    assert "broker: is attached to rf-front (172.20.0.99); declared is only rf-iot" in matrix.problems
+    assert "broker: is not attached to rf-iot, where it is declared with 172.22.0.30" in matrix.problems
+    assert cell(matrix, "web", "172.20.0.99", "tcp", 8883).expected == "closed"
+
+
+def test_a_service_without_container_and_an_absent_host_are_named() -> None:
+    gone = replace(ATLAS, containers=ATLAS.containers[1:])
+    assert build(LAB, {**SEEN, "atlas": gone}).problems == ("web: declared, but no container of it runs on atlas",)
+    assert (
+        "atlas: this host did not take part, so nothing is known about it" in build(LAB, {"outside": OUTSIDE}).problems
+    )
+
+
+def test_a_lab_without_services_is_probed_all_the_same() -> None:
+    lab = declaration.read(
+        {**VARIABLES, "verify_services": [], "verify_published": [], "verify_flows": [], "verify_egress": []}
+    )
+    matrix = build(lab, {**SEEN, "atlas": replace(ATLAS, containers=())})
+    assert {c.source for c in matrix.cells} == {"lan", "internet"}
+    assert build(Declared(), {}).cells == ()
+
+
+THEIRS = Container("their-web", 7, 77, "", "", {"theirs": ("172.30.0.2", "")}, (("tcp", 8123, 80),))
+
+
+def test_what_is_not_managed_may_not_reach_in_and_keeps_its_own_ports() -> None:
+    atlas = replace(ATLAS, containers=(*ATLAS.containers, THEIRS), unmanaged=("theirs",))
+    matrix = build(LAB, {**SEEN, "atlas": atlas})
+    assert cell(matrix, "(their-web)", "172.21.0.20", "tcp", 5432).expected == "closed"
+    assert cell(matrix, "(their-web)", "10.213.0.10", "tcp", 9883).expected == "closed"
+    assert not any(c.source == "(their-web)" and c.port == 22 for c in matrix.cells)
+    assert cell(matrix, "lan", "10.213.0.10", "tcp", 8123).expected == "either"
+    assert cell(matrix, "web", "10.213.0.10", "tcp", 8123).expected == "closed"
+    lines = outside(LAB, {**SEEN, "atlas": atlas}, judge(matrix, Answers({}, {}, {})))
+    assert lines == ["atlas: container their-web (theirs; publishes tcp/8123)", "atlas: network theirs"]
+
+
+def test_kept_ufw_rules_are_not_judged_only_where_the_user_keeps_them() -> None:
+    atlas = replace(ATLAS, allows=(("tcp", "9990:9999", "any"), ("any", "22", "198.51.100.0/24")))
+    kept = build(LAB, {**SEEN, "atlas": atlas}, keep_rules=["atlas"])
+    assert cell(kept, "lan", "10.213.0.10", "tcp", 9999).expected == "either"
+    assert cell(kept, "internet", "198.51.100.10", "tcp", 22).expected == "either"
+    assert cell(kept, "web", "172.20.0.1", "tcp", 22).expected == "closed"
+    assert cell(build(LAB, {**SEEN, "atlas": atlas}), "lan", "10.213.0.10", "tcp", 9999).expected == "closed"
+    opened = next(c for c in kept.cells if c.source == "lan" and c.port == 9999)
+    report = judge(kept, Answers({opened.number: ("open", "")}, {}, {}))
+    assert outside(LAB, {**SEEN, "atlas": atlas}, report) == [
+        "atlas: tcp/9999 is let in by a UFW rule of the host (ufw_foreign: keep): open for lan"
+    ]
+
+
+def test_too_many_cells_are_thinned_but_never_the_open_ones() -> None:
+    few = build(LAB, SEEN, at_most=100)
+    assert len(few.cells) <= 100
+    assert few.skipped == len(MATRIX.cells) - len(few.cells)
+    opened = {(c.source, c.address, c.proto, c.port) for c in MATRIX.cells if c.expected != "closed"}
+    assert opened <= {(c.source, c.address, c.proto, c.port) for c in few.cells}
+    assert [c.number for c in few.cells] == list(range(len(few.cells)))
+
+
+def test_another_hosts_published_port_needs_egress_and_a_door() -> None:
+    variables = json.loads(json.dumps(VARIABLES))
+    variables["verify_services"].append(service("far", [], host="borea", front=50))
+    variables["verify_hosts"].append({"name": "borea", "addresses": ["10.213.0.11"], "services": []})
+    variables["verify_egress"].append({"source": "far", "to": "10.213.0.0/24", "proto": "tcp", "port": 9883})
+    lab = declaration.read(variables)
+    container = Container("far", 1, 2, "far", "far", {"rf-front": ("172.20.0.50", "")})
+    borea = Seen("borea", (("lan0", "10.213.0.11", 24), ("rf-front", "172.20.0.1", 24)), (), (container,))
+    matrix = build(lab, {**SEEN, "borea": borea})
+    assert cell(matrix, "far", "10.213.0.10", "tcp", 9883).expected == "open"
+    assert cell(matrix, "far", "198.51.100.10", "tcp", 9883).expected == "closed"
+    assert not any(
+        c.source == "far" and c.address.startswith("172.") and c.destination != "borea" for c in matrix.cells
+    )
+
+
+def test_requests_route_vantages_by_the_host_next_to_them() -> None:
+    request, names = probe_request(LAB, SEEN, MATRIX, "outside", "token")
+    lan = request["sources"][names.index("lan")]
+    assert lan["ways"]["172.21.0.20"] == "10.213.0.10"
+    assert lan["ways"]["198.51.100.10"] == "10.213.0.10"
+    assert "10.213.0.10" not in lan["ways"]
+    request, names = probe_request(LAB, SEEN, MATRIX, "atlas", "token")
+    assert request["sources"][names.index("web")] == {"pid": 100, "space": 1000}
+    assert doors(LAB, LAB.vantages[:1]) == [
+        {"address": "10.213.0.20", "ports": [443]},
+        {"address": "fd52:4600::20", "ports": [443]},
+    ]
+
+
+def test_a_host_answer_is_read() -> None:
+    seen = read("atlas", {
+        "addresses": [{"device": "lan0", "address": "10.213.0.10", "prefix": 24}],
+        "sockets": [{"proto": "tcp", "address": "", "port": 22, "process": "sshd"}] * 2,
+        "containers": [], "networks": [{"name": "rf-back", "internal": True, "segment": "back"},
+                                       {"name": "theirs", "internal": False, "segment": ""},
+                                       {"name": "bridge", "internal": False, "segment": ""}],
+        "ufw": [], "engine": "26.1.5", "complaints": [],
+    })  # fmt: skip
+    assert seen.sockets == (("tcp", 22, "sshd"),)
+    assert (seen.internal, seen.unmanaged) == (frozenset({"rf-back"}), ("theirs",))
+
+
+def test_variables_of_the_wrong_shape_are_named() -> None:
+    with pytest.raises(ValueError, match="verify_"):
+        declaration.read({"verify_services": [{"name": "x"}]})
+
+
+# --- judging -------------------------------------------------------------------------------------------------------
+
+
+def perfect(matrix: Matrix) -> Answers:
+    """What hosts answer that do exactly what is declared."""
+    results, arrivals = {}, {}
+    for one in matrix.cells:
+        opened = one.expected == "open"
+        results[one.number] = ("open", "x") if opened and one.proto == "tcp" else ("timeout", "")
+        if opened and one.proto == "udp":
+            arrivals[one.number] = ["atlas"]
+    return Answers(results, arrivals, {})
+
+
+def with_outcome(one: Cell, outcome: str) -> Answers:
+    answers = perfect(MATRIX)
+    return replace(answers, results={**answers.results, one.number: (outcome, "y")})
+
+
+def test_a_lab_that_does_what_it_declares_has_no_differences() -> None:
+    report = judge(MATRIX, perfect(MATRIX))
+    assert report.differences == ()
+    opened = sum(c.expected == "open" for c in MATRIX.cells)
+    assert (
+        report.summary
+        == f"{len(MATRIX.cells)} cells: {opened} open, {len(MATRIX.cells) - opened} closed, 0 differences"
+    )
+    drawn = matrix_text(report)
+    assert "✗" not in drawn.replace("✗ DIFFERENCE", "")
+    assert "db:5432" in drawn
+
+
+def test_every_single_wrong_answer_is_a_difference() -> None:
+    for one in MATRIX.cells:
+        if one.expected == "either":
+            continue
+        answers = perfect(MATRIX)
+        wrong = ("timeout", "") if one.expected == "open" else ("open", "")
+        arrivals = {n: w for n, w in answers.arrivals.items() if n != one.number}
+        answers = replace(answers, results={**answers.results, one.number: wrong}, arrivals=arrivals)
+        (line,) = judge(MATRIX, answers).differences
+        assert line.startswith(
+            f"{one.source} → {one.destination} {one.proto}/{one.port} IPv{one.family} ({one.address})"
+        )
+
+
+def test_a_refusal_is_an_answer() -> None:
+    closed = cell(MATRIX, "lone", "172.21.0.20", "tcp", 5432)
+    (line,) = judge(MATRIX, with_outcome(closed, "refused")).differences
+    assert "expected closed (not declared), got refused (reset came back: the packet passed" in line
+    opened = cell(MATRIX, "web", "172.21.0.20", "tcp", 5432)
+    (line,) = judge(MATRIX, with_outcome(opened, "refused")).differences
+    assert "expected open (web calls db), got refused" in line
+
+
+def test_a_datagram_that_arrives_where_it_should_not_is_a_difference() -> None:
+    one = cell(MATRIX, "web", "172.20.0.40", "udp", 53)
+    answers = perfect(MATRIX)
+    report = judge(MATRIX, replace(answers, arrivals={**answers.arrivals, one.number: ["atlas lone"]}))
+    assert report.differences == (
+        "web → lone udp/53 IPv4 (172.20.0.40): expected closed (not declared), got open (the datagram arrived)",
+    )
+
+
+def test_addresses_of_one_difference_share_its_line() -> None:
+    answers = perfect(MATRIX)
+    mine = {c.number: ("open", "") for c in MATRIX.cells if c.source == "lan" and c.port == 9999}
+    (line,) = judge(MATRIX, replace(answers, results={**answers.results, **mine})).differences
+    assert line.startswith(
+        "lan → atlas tcp/9999 IPv4+IPv6 (10.213.0.10, fd52:4600::10, 198.51.100.10, 172.20.0.1 and 2 more)"
+    )
+    assert "not declared; python3 listens" in line
+
+
+def test_what_was_not_tried_or_heard_is_not_taken_for_closed() -> None:
+    one = cell(MATRIX, "web", "10.213.0.20", "tcp", 443)
+    for outcome in ("failed: Too many open files", "was not tried"):
+        assert "got unknown" in judge(MATRIX, with_outcome(one, outcome)).differences[0]
+    answers = replace(perfect(MATRIX), errors={"web": "the container was restarted meanwhile"}, deaf=("atlas",))
+    lines = judge(MATRIX, answers).differences
+    assert "web: could not be probed from: the container was restarted meanwhile" in lines
+    assert any("atlas: its listener ended too early" in line for line in lines)
+
+
+def test_drift_is_a_difference_and_what_lies_outside_is_not() -> None:
+    report = judge(MATRIX, perfect(MATRIX), ["atlas: policy: + rule flow web > db tcp/5432"], ["atlas: network theirs"])
+    assert report.differences == ("atlas: policy: + rule flow web > db tcp/5432",)
+    shown = text(report)
+    assert "outside the fence" in shown
+    assert shown.endswith("1 difference")
+
+
+def test_the_matrix_shows_names_marks_and_differences() -> None:
+    one = cell(MATRIX, "db", "172.21.0.10", "tcp", 80)
+    drawn = matrix_text(judge(MATRIX, with_outcome(one, "open"))).splitlines()
+    header = next(line for line in drawn if line.endswith("web:80"))
+    column = header.index("web:80")
+    marks = {line.split()[0]: line[column : column + 1] for line in drawn if line.split()[0] in ("db", "broker", "web")}
+    assert marks == {"db": "✗", "broker": "·", "web": ""} or marks["web"] in (" ", "")
+    assert any(line.startswith("closed from everywhere: ") for line in drawn)
+
+
+def test_reports_for_machines() -> None:
+    one = cell(MATRIX, "db", "172.21.0.10", "tcp", 80)
+    report = judge(MATRIX, with_outcome(one, "open"), ["atlas: ufw: + rule ssh"])
+    data = json.loads(json.dumps(as_json(report)))
+    assert len(data["differences"]) == 2
+    assert next(c for c in data["cells"] if c["wrong"])["destination"] == "web"
+    suite = ElementTree.fromstring(junit(report))
+    assert suite.get("failures") == "2"
+    assert [f.get("message") for f in suite.iter("failure")] == [
+        "got open (connected from y); not declared",
+        "atlas: ufw: + rule ssh",
+    ]
