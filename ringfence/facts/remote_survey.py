@@ -18,7 +18,7 @@ from typing import Any
 CHECK_SECONDS = 60
 LOADER = (
     "import json,sys; r=json.load(sys.stdin); "
-    'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "ringfence", "REQUEST": r})'
+    'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
 )
 
 
@@ -95,5 +95,5 @@ def survey(desired: dict[str, Any]) -> dict[str, Any]:
     return results
 
 
-if __name__ == "ringfence":
+if __name__ == "__main__":
     json.dump(survey(globals()["REQUEST"]["desired"]), sys.stdout)

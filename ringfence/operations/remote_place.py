@@ -29,5 +29,5 @@ def place(files: list[dict[str, str]]) -> None:
             raise
 
 
-if __name__ == "ringfence":
+if __name__ == "__main__":
     place(globals()["REQUEST"]["desired"])
