@@ -179,7 +179,7 @@ def test_containers_outside_the_fence_are_listed(policy: ModuleType) -> None:
         return {
             "Names": [f"/{name}"],
             "HostConfig": {"NetworkMode": mode},
-            "NetworkSettings": {"Networks": dict.fromkeys(networks, {})},
+            "NetworkSettings": {"Networks": {network: {} for network in networks}},
         }
 
     listed = policy.outside_the_fence(

@@ -146,7 +146,7 @@ def test_an_undeclared_network_of_ours_goes_and_others_stay(segments: ModuleType
 @pytest.mark.parametrize(
     ("networks", "routes", "expected"),
     [
-        ([], [{"dst": "172.22.0.0/16", "dev": "wg0"}], "segments_networks.iot.subnet: 172.22.0.0/24 overlaps 172.22.0.0/16"),
+        ([], [{"dst": "172.22.0.0/16", "dev": "wg0"}], "iot.subnet: 172.22.0.0/24 overlaps 172.22.0.0/16"),
         ([], [{"dst": "172.22.0.7", "dev": "wg0"}], "overlaps 172.22.0.7/32, what this host routes through wg0"),
         ([], [{"dst": "fd00:22::/48", "dev": "eth0"}], "segments_networks.iot.subnet6: fd00:22::/64 overlaps"),
         (["172.22.0.128/25"], [], "docker network 'media'"),
