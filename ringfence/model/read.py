@@ -254,5 +254,8 @@ def _description(owner: str, steps: list[Any]) -> str:
 
 
 def _shown(value: object) -> str:
+    nested = isinstance(value, list | tuple) and any(isinstance(item, Mapping | list) for item in value)
+    if value and (nested or isinstance(value, Mapping)):
+        return "a mapping" if isinstance(value, Mapping) else "a list"  # what is inside may be secret
     text = "nothing" if value is None else f"'{value}'"
     return text if len(text) <= 80 else text[:78] + "…'"

@@ -66,3 +66,20 @@ def test_a_valid_lab_compiles(path: Path) -> None:
     lab = read(path)
     compiled = compile_lab(lab)
     assert set(compiled.hosts) >= set(lab["lab_hosts"])
+
+
+@pytest.mark.parametrize(
+    "services",
+    [
+        [{"app": {"secrets": {"password": "hunter2"}}}],
+        {"app": [{"secrets": {"password": "hunter2"}}]},
+        {"app": {"secrets": "hunter2"}},
+        {"app": {"secrets": {"password": ["hunter2"]}}},
+        {"app": {"environment": {"PASSWORD": ["hunter2"]}}},
+        {"app": {"environment": "PASSWORD=hunter2"}},
+    ],
+)
+def test_no_message_shows_a_secret(services: Any) -> None:
+    with pytest.raises(LabError) as caught:
+        compile_lab({**read(FIXTURES / "valid" / "base.yml"), "lab_services": services})
+    assert "hunter2" not in str(caught.value)
