@@ -53,12 +53,14 @@ class Matrix:
     Attributes:
         sources: by name.
         cells: in a stable order.
+        destinations: names of all services, hosts and vantages, in the order in which they are shown.
         problems: differences between the declaration and what runs, a line each.
         skipped: number of cells that are expected closed and were left out, because there are too many.
     """
 
     sources: Mapping[str, Source]
     cells: tuple[Cell, ...]
+    destinations: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     skipped: int = 0
 
@@ -87,7 +89,9 @@ def build(
     ]
     kept = _thinned(cells, at_most)
     numbered = tuple(replace(cell, number=number) for number, cell in enumerate(kept))
-    return Matrix(sources, numbered, tuple(_problems(declared, seen)), len(cells) - len(kept))
+    destinations = [one.name for kind in (declared.services, declared.machines, declared.vantages) for one in kind]
+    problems = tuple(_problems(declared, seen))
+    return Matrix(sources, numbered, tuple(destinations), problems, len(cells) - len(kept))
 
 
 def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
-TABLE = "4646"  # routing table and rule priority of `probe`; nothing else on a host should use them
+TABLE = 4646  # first routing table, and rule priority, of `probe`; nothing else on a host should use them
 CLONE_NEWNET = 0x40000000
 SO_RCVBUFFORCE = 33  # Python has no name for it: a larger buffer than the system allows by default
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -482,17 +482,18 @@ async def probe_all(wanted: Json) -> Json:
 def route_lines(wanted: Json, seen: list[Json]) -> tuple[list[str], list[str]]:
     """`ip -batch` lines (v4, v6) that lead a vantage's probes to each target by the neighbour in `ways`."""
     lines: tuple[list[str], list[str]] = ([], [])
-    for source in wanted["sources"]:
+    # A table for each vantage: the same target is next to one and behind a host for another.
+    for table, source in enumerate(wanted["sources"], TABLE):
         for family, key in ((0, "address"), (1, "address6")):
             own = source.get(key)
             device = next((a["device"] for a in seen if own == a["address"]), None)
             routes = [
-                f"route replace {target} via {way} dev {device} table {TABLE}"
+                f"route replace {target} via {way} dev {device} table {table}"
                 for target, way in source.get("ways", {}).items()
                 if (":" in target) == bool(family)
             ]
             if device and routes:
-                lines[family].extend([*routes, f"rule add from {own} lookup {TABLE} priority {TABLE}"])
+                lines[family].extend([*routes, f"rule add from {own} lookup {table} priority {TABLE}"])
     return lines
 
 
@@ -503,21 +504,22 @@ def ways(wanted: Json) -> Iterator[None]:
     try:
         for flag, text in zip(("-4", "-6"), lines, strict=True):
             if text:
-                forget(flag)
+                forget(flag, len(wanted["sources"]))
                 if run("ip", flag, "-batch", "-", text="\n".join(text) + "\n") is None:
                     raise ProbeFailedError(f"cannot route the probes (ip {flag} -batch): {text[0]}")
         yield
     finally:
         for flag, text in zip(("-4", "-6"), lines, strict=True):
             if text:
-                forget(flag)
+                forget(flag, len(wanted["sources"]))
 
 
-def forget(flag: str) -> None:
+def forget(flag: str, tables: int) -> None:
     """Remove our rules and routes, also those of a run that was killed."""
-    while run("ip", flag, "rule", "del", "priority", TABLE) is not None:
+    while run("ip", flag, "rule", "del", "priority", str(TABLE)) is not None:
         pass
-    run("ip", flag, "route", "flush", "table", TABLE)
+    for table in range(TABLE, TABLE + tables):
+        run("ip", flag, "route", "flush", "table", str(table))
 
 
 def probe(wanted: Json) -> Json:

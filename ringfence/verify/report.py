@@ -55,6 +55,7 @@ class Report:
     differences: tuple[str, ...]
     outside: tuple[str, ...] = ()
     skipped: int = 0
+    destinations: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -81,7 +82,7 @@ def judge(matrix: Matrix, answers: Answers, drift: Iterable[str] = (), outside: 
     lines += [f"{host}: its listener ended too early; what arrived there by UDP is not known" for host in answers.deaf]
     lines += _differences(j for j in judged if j.wrong and j.cell.source not in answers.errors)
     lines += drift
-    return Report(judged, tuple(lines), tuple(outside), matrix.skipped)
+    return Report(judged, tuple(lines), tuple(outside), matrix.skipped, matrix.destinations)
 
 
 def _judge(cell: Cell, answers: Answers) -> Judged:
@@ -123,10 +124,11 @@ def matrix_text(report: Report) -> str:
     groups: dict[tuple[str, str], list[Judged]] = {}
     rows: dict[str, None] = {}
     columns: dict[str, None] = {}
-    for one in report.judged:
+    rows.update(dict.fromkeys(one.cell.source for one in report.judged))
+    ranks = {name: rank for rank, name in enumerate(report.destinations)}
+    for one in sorted(report.judged, key=lambda one: (ranks.get(one.cell.destination, 0), one.cell.port)):
         column = f"{one.cell.destination}:{one.cell.port}" + ("/udp" if one.cell.proto == "udp" else "")
         groups.setdefault((one.cell.source, column), []).append(one)
-        rows.setdefault(one.cell.source)
         columns.setdefault(column)
     marks = {key: _mark(group) for key, group in groups.items()}
     shown = [c for c in columns if any(marks.get((row, c), " ") not in " ·" for row in rows)]

@@ -109,7 +109,8 @@ def _compare(state: State, host: Host, roles: list[tuple[Role, Any]]) -> bool:
         _run.troubles.append(f"{_name(host)}: its roles could not be compared: {_short(error)}")
         return True
     for role, difference in differences.items():
-        _run.drift += [f"{_name(host)}: {role}: {line}" for line in (*difference.pending, *difference.refusals)]
+        lines = [*difference.pending, *map(_one_line, difference.refusals)]
+        _run.drift += [f"{_name(host)}: {role}: {line}" for line in lines]
         _run.notices += [f"{_name(host)}: {role}: {line}" for line in difference.notices]
     return True
 
@@ -182,8 +183,6 @@ def _conclude(state: State, host: Host) -> bool:
             "NOTHING WAS PROBED FROM OUTSIDE: the lab declares no lab_vantages (docs/verify.md). "
             "What strangers reach is not known."
         )
-    for line in report.differences:
-        logger.error(f"{host.print_prefix}{line}")
     return not report.differences
 
 
@@ -233,6 +232,14 @@ def _ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
 
 def _name(host: Host) -> str:
     return str(host.data.get("inventory_hostname") or host.name)
+
+
+def _one_line(message: str) -> str:
+    """A message of several lines on one; of a program's traceback only what went wrong."""
+    lines = [line.strip() for line in message.strip().splitlines()]
+    if len(lines) > 1 and any(line.startswith("Traceback") for line in lines):
+        return f"{lines[0].partition('Traceback')[0]}{lines[-1]}"
+    return " ".join(lines)
 
 
 def _short(error: BaseException) -> str:
