@@ -132,6 +132,10 @@ def _host() -> Host:
 
 
 def _wanted(role: Role, wanted: Wishes) -> Wanted:
+    unresolved = _host().data.get("ringfence_unresolved") or {}
+    for name in role.defaults:
+        if name in unresolved:
+            raise DeployError(f"role {role.name}: {name} cannot be worked out before the run: {unresolved[name]}")
     try:
         return wanted_of(role, _host(), wanted)
     except (RoleError, RenderError) as error:
