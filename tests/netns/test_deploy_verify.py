@@ -1,0 +1,76 @@
+"""deploys/verify.py itself: it can fail, it can pass, and it says what it could not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NEEDED = ("bash", "env", "ip", "python3", "sh", "ss")
+
+pytestmark = pytest.mark.skipif(
+    os.geteuid() != 0 or not all(shutil.which(name) for name in NEEDED), reason="needs root and iproute2"
+)
+MACHINE = {"name": "box", "addresses": ["10.213.77.1"], "services": []}
+SERVICE = {"name": "web", "host": "box", "project": "web", "networks": [], "ports": []}
+VANTAGE = {"name": "lan", "host": "outside", "address": "10.213.77.2", "address6": ""}
+
+
+def verify(directory: Path, **variables: Any) -> subprocess.CompletedProcess[str]:
+    """Run the deploy on this machine as its only host, cut off from every network and from this machine's Docker."""
+    tools = directory / "bin"
+    tools.mkdir()
+    for name in NEEDED:
+        (tools / name).symlink_to(shutil.which(name) or "")
+    inventory = directory / "inventory.py"
+    inventory.write_text(f"vantages = [('@local', {{'inventory_hostname': 'box', **{variables!r}}})]\n")
+    environment = {
+        **os.environ,
+        "PATH": str(tools),
+        "PYTHONPATH": str(ROOT),
+        "RINGFENCE_VERIFY_JSON": str(directory / "report.json"),
+        "RINGFENCE_JUNIT": str(directory / "report.xml"),
+    }
+    pyinfra = Path(sys.executable).with_name("pyinfra")
+    return subprocess.run(
+        [shutil.which("unshare") or "unshare", "-n", str(pyinfra), "--yes", str(inventory), "deploys/verify.py"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_a_lab_as_declared_passes_and_says_that_nobody_probed_from_outside(tmp_path: Path) -> None:
+    done = verify(tmp_path, verify_hosts=[MACHINE])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 cells: 0 open, 0 closed, 0 differences" in done.stdout
+    assert "NOTHING WAS PROBED FROM OUTSIDE" in done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["differences"] == []
+
+
+def test_differences_fail_the_run_and_are_named(tmp_path: Path) -> None:
+    done = verify(tmp_path, verify_hosts=[MACHINE], verify_services=[SERVICE], verify_vantages=[VANTAGE])
+    assert done.returncode == 1
+    differences = json.loads((tmp_path / "report.json").read_text())["differences"]
+    assert differences == [
+        "web: declared, but no container of it runs on box",
+        "lan: its host outside did not take part, so nothing was probed from there",
+    ]
+    for line in differences:
+        assert line in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    suite = ElementTree.fromstring((tmp_path / "report.xml").read_text())
+    assert [f.get("message") for f in suite.iter("failure")] == differences
+
+
+def test_variables_that_cannot_be_read_fail_the_run_without_traceback(tmp_path: Path) -> None:
+    done = verify(tmp_path, verify_services=[{"name": "web"}])
+    assert done.returncode == 1
+    assert "verify_*: not the shape that docs/verify.md describes" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
