@@ -1,4 +1,5 @@
 """`python3 -m lab up|down|status|ssh|poweroff|start|reboot NAME`."""
+
 from __future__ import annotations
 
 import argparse
@@ -6,9 +7,10 @@ import os
 import sys
 
 from lab import hosts
+from lab.networks import get
 from lab.plan import HOSTS, SUITES
 from lab.shell import LabError, say
-
+from lab.state import ssh_command
 
 VERBS = {
     "up": "make an instance, or start what of it is stopped",
@@ -41,18 +43,20 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     if given.verb == "up":
         instance = hosts.up(given.name, given.engine)
-        say(f"'{instance.name}' is up: atlas {instance.lan.address('atlas')} (for Docker {instance.engine}), "
-            f"outside {instance.lan.address('outside')}; `./run lab ssh {instance.name}` logs in")
+        say(
+            f"'{instance.name}' is up: atlas {instance.lan.address('atlas')} (for Docker {instance.engine}), "
+            f"outside {instance.lan.address('outside')}; `./run lab ssh {instance.name}` logs in"
+        )
     elif given.verb == "down":
         hosts.down(given.name)
     elif given.verb == "status":
         if given.address_of:
-            print(hosts.get(given.name).lan.address(given.address_of))
+            print(get(given.name).lan.address(given.address_of))
         else:
             print("\n".join(hosts.status(given.name)) or "no instance is up")
     elif given.verb == "ssh":
-        command = hosts.ssh_command(hosts.get(given.name), given.host)
-        os.execvp(command[0], [*command, *words])
+        command = ssh_command(get(given.name), given.host)
+        os.execvp(command[0], [*command, *words])  # noqa: S606
     elif given.verb == "load":
         hosts.load(given.name)
     else:

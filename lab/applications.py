@@ -2,6 +2,7 @@
 
 A stand-in does what the lab asks of the real image: the same variables, ports, users and paths, from Debian packages.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.archive import Entry, Image, write_images, write_layer
+from lab.archive import Entry, Image, layer, write_images
 from lab.cache import alone, cache_dir
 from lab.rootfs import Recipe, build
 from lab.shell import LabError, run, say, step
@@ -30,8 +31,34 @@ NAMES = (
     PROBE,
 )
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-APPLETS = ("sh", "cat", "echo", "env", "grep", "hostname", "httpd", "id", "ip", "kill", "ls", "mkdir", "nc", "netstat",
-           "nslookup", "ping", "ps", "rm", "sleep", "tail", "test", "timeout", "touch", "true", "udhcpc", "wget")
+APPLETS = (
+    "sh",
+    "cat",
+    "echo",
+    "env",
+    "grep",
+    "hostname",
+    "httpd",
+    "id",
+    "ip",
+    "kill",
+    "ls",
+    "mkdir",
+    "nc",
+    "netstat",
+    "nslookup",
+    "ping",
+    "ps",
+    "rm",
+    "sleep",
+    "tail",
+    "test",
+    "timeout",
+    "touch",
+    "true",
+    "udhcpc",
+    "wget",
+)
 
 
 def base_recipe() -> Recipe:
@@ -49,7 +76,8 @@ def base_recipe() -> Recipe:
         "rm -rf usr/lib/*/libLLVM* usr/lib/llvm* usr/lib/*/libz3* usr/lib/postgresql/15/lib/bitcode"
         " usr/lib/postgresql/15/lib/llvmjit* usr/lib/*/perl* usr/share/perl* usr/bin/perl* usr/share/i18n"
         " usr/lib/*/gconv usr/share/zoneinfo/right usr/share/postgresql-common usr/share/locale"
-        " var/cache/* var/log/* var/lib/dpkg/info usr/share/doc usr/share/man usr/share/info usr/lib/udev usr/lib/systemd;"
+        " var/cache/* var/log/* var/lib/dpkg/info usr/share/doc usr/share/man usr/share/info usr/lib/udev"
+        " usr/lib/systemd;"
         " find usr -name __pycache__ -prune -exec rm -rf {} +",
         "mkdir -p data config var/www/html",
     )
@@ -151,38 +179,89 @@ def build_stand_ins(folder: Path) -> None:
 def stand_ins(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]:
     """The images, their thin layers written into `layers`."""
 
-    def layer(name: str, entries: list[Entry]) -> Path:
-        write_layer(layers / f"{name}.tar", entries)
+    def thin(name: str, entries: list[Entry]) -> Path:
+        (layers / f"{name}.tar").write_bytes(layer(entries))
         return layers / f"{name}.tar"
 
     def config(*variables: str, **rest: object) -> dict[str, object]:
         return {"Env": [f"PATH={PATH}", *variables], **rest}
 
     caddy_name, nextcloud, vaultwarden, postgres, mosquitto, probe = NAMES
-    application = layer("application", [
-        Entry("usr/local/bin/application", (FILES / "application").read_bytes())])
+    application = thin("application", [Entry("usr/local/bin/application", (FILES / "application").read_bytes())])
     return [
-        Image(caddy_name, [layer("caddy", [
-            Entry("usr"), Entry("usr/bin"), Entry("usr/bin/caddy", caddy.read_bytes()), Entry("etc"),
-            Entry("etc/caddy"), Entry("etc/caddy/Caddyfile", b":80 {\n\trespond \"caddy\"\n}\n", mode=0o644),
-            Entry("data"), Entry("config"), Entry("tmp", mode=0o1777),
-            Entry("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", mode=0o644), *busybox_entries(busybox),
-        ])], config(
-            "XDG_CONFIG_HOME=/config", "XDG_DATA_HOME=/data",
-            Cmd=["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"], WorkingDir="/srv")),
-        Image(nextcloud, [base, application], config(
-            "APPLICATION=nextcloud", Cmd=["/usr/local/bin/application"], Volumes={"/var/www/html": {}})),
+        Image(
+            caddy_name,
+            [
+                thin(
+                    "caddy",
+                    [
+                        Entry("usr"),
+                        Entry("usr/bin"),
+                        Entry("usr/bin/caddy", caddy.read_bytes()),
+                        Entry("etc"),
+                        Entry("etc/caddy"),
+                        Entry("etc/caddy/Caddyfile", b':80 {\n\trespond "caddy"\n}\n', mode=0o644),
+                        Entry("data"),
+                        Entry("config"),
+                        Entry("tmp", mode=0o1777),
+                        Entry("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", mode=0o644),
+                        *busybox_entries(busybox),
+                    ],
+                )
+            ],
+            config(
+                "XDG_CONFIG_HOME=/config",
+                "XDG_DATA_HOME=/data",
+                Cmd=["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"],
+                WorkingDir="/srv",
+            ),
+        ),
+        Image(
+            nextcloud,
+            [base, application],
+            config("APPLICATION=nextcloud", Cmd=["/usr/local/bin/application"], Volumes={"/var/www/html": {}}),
+        ),
         Image(vaultwarden, [base, application], config("APPLICATION=vaultwarden", Cmd=["/usr/local/bin/application"])),
-        Image(postgres, [base, layer("postgres", [
-            Entry("usr/local/bin/docker-entrypoint.sh", (FILES / "postgres-entrypoint").read_bytes())])], config(
-            "PGDATA=/var/lib/postgresql/18/docker", Entrypoint=["docker-entrypoint.sh"], Cmd=["postgres"],
-            StopSignal="SIGINT", Volumes={"/var/lib/postgresql": {}})),
-        Image(mosquitto, [base], config(
-            Cmd=["/usr/sbin/mosquitto", "-c", "/mosquitto/config/mosquitto.conf"],
-            Volumes={"/mosquitto/data": {}, "/mosquitto/log": {}})),
-        Image(probe, [layer("probe", [
-            Entry("etc"), Entry("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", mode=0o644),
-            Entry("tmp", mode=0o1777), *busybox_entries(busybox)])], config(Cmd=["sh"])),
+        Image(
+            postgres,
+            [
+                base,
+                thin(
+                    "postgres",
+                    [Entry("usr/local/bin/docker-entrypoint.sh", (FILES / "postgres-entrypoint").read_bytes())],
+                ),
+            ],
+            config(
+                "PGDATA=/var/lib/postgresql/18/docker",
+                Entrypoint=["docker-entrypoint.sh"],
+                Cmd=["postgres"],
+                StopSignal="SIGINT",
+                Volumes={"/var/lib/postgresql": {}},
+            ),
+        ),
+        Image(
+            mosquitto,
+            [base],
+            config(
+                Cmd=["/usr/sbin/mosquitto", "-c", "/mosquitto/config/mosquitto.conf"],
+                Volumes={"/mosquitto/data": {}, "/mosquitto/log": {}},
+            ),
+        ),
+        Image(
+            probe,
+            [
+                thin(
+                    "probe",
+                    [
+                        Entry("etc"),
+                        Entry("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", mode=0o644),
+                        Entry("tmp", mode=0o1777),
+                        *busybox_entries(busybox),
+                    ],
+                )
+            ],
+            config(Cmd=["sh"]),
+        ),
     ]
 
 

@@ -1,4 +1,5 @@
-"""Writes image archives that `docker load` reads, without an engine: layers that several images share are stored once."""
+"""Writes image archives that `docker load` reads, without an engine; layers that images share are stored once."""
+
 from __future__ import annotations
 
 import hashlib
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-EPOCH = "2026-01-01T00:00:00Z"
+EPOCH, TIME = "2026-01-01T00:00:00Z", 1767225600
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,21 @@ def familiar(name: str) -> str:
     return name.removeprefix("docker.io/").removeprefix("library/")
 
 
-def write_layer(path: Path, entries: Sequence[Entry]) -> None:
-    """Write a layer as a tar archive with fixed times, so that equal content makes an equal layer."""
-    with tarfile.open(path, "w") as layer:
+def layer(entries: Sequence[Entry]) -> bytes:
+    """A tar archive with fixed times, so that equal content makes an equal layer."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
         for entry in entries:
             info = tarfile.TarInfo(entry.path.lstrip("/"))
-            info.mode, info.uid, info.gid, info.mtime = entry.mode, entry.owner, entry.owner, 1767225600
+            info.mode, info.uid, info.gid, info.mtime = entry.mode, entry.owner, entry.owner, TIME
             if entry.link is not None:
                 info.type, info.linkname, info.mode = tarfile.SYMTYPE, entry.link, 0o777
             elif entry.content is None:
                 info.type = tarfile.DIRTYPE
             else:
                 info.size = len(entry.content)
-            layer.addfile(info, io.BytesIO(entry.content) if entry.content is not None else None)
+            archive.addfile(info, io.BytesIO(entry.content) if entry.content is not None else None)
+    return target.getvalue()
 
 
 def sha256(path: Path) -> str:
@@ -61,39 +64,43 @@ def sha256(path: Path) -> str:
 
 def write_images(target: Path, images: Sequence[Image]) -> None:
     """Write an archive of images in the format of `docker save`, understood by every engine from 1.10 on."""
-    digests = {layer: sha256(layer) for image in images for layer in image.layers}
+    digests = {path: sha256(path) for image in images for path in image.layers}
     manifest = []
     with tarfile.open(target, "w") as archive:
-        for layer, digest in digests.items():
-            archive.add(layer, f"{digest}.tar", filter=anonymous)
+        for path, digest in digests.items():
+            archive.add(path, f"{digest}.tar", filter=anonymous)
         for image in images:
-            config = json.dumps({
-                "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-                "os": "linux",
-                "created": EPOCH,
-                "config": dict(image.config),
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digests[layer]}" for layer in image.layers]},
-                "history": [{"created": EPOCH, "created_by": "ringfence lab"} for _ in image.layers],
-            }).encode()
+            config = json.dumps(
+                {
+                    "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
+                    "os": "linux",
+                    "created": EPOCH,
+                    "config": dict(image.config),
+                    "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digests[path]}" for path in image.layers]},
+                    "history": [{"created": EPOCH, "created_by": "ringfence lab"} for _ in image.layers],
+                }
+            ).encode()
             name = f"{hashlib.sha256(config).hexdigest()}.json"
             if name not in archive.getnames():
                 add(archive, name, config)
-            manifest.append({
-                "Config": name,
-                "RepoTags": [familiar(image.name)],
-                "Layers": [f"{digests[layer]}.tar" for layer in image.layers],
-            })
+            manifest.append(
+                {
+                    "Config": name,
+                    "RepoTags": [familiar(image.name)],
+                    "Layers": [f"{digests[path]}.tar" for path in image.layers],
+                }
+            )
         add(archive, "manifest.json", json.dumps(manifest).encode())
 
 
 def add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     info = tarfile.TarInfo(name)
-    info.size, info.mtime = len(content), 1767225600
+    info.size, info.mtime = len(content), TIME
     archive.addfile(info, io.BytesIO(content))
 
 
 def anonymous(info: tarfile.TarInfo) -> tarfile.TarInfo:
     info.uid = info.gid = 0
     info.uname = info.gname = ""
-    info.mtime = 1767225600
+    info.mtime = TIME
     return info

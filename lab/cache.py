@@ -1,4 +1,5 @@
 """Where built things are kept between runs, and locks so that two runs do not build the same thing at once."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,5 @@
 """Docker's engine 29, which no Debian release carries yet, built from its Go module and cached."""
+
 from __future__ import annotations
 
 import hashlib
@@ -7,8 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
+from lab.cache import alone, cache_dir
 from lab.engine import apt_install
-from lab.cache import cache_dir
 from lab.shell import LabError, output, run, step
 
 MODULE = Path(__file__).parent / "docker29"
@@ -37,11 +38,18 @@ def key() -> str:
 
 def ensure() -> Path:
     """Return the folder with dockerd and docker-proxy, built unless the cache has them. Raises LabError."""
+    with alone("docker29"):
+        return find_or_build()
+
+
+def find_or_build() -> Path:
     folder = cache_dir() / f"docker-{VERSION}-{key()}"
-    if all((folder / program).exists() for program in PROGRAMS):
+    if all((folder / name).exists() for name in PROGRAMS):
         return folder
     go = go_toolchain()
-    apt_missing = [package for package, sign in (("gcc", "gcc"), ("pkg-config", "pkg-config")) if not shutil.which(sign)]
+    apt_missing = [
+        package for package, sign in (("gcc", "gcc"), ("pkg-config", "pkg-config")) if not shutil.which(sign)
+    ]
     if not Path("/usr/include/systemd/sd-journal.h").exists():
         apt_missing.append("libsystemd-dev")
     if apt_missing:
@@ -50,13 +58,33 @@ def ensure() -> Path:
     part.mkdir(parents=True, exist_ok=True)
     env = {**os.environ, "CGO_ENABLED": "1", "GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "auto"}
     with step(f"building Docker {VERSION} from its Go module (once, some minutes)"):
-        for program in PROGRAMS:
-            run([go, "-C", str(MODULE), "build", "-trimpath", "-tags", "exclude_graphdriver_btrfs",
-                 "-ldflags", f"-s -w -X {SOURCE}/dockerversion.Version={VERSION}",
-                 "-o", str(part / program), f"{SOURCE}/cmd/{program}"], env=env, timeout=3600)
+        for name in PROGRAMS:
+            run(
+                [
+                    go,
+                    "-C",
+                    str(MODULE),
+                    "build",
+                    "-trimpath",
+                    "-tags",
+                    "exclude_graphdriver_btrfs",
+                    "-ldflags",
+                    f"-s -w -X {SOURCE}/dockerversion.Version={VERSION}",
+                    "-o",
+                    str(part / name),
+                    f"{SOURCE}/cmd/{name}",
+                ],
+                env=env,
+                timeout=3600,
+            )
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     return folder
+
+
+def program(name: str) -> Path:
+    """One of PROGRAMS, built if need be."""
+    return ensure() / name
 
 
 def go_toolchain() -> str:
@@ -69,6 +97,8 @@ def go_toolchain() -> str:
             go = shutil.which("go")
     version = re.search(r"go(\d+)\.(\d+)", output([go, "version"])) if go else None
     if go is None or version is None or (int(version[1]), int(version[2])) < GO:
-        raise LabError(f"engine 29 is built with Go {GO[0]}.{GO[1]} or newer, which this machine lacks: "
-                       "install it into /usr/local/go (https://go.dev/doc/install), or take another --engine")
+        raise LabError(
+            f"engine 29 is built with Go {GO[0]}.{GO[1]} or newer, which this machine lacks: "
+            "install it into /usr/local/go (https://go.dev/doc/install), or take another --engine"
+        )
     return go

@@ -1,8 +1,10 @@
 """The Docker engine of this machine: found, started if it is not running, asked, never changed."""
+
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -27,8 +29,10 @@ def inspect(kind: str, *names: str) -> list[dict[str, Any]]:
 
 
 def answers() -> bool:
-    return shutil.which("docker") is not None and run(
-        ["docker", "version", "--format", "{{.Server.Version}}"], check=False, timeout=20).returncode == 0
+    return (
+        shutil.which("docker") is not None
+        and run(["docker", "version", "--format", "{{.Server.Version}}"], check=False, timeout=20).returncode == 0
+    )
 
 
 def ensure_running(log: Path) -> None:
@@ -36,13 +40,14 @@ def ensure_running(log: Path) -> None:
     if answers():
         return
     if not shutil.which("dockerd"):
-        apt_install("docker.io")
+        apt_install("docker.io", *(["docker-cli"] if candidate("docker-cli") else []))
+    load_modules()
     if Path("/run/systemd/system").is_dir():
         with step("starting docker.service"):
             run(["systemctl", "start", "docker.service"])
     else:
         say(f"starting dockerd in the background, its log is {log}")
-        with open(log, "ab") as words:
+        with log.open("ab") as words:
             subprocess.Popen(["dockerd"], stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)
     deadline = time.monotonic() + 60
     while not answers():
@@ -52,10 +57,36 @@ def ensure_running(log: Path) -> None:
         time.sleep(0.3)
 
 
+def load_modules() -> None:
+    """Load what the hosts' engines want to load and cannot, where it is a module at all."""
+    if shutil.which("modprobe"):
+        run(["modprobe", "-a", "-q", "br_netfilter", "overlay", "tun", "ip_tables", "ip6_tables"], check=False)
+
+
+def candidate(package: str) -> str:
+    """The version of a Debian package that apt would install, or nothing."""
+    done = run(["apt-cache", "policy", package], check=False)
+    found = re.search(rb"Candidate: (\S+)", done.stdout)
+    return "" if found is None or found[1] == b"(none)" else found[1].decode()
+
+
 def apt_install(*packages: str) -> None:
     """Install Debian packages that are missing; nothing that is there is upgraded."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with step(f"installing {', '.join(packages)}"):
-        run(["apt-get", "update", "-q"], timeout=300, env=env)
-        run(["apt-get", "install", "-q", "-y", "--no-upgrade", "--no-install-recommends", *packages],
-            timeout=900, env=env)
+        run(["apt-get", "update", "-q", "-o", "DPkg::Lock::Timeout=300"], timeout=300, env=env)
+        run(
+            [
+                "apt-get",
+                "install",
+                "-q",
+                "-y",
+                "-o",
+                "DPkg::Lock::Timeout=300",
+                "--no-upgrade",
+                "--no-install-recommends",
+                *packages,
+            ],
+            timeout=900,
+            env=env,
+        )

@@ -1,4 +1,5 @@
 """What an instance of the lab is made of: names, slots, addresses, engines. Pure: nothing here touches the machine."""
+
 from __future__ import annotations
 
 import difflib
@@ -121,16 +122,19 @@ def allocate_slot(name: str, taken: Mapping[str, int], unusable: Mapping[int, st
         return taken[name]
     if name == DEMO:
         if 0 in unusable:
-            raise LabError(f"instance '{name}': {unusable[0]}. Free that network, or use a lab with another name, "
-                           "which gets other addresses")
+            raise LabError(
+                f"instance '{name}': {unusable[0]}. Free that network, or use a lab with another name, "
+                "which gets other addresses"
+            )
         return 0
     free = [slot for slot in SLOTS if slot and slot not in taken.values() and slot not in unusable]
     if free:
         return free[0]
     others = ", ".join(sorted(other for other in taken if other != DEMO))
     reasons = "".join(f"; slot {slot}: {reason}" for slot, reason in unusable.items() if slot)
-    raise LabError(f"instance '{name}': no slot is free" + (f", take one down first: {others}" if others else "")
-                   + reasons)
+    raise LabError(
+        f"instance '{name}': no slot is free" + (f", take one down first: {others}" if others else "") + reasons
+    )
 
 
 def clashes(slot: int, needed: Iterable[tuple[str, str]]) -> list[str]:

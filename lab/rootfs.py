@@ -1,4 +1,5 @@
 """Root file systems of the hosts, made by mmdebstrap once and then cached by what they are made of."""
+
 from __future__ import annotations
 
 import hashlib
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lab import docker29, wheels
@@ -16,19 +18,22 @@ from lab.engine import apt_install
 from lab.plan import SUITES
 from lab.shell import LabError, run, step, tail
 
-FILES = Path(__file__).parent / "files"
-
 PACKAGES = (
-    "ca-certificates", "dbus", "iproute2", "iputils-ping", "netbase", "openssh-server", "procps", "python3",
-    "python3-apt", "sudo", "systemd", "systemd-sysv",
-)
-
-# Units that make no sense in a container or only slow its start down; nothing that a role manages.
-MASKED = (
-    "console-getty.service", "dev-hugepages.mount", "dev-mqueue.mount",
-    "e2scrub_all.timer", "fstrim.timer", "getty.target", "sys-fs-fuse-connections.mount", "sys-kernel-config.mount",
-    "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "systemd-logind.service", "systemd-modules-load.service", "systemd-networkd.service",
-    "systemd-networkd-wait-online.service", "systemd-udevd.service", "systemd-udev-trigger.service",
+    "ca-certificates",
+    "dbus",
+    "hostname",
+    "iproute2",
+    "iputils-ping",
+    "mount",
+    "netbase",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "util-linux",
 )
 
 
@@ -81,17 +86,12 @@ class Recipe:
 def host_recipe(engine: str) -> Recipe:
     """The recipe of a host: bare, except for what its Debian release lacks (see docs/lab.md)."""
     suite = SUITES[engine]
-    name, packages = suite, PACKAGES
-    copies = [
-        Copy.of(FILES / "init", "/usr/lib/ringfence-lab/init", 0o755),
-        Copy.of(FILES / "load-images", "/usr/lib/ringfence-lab/load-images", 0o755),
-        Copy.of(FILES / "docker-images.conf", "/usr/lib/systemd/system/docker.service.d/ringfence-lab.conf"),
-    ]
+    name = suite
+    packages: tuple[str, ...] = PACKAGES
+    copies: list[Copy] = []
     commands = [
         "rm -f etc/ssh/ssh_host_* etc/machine-id etc/resolv.conf etc/hostname usr/sbin/policy-rc.d",
         "touch etc/machine-id etc/resolv.conf",
-        "mkdir -p etc/systemd/system && cd etc/systemd/system && "
-        + " && ".join(f"ln -sf /dev/null {unit}" for unit in MASKED),
     ]
     options = ["--variant=apt", '--aptopt=Acquire::GzipIndexes "true"', "--skip=cleanup/apt/lists"]
     if suite == "sid":
@@ -99,12 +99,20 @@ def host_recipe(engine: str) -> Recipe:
         options.append('--aptopt=Acquire::Check-Valid-Until "false"')
     if suite == "bookworm":
         identity = f"{wheels.COMPOSE.version} {wheels.COMPOSE.sha256}"
-        copies.append(Copy("/usr/local/lib/docker/cli-plugins/docker-compose", identity,
-                           lambda: wheels.COMPOSE.program(cache_dir()), 0o755))
+        copies.append(
+            Copy(
+                "/usr/local/lib/docker/cli-plugins/docker-compose",
+                identity,
+                lambda: wheels.COMPOSE.program(cache_dir()),
+                0o755,
+            )
+        )
     if engine == "29":
         name, packages = f"{suite}-docker29", (*PACKAGES, *docker29.PACKAGES)
-        copies += [Copy(f"/usr/bin/{program}", docker29.key(), lambda program=program: docker29.ensure() / program,
-                        0o755) for program in docker29.PROGRAMS]
+        copies += [
+            Copy(f"/usr/bin/{program}", docker29.key(), partial(docker29.program, program), 0o755)
+            for program in docker29.PROGRAMS
+        ]
         copies += [Copy.of(docker29.MODULE / file, to) for file, to in docker29.UNITS.items()]
         commands += docker29.COMMANDS
     return Recipe(name, suite, packages, tuple(copies), tuple(commands), tuple(options))
@@ -118,16 +126,26 @@ def build(recipe: Recipe) -> None:
         if not shutil.which(program):
             apt_install(package)
     part = recipe.archive.with_name(f"{recipe.archive.name}.{os.getpid()}.part")
-    hooks = [f'--customize-hook=install -D -m {copy.mode:o} "{copy.source()}" "$1{copy.target}"'
-             for copy in recipe.copies]
+    hooks = [
+        f'--customize-hook=install -D -m {copy.mode:o} "{copy.source()}" "$1{copy.target}"' for copy in recipe.copies
+    ]
     hooks += [f'--customize-hook=cd "$1" && {command}' for command in recipe.commands]
-    command = ["mmdebstrap", "--quiet", "--format=tar", f"--include={','.join(recipe.packages)}",
-               *recipe.options, *hooks, recipe.suite, "-"]
+    command = [
+        "mmdebstrap",
+        "--quiet",
+        "--format=tar",
+        f"--include={','.join(recipe.packages)}",
+        *recipe.options,
+        *hooks,
+        recipe.suite,
+        "-",
+    ]
     try:
         with step(f"building the {recipe.name} root file system (once)"), part.open("wb") as target:
             maker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             packer = subprocess.Popen(["zstd", "-q", "-3", "-T0", "-c"], stdin=maker.stdout, stdout=target)
-            assert maker.stdout and maker.stderr
+            assert maker.stdout
+            assert maker.stderr
             maker.stdout.close()
             words = maker.stderr.read().decode(errors="replace")
             if maker.wait() or packer.wait():
@@ -148,9 +166,20 @@ def ensure_image(recipe: Recipe) -> str:
         with step(f"importing {recipe.image}"):
             unpacker = subprocess.Popen(["zstd", "-q", "-dc", str(recipe.archive)], stdout=subprocess.PIPE)
             done = subprocess.run(
-                ["docker", "import", "--change", 'LABEL ringfence.lab.image="1"',
-                 "--change", 'CMD ["/usr/lib/ringfence-lab/init"]', "-", recipe.image],
-                stdin=unpacker.stdout, capture_output=True, check=False)
+                [
+                    "docker",
+                    "import",
+                    "--change",
+                    'LABEL ringfence.lab.image="1"',
+                    "--change",
+                    'CMD ["/usr/lib/ringfence-lab/init"]',
+                    "-",
+                    recipe.image,
+                ],
+                stdin=unpacker.stdout,
+                capture_output=True,
+                check=False,
+            )
             if unpacker.wait() or done.returncode:
                 raise LabError(f"docker import of {recipe.archive} failed: {done.stderr.decode(errors='replace')}")
     return recipe.image

