@@ -155,6 +155,16 @@ def test_where_the_fence_was_open_every_connection_of_a_segment_goes(policy: Mod
     assert cuts == [["-s", "172.21.0.0/24"], ["-d", "172.21.0.0/24"], ["-r", "172.21.0.0/24"]]
 
 
+def test_only_subnets_with_connections_are_cut(policy: ModuleType) -> None:
+    listing = (
+        "tcp      6 431999 ESTABLISHED src=10.0.0.5 dst=192.168.1.2 sport=40000 dport=8883 "
+        "src=172.22.0.10 dst=10.0.0.5 sport=1883 dport=40000 [ASSURED] mark=0 use=1\n"
+    )
+    cuts = [["-s", "172.22.0.0/24"], ["-d", "172.22.0.0/24"], ["-r", "172.22.0.0/24"], ["-r", "172.23.0.0/24"]]
+    assert policy.worthwhile(cuts, listing) == [["-r", "172.22.0.0/24"]]
+    assert policy.worthwhile([["-s", "172.22.0.9/32", "-p", "tcp"]], "") == [["-s", "172.22.0.9/32", "-p", "tcp"]]
+
+
 def test_nothing_new_cuts_nothing(policy: ModuleType) -> None:
     assert policy.revocations(policy.parse_save(WANT), policy.parse_save(LIVE), ["172.21.0.0/24"]) == []
     fewer = LIVE.replace(FLOW + "\n", "")
@@ -232,7 +242,7 @@ def test_it_runs_when_an_engine_sends_it() -> None:
     """A loader that the engines use: no module of that name exists on the host, which dataclasses would need."""
     loader = (
         'import json,sys; r=json.load(sys.stdin); exec(compile(r["program"], "ringfence", "exec"), '
-        '{"__name__": "ringfence", "REQUEST": r})'
+        '{"__name__": "__main__", "REQUEST": r})'
     )
     request = {"program": PROGRAM.read_text(encoding="utf-8"), "arguments": ["nonsense"], "desired": {}}
     answer = subprocess.run(
