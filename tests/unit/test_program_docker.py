@@ -123,6 +123,11 @@ def test_what_somebody_else_put_into_the_file_is_kept_and_said() -> None:
     assert plan.config["log-driver"] == "local"
 
 
+def test_log_options_go_with_the_driver_that_knows_them() -> None:
+    assert "log-opts" not in program.make_plan(desired(), running({"log-driver": "journald"})).config
+    assert "log-opts" not in program.make_plan(desired(daemon={"log-driver": "journald"}), converged()).config
+
+
 def test_what_the_role_wrote_is_corrected_and_taken_back() -> None:
     record = program.make_plan(desired(), running()).written | {"debug": True}
     config = program.make_plan(desired(), running()).config | {"debug": True, "log-driver": "none"}
@@ -191,7 +196,7 @@ def test_the_fingerprint_of_a_key_is_computed_as_the_standard_says() -> None:
 
 
 def test_check_speaks_the_protocol_with_a_sent_program(capsys: pytest.CaptureFixture[str]) -> None:
-    space: dict[str, Any] = {"__name__": "ringfence", "REQUEST": {"arguments": ["check"], "desired": desired()}}
+    space: dict[str, Any] = {"__name__": "__main__", "REQUEST": {"arguments": ["check"], "desired": desired()}}
     with pytest.raises(SystemExit) as end:
         exec(compile(PROGRAM.read_text(encoding="utf-8"), "ringfence", "exec"), space)
     assert end.value.code == 0
