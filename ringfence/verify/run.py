@@ -7,7 +7,7 @@ import os
 import secrets
 import shlex
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -196,9 +196,8 @@ def _report() -> Report:
         for vantage in lab.vantages
         if vantage.host not in _run.seen
     ]
-    report = judge(matrix, answers, [*troubles, *_run.drift], _run.notices)
-    lines = outside(lab, _run.seen, report)
-    return judge(matrix, answers, [*troubles, *_run.drift], [*_run.notices, *lines])
+    report = judge(matrix, answers, [*troubles, *_run.drift])
+    return replace(report, outside=(*_run.notices, *outside(lab, _run.seen, report)))
 
 
 def _write(report: Report) -> None:

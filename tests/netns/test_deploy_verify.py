@@ -29,7 +29,9 @@ def verify(directory: Path, **variables: Any) -> subprocess.CompletedProcess[str
     tools = directory / "bin"
     tools.mkdir()
     for name in NEEDED:
-        (tools / name).symlink_to(shutil.which(name) or "")
+        # Not a version manager's shim of python3: those look for more than these tools.
+        target = Path(sys.executable).resolve() if name == "python3" else shutil.which(name) or ""
+        (tools / name).symlink_to(target)
     inventory = directory / "inventory.py"
     inventory.write_text(f"vantages = [('@local', {{'inventory_hostname': 'box', **{variables!r}}})]\n")
     environment = {
