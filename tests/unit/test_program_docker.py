@@ -34,10 +34,11 @@ def bare(**changes: Any) -> dict[str, Any]:
     """A fresh trixie host without Docker."""
     return {
         "engine": None, "cli": False, "compose": False, "version": (0, 0), "codename": "trixie",
-        "unit": {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": "", "MainPID": "0", "NeedDaemonReload": "no"},
-        "argv": [], "flags": {}, "config_path": "/etc/docker/daemon.json", "config": None, "config_fault": "", "record": {},
-        "half_installed": [], "podman_docker": False, "debian_engine": False, "sources": None, "snap": False, "rootless": [],
-        "candidates": {"docker.io": "26.1.5+dfsg1-9+b9", "docker-cli": "26.1.5+dfsg1-9+b9", "docker-compose": "2.26.1-4"},
+        "unit": {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": "", "NeedDaemonReload": "no"},
+        "argv": [], "flags": {}, "config_path": "/etc/docker/daemon.json", "config": None, "config_fault": "",
+        "record": {}, "half_installed": [], "podman_docker": False, "debian_engine": False, "sources": None, "snap": False,
+       
+        "rootless": [], "candidates": {"docker.io": "26.1.5+dfsg1", "docker-cli": "26.1.5+dfsg1", "docker-compose": "2.26.1-4"},
         "apparmor_missing": False, "br_netfilter": True, "info": None, "swarm": False, "firewall_backend": "",
         "containers": {}, "publishing": [], "bridge": "", "loaded": None,
     } | changes  # fmt: skip
@@ -45,9 +46,16 @@ def bare(**changes: Any) -> dict[str, Any]:
 
 def running(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     """A host whose Docker 26.1 runs and has read its daemon.json."""
-    unit = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "MainPID": "7", "NeedDaemonReload": "no"}
+    unit = {
+        "LoadState": "loaded",
+        "ActiveState": "active",
+        "UnitFileState": "enabled",
+        "MainPID": "7",
+        "NeedDaemonReload": "no",
+    }
     return bare(
-        engine="/usr/sbin/dockerd", cli=True, compose=True, version=(26, 1), debian_engine=True, unit=unit, info={"ServerVersion": "26.1.5"},
+        engine="/usr/sbin/dockerd", cli=True, compose=True, version=(26, 1), debian_engine=True, unit=unit,
+        info={"ServerVersion": "26.1.5"},
         config=config, loaded=program.digests(config or {}), bridge="172.17.0.1/16", candidates={},
     ) | changes  # fmt: skip
 
@@ -86,7 +94,9 @@ def test_dockers_own_repository_brings_its_own_packages() -> None:
 
 
 def test_an_engine_that_is_there_is_kept() -> None:
-    plan = program.make_plan(desired(source="docker"), running(engine="/usr/local/bin/dockerd", debian_engine=False, version=(29, 9)))
+    plan = program.make_plan(
+        desired(source="docker"), running(engine="/usr/local/bin/dockerd", debian_engine=False, version=(29, 9))
+    )
     assert plan.packages == []
     assert not plan.repository
 
@@ -187,7 +197,11 @@ def test_versions_and_flags_are_read() -> None:
 def test_the_fingerprint_of_a_key_is_computed_as_the_standard_says() -> None:
     packet = b"\x04" + b"\x00\x00\x00\x01" + b"\x01" + b"\x00\x08\xff\x00\x02\x03"
     raw = b"\x99" + len(packet).to_bytes(2, "big") + packet
-    text = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n" + base64.b64encode(raw).decode() + "\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    text = (
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n"
+        + base64.b64encode(raw).decode()
+        + "\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n"
+    )
     import hashlib
 
     assert program.fingerprint(text) == hashlib.sha1(raw).hexdigest().upper()
