@@ -36,9 +36,9 @@ def bare(**changes: Any) -> dict[str, Any]:
         "engine": None, "cli": False, "compose": False, "version": (0, 0), "codename": "trixie",
         "unit": {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": "", "NeedDaemonReload": "no"},
         "argv": [], "flags": {}, "config_path": "/etc/docker/daemon.json", "config": None, "config_fault": "",
-        "record": {}, "half_installed": [], "podman_docker": False, "debian_engine": False, "sources": None, "snap": False,
-       
-        "rootless": [], "candidates": {"docker.io": "26.1.5+dfsg1", "docker-cli": "26.1.5+dfsg1", "docker-compose": "2.26.1-4"},
+        "record": {}, "half_installed": [], "podman_docker": False, "debian_engine": False, "sources": None,
+        "snap": False, "rootless": [],
+        "candidates": {"docker.io": "26.1.5+dfsg1", "docker-cli": "26.1.5+dfsg1", "docker-compose": "2.26.1-4"},
         "apparmor_missing": False, "br_netfilter": True, "info": None, "swarm": False, "firewall_backend": "",
         "containers": {}, "publishing": [], "bridge": "", "loaded": None,
     } | changes  # fmt: skip
