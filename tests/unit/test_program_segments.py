@@ -192,7 +192,7 @@ def test_ipv6_only_where_the_engine_filters_it(segments: ModuleType) -> None:
 def test_it_runs_when_an_engine_sends_it() -> None:
     loader = (
         'import json,sys; r=json.load(sys.stdin); exec(compile(r["program"], "ringfence", "exec"), '
-        '{"__name__": "ringfence", "REQUEST": r})'
+        '{"__name__": "__main__", "REQUEST": r})'
     )
     request = {"program": PROGRAM.read_text(encoding="utf-8"), "arguments": ["nonsense"], "desired": {}}
     answer = subprocess.run(
