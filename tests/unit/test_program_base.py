@@ -1,0 +1,243 @@
+"""The base role's program: what sshd would do, who would be cut off, which kernel settings may be set."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROLE = Path(__file__).parents[2] / "roles" / "base"
+DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    loader = SourceFileLoader("ringfence_base", str(ROLE / "files" / "ringfence-base"))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
+    dropins = tmp_path / "sshd_config.d"
+    dropins.mkdir()
+    main = tmp_path / "sshd_config"
+    main.write_text(f"Include {dropins}/*.conf\nUsePAM yes\n")
+    monkeypatch.setattr(module, "SSH", tmp_path)
+    monkeypatch.setattr(module, "MAIN", main)
+    monkeypatch.setattr(module, "DROPINS", dropins)
+    monkeypatch.setattr(module, "OURS", dropins / "00-ringfence.conf")
+    monkeypatch.setattr(module, "INCLUDE", f"Include {dropins}/*.conf")
+    monkeypatch.setattr(module, "SYSCTL", tmp_path / "60-ringfence.conf")
+    return module
+
+
+def wish(**more: Any) -> dict[str, Any]:
+    desired = {key.removeprefix("base_"): value for key, value in DEFAULTS.items() if key != "base_packages"}
+    return {**desired, "updates": True, **more}
+
+
+def report() -> dict[str, list[str]]:
+    return {"changes": [], "refusals": [], "notices": []}
+
+
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [
+        ("prohibit-password", "without-password"),
+        ("2m", "120"),
+        ("1m30s", "90"),
+        ("No", "no"),
+        ("30", "30"),
+        ("a  b", "a b"),
+    ],
+)
+def test_values_are_compared_as_sshd_prints_them(base: Any, written: str, printed: str) -> None:
+    assert base.plain(written) == printed
+
+
+def test_a_line_that_wins_over_ours_is_found(base: Any) -> None:
+    base.MAIN.write_text(f"# PasswordAuthentication yes\nPasswordAuthentication yes\n{base.INCLUDE}\n")
+    assert base.culprit("passwordauthentication", base.MAIN.read_text()) == f"{base.MAIN}:2"
+
+
+def test_an_earlier_drop_in_that_wins_over_ours_is_found(base: Any) -> None:
+    (base.DROPINS / "00-a.conf").write_text("X11Forwarding yes\n")
+    base.OURS.write_text("x\n")
+    assert base.culprit("X11Forwarding", base.MAIN.read_text()) == f"{base.DROPINS}/00-a.conf:1"
+
+
+def test_later_drop_ins_do_not_win(base: Any) -> None:
+    (base.DROPINS / "50-cloud-init.conf").write_text("PasswordAuthentication yes\n")
+    base.OURS.write_text("x\n")
+    assert base.culprit("PasswordAuthentication", base.MAIN.read_text()) == ""
+
+
+def test_missing_include_goes_first_once(base: Any) -> None:
+    once = base.with_include("UsePAM yes\n")
+    assert once.splitlines()[0] == base.INCLUDE
+    assert base.with_include(once) == once
+
+
+def test_match_blocks_that_loosen_are_reported(base: Any) -> None:
+    base.MAIN.write_text("Match User git\n  PasswordAuthentication yes\nMatch all\n  X11Forwarding yes\n")
+    [line] = base.loosened(wish())
+    assert "sshd_config:2" in line
+    assert "Match User git" in line
+
+
+def test_the_copy_reads_the_copied_drop_ins(base: Any) -> None:
+    (base.DROPINS / "50-x.conf").write_text("UseDNS no\n")
+    with base.candidate("Banner none\n", base.MAIN.read_text()) as file:
+        copy = Path(file)
+        assert str(base.DROPINS) not in copy.read_text()
+        assert sorted(path.name for path in (copy.parent / "sshd_config.d").iterdir()) == [
+            "00-ringfence.conf",
+            "50-x.conf",
+        ]
+    assert not copy.exists()
+
+
+# -- the way in ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def user(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    (home / ".ssh").mkdir(parents=True)
+    entry = base.pwd.struct_passwd(("ann", "x", 1000, 1000, "", str(home), "/bin/sh"))
+    monkeypatch.setattr(base.pwd, "getpwnam", lambda name: entry)
+    monkeypatch.setattr(base, "controller", lambda: ("ann", "10.0.0.5"))
+    return home
+
+
+def test_a_run_that_came_by_password_is_refused(base: Any, user: Path) -> None:
+    result = report()
+    base.refuse_password_login(wish(), {}, result)
+    [line] = result["refusals"]
+    assert "ann (10.0.0.5) has no authorized key" in line
+    assert "ssh-copy-id ann@" in line
+
+
+@pytest.mark.parametrize("text", ["", "# only a comment\n", "\n"])
+def test_an_empty_key_file_is_no_key(base: Any, user: Path, text: str) -> None:
+    (user / ".ssh/authorized_keys").write_text(text)
+    assert not base.has_key("ann", {})
+
+
+def test_a_key_lets_in(base: Any, user: Path) -> None:
+    (user / ".ssh/authorized_keys").write_text("ssh-ed25519 AAAA ann\n")
+    result = report()
+    base.refuse_password_login(wish(), {}, result)
+    assert result == report()
+
+
+def test_key_files_elsewhere_are_found(base: Any, user: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "ann").write_text("ssh-ed25519 AAAA\n")
+    assert base.has_key("ann", {"authorizedkeysfile": [f".ssh/none {tmp_path}/keys/%u"]})
+
+
+def test_keys_from_a_command_or_a_certificate_are_believed(base: Any, user: Path) -> None:
+    assert base.has_key("ann", {"trustedusercakeys": ["/etc/ssh/ca.pub"]})
+
+
+def test_force_says_what_it_overrides(base: Any, user: Path) -> None:
+    result = report()
+    base.refuse_password_login(wish(force=True), {}, result)
+    assert result["refusals"] == []
+    assert "because of base_force" in result["notices"][0]
+
+
+def test_root_is_not_shut_out_by_its_own_run(base: Any, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (user / ".ssh/authorized_keys").write_text("ssh-ed25519 AAAA\n")
+    monkeypatch.setattr(base, "controller", lambda: ("root", "10.0.0.5"))
+    result = report()
+    base.refuse_password_login(wish(sshd={**DEFAULTS["base_sshd"], "PermitRootLogin": "no"}), {}, result)
+    assert "PermitRootLogin no" in result["refusals"][0]
+
+
+# -- kernel settings -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proc(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "proc"
+    folder.mkdir()
+    monkeypatch.setattr(base, "proc", lambda key: folder / key)
+    monkeypatch.setattr(base, "in_container", lambda: False)
+    return folder
+
+
+def test_live_values_are_compared_and_set(base: Any, proc: Path) -> None:
+    (proc / "net.a").write_text("0\n")
+    (proc / "net.b").write_text("1\n")
+    desired = wish(sysctls={"net.a": "1", "net.b": "1"})
+    assert base.live_differences(desired) == ({"net.a": "0"}, [])
+    base.apply_sysctls(desired)
+    assert (proc / "net.a").read_text() == "1\n"
+    assert base.SYSCTL.read_text().endswith("net.a = 1\nnet.b = 1\n")
+    assert base.live_differences(desired) == ({}, [])
+
+
+def test_what_cannot_be_set_is_a_notice_not_a_change_for_ever(
+    base: Any, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (proc / "kernel.x").write_text("0\n")
+    different, [line] = base.live_differences(wish(sysctls={"net.gone": "1"}))
+    assert different == {}
+    assert "this kernel does not have it" in line
+    monkeypatch.setattr(base, "in_container", lambda: True)
+    different, [line] = base.live_differences(wish(sysctls={"kernel.x": "1"}))
+    assert different == {}
+    assert "belongs to the machine" in line
+
+
+@pytest.mark.parametrize("key", ["net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv6.conf.all.forwarding"])
+def test_forwarding_is_never_switched_off(base: Any, proc: Path, key: str) -> None:
+    result = report()
+    base.compare_sysctls(wish(sysctls={key: "0"}), result)
+    assert "cuts every container off" in result["refusals"][0]
+    assert key not in DEFAULTS["base_sysctls"]
+
+
+def test_reverse_path_filter_is_loose_for_wireguard_and_two_uplinks() -> None:
+    assert DEFAULTS["base_sysctls"]["net.ipv4.conf.all.rp_filter"] == "2"
+
+
+def test_nothing_that_ufw_sets_otherwise_is_set(base: Any) -> None:
+    text = "net/ipv4/conf/all/log_martians=0\nnet/ipv4/conf/all/accept_redirects=0\n"
+    for line in text.splitlines():
+        key, value = line.replace("/", ".").split("=")
+        assert str(DEFAULTS["base_sysctls"].get(key, value)) == value
+
+
+# -- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_time_zone_is_refused(base: Any) -> None:
+    result = report()
+    base.compare_timezone(wish(timezone="Mars/Olympus"), result)
+    assert "Mars/Olympus" in result["refusals"][0]
+
+
+def test_nonsense_on_standard_input_is_a_message() -> None:
+    program = ROLE / "files" / "ringfence-base"
+    result = subprocess.run(
+        [sys.executable, str(program), "check"],
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ,
+    )
+    assert result.returncode == 1
+    assert "not the desired state" in result.stderr
+    assert "Traceback" not in result.stderr

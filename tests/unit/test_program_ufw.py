@@ -1,0 +1,420 @@
+"""The ufw role's program, on files and rulesets captured from a Debian 13 host that also has foreign rules."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+PROGRAM = Path(__file__).parents[2] / "roles" / "ufw" / "files" / "ringfence-ufw"
+FIXTURES = Path(__file__).parent / "fixtures" / "ufw" / "trixie"
+LAN = "10.213.7.0/24"
+
+
+def load() -> Any:
+    loader = SourceFileLoader("ringfence_ufw", str(PROGRAM))
+    spec = importlib.util.spec_from_loader(loader.name, loader)
+    assert spec
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
+    return module
+
+
+ufw = load()
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The state of the captured host."""
+    monkeypatch.setattr(ufw, "ETC", FIXTURES)
+    monkeypatch.setattr(ufw, "USER", {"4": FIXTURES / "user.rules", "6": FIXTURES / "user6.rules"})
+    state = ufw.State(installed=True)
+    state.conf = {**ufw.SETTINGS, "ENABLED": "yes", "LOGLEVEL": "low", "DEFAULT_FORWARD_POLICY": "DROP"}
+    for family, path in ufw.USER.items():
+        text = path.read_text()
+        lines = [line for line in text.splitlines() if line.startswith("### tuple ###")]
+        state.rules[family] = [ufw.parse_tuple(line, family) for line in lines]
+        state.files[family] = ufw.parse_rules(text)[1]
+        state.live[family] = ufw.Live(*ufw.parse_rules((FIXTURES / f"save{family}").read_text()))
+    state.units = {"ufw.service": {"UnitFileState": "enabled", "ActiveState": "active"}}
+    return state
+
+
+def wish(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
+    base = {"rules": list(rules), "denied_ports": [], "foreign": "stop", "logging": "low", "force": False}
+    return {**base, **more}
+
+
+SSH = {"name": "ssh", "action": "allow", "proto": "tcp", "port": "22", "source": LAN}
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_kernel_and_files_of_a_real_host_agree(captured: Any) -> None:
+    assert ufw.kernel_drift(captured) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "old", "new", "said"),
+    [
+        ("4", "-A ufw-user-input -p tcp -m tcp --dport 8080 -j ACCEPT\n", "", "ufw-user-input (v4) differs"),
+        ("6", ":INPUT DROP", ":INPUT ACCEPT", "policy of INPUT (v6) ACCEPT → DROP"),
+        ("4", "-A INPUT -j ufw-before-input\n", "", "INPUT (v4) does not pass"),
+        ("4", "-A ufw-before-input -i lo -j ACCEPT\n", "", "ufw-before-input (v4) has 12 rules instead of 13"),
+        ("4", ":ufw-user-input - [0:0]\n", "", "ufw is not loaded (v4)"),
+    ],
+)
+def test_drift_is_named(captured: Any, family: str, old: str, new: str, said: str) -> None:
+    text = (FIXTURES / f"save{family}").read_text()
+    assert old in text
+    if "user-input - [0:0]" in old:
+        text = "\n".join(line for line in text.splitlines() if "ufw-user-input" not in line)
+    captured.live[family] = ufw.Live(*ufw.parse_rules(text.replace(old, new)))
+    assert any(said in line for line in ufw.kernel_drift(captured))
+
+
+def test_every_captured_rule_is_spelled_as_ufw_takes_it(captured: Any) -> None:
+    spelled = {ufw.replayable(rule) for rules in captured.rules.values() for rule in rules if not rule.own}
+    assert spelled == {
+        "ufw deny from 192.0.2.7 to any",
+        "ufw allow proto tcp from any to any port 8080 comment 'my app'",
+        "ufw allow from any to any port 22",
+        "ufw allow proto tcp from any to any port 8000",
+        "ufw route allow in on eth0 out on eth1 from any to any",
+        "ufw allow from any to any app 'WWW Full'",
+        "ufw limit log proto tcp from any to any port 2222",
+        "ufw reject out proto tcp from any to 198.51.100.0/24 port 25",
+    }
+
+
+@pytest.mark.parametrize(
+    ("written", "printed"),
+    [
+        ("-p tcp --dport 22 -s 10.0.0.5 -j ACCEPT", "-s 10.0.0.5/32 -p tcp -m tcp --dport 22 -j ACCEPT"),
+        ("-p tcp -m multiport --dports 80,443 -j ACCEPT", "-p tcp -m multiport --dports 80,443 -j ACCEPT"),
+        (
+            "-m limit --limit 3/minute -j LOG --log-prefix \"[UFW LIMIT BLOCK] \"",
+            '-m limit --limit 3/min -j LOG --log-prefix "[UFW LIMIT BLOCK] "',
+        ),
+        ("-p udp --dport 53 -j REJECT", "-p udp -m udp --dport 53 -j REJECT --reject-with icmp-port-unreachable"),
+        (
+            "-p tcp --dport 1 -m conntrack --ctstate NEW -m recent --set",
+            "-p tcp -m tcp --dport 1 -m conntrack --ctstate NEW -m recent --set --name DEFAULT "
+            "--mask 255.255.255.255 --rsource",
+        ),
+        (
+            "-p tcp --dport 80 -j ACCEPT -m comment --comment 'dapp_WWW'",
+            "-p tcp -m tcp --dport 80 -m comment --comment \"\\'dapp_WWW\\'\" -j ACCEPT",
+        ),
+    ],
+)  # fmt: skip
+def test_written_and_printed_rules_are_the_same(written: str, printed: str) -> None:
+    assert ufw.canonical(written) == ufw.canonical(printed)
+
+
+def test_a_negated_match_is_another_rule() -> None:
+    assert ufw.canonical("! -i lo -j DROP") != ufw.canonical("-i lo -j DROP")
+
+
+@pytest.mark.parametrize("line", ["### tuple ### allow tcp 22", "### tuple ### allow tcp x 0.0.0.0/0 any nonsense in"])
+def test_unreadable_tuples_are_recognised(line: str) -> None:
+    assert ufw.parse_tuple(line, "4") is None
+
+
+# -- foreign rules ---------------------------------------------------------------------------------------------------
+
+
+def report(state: Any, desired: dict[str, Any], connection: Any = None) -> dict[str, list[str]]:
+    result: dict[str, list[str]] = ufw.compare(desired, state, connection)
+    return result
+
+
+def test_foreign_rules_stop_the_run_and_are_listed(captured: Any) -> None:
+    [refusal] = report(captured, wish(SSH))["refusals"]
+    assert "8 rules that ringfence did not make" in refusal
+    assert "ufw allow proto tcp from any to any port 8080 comment 'my app'" in refusal
+    assert all(fix in refusal for fix in ("lab_hosts.", "ufw_foreign: keep", "ufw_foreign: remove"))
+
+
+def test_foreign_rules_that_are_kept_are_said(captured: Any) -> None:
+    result = report(captured, wish(SSH, foreign="keep"))
+    assert result["refusals"] == []
+    assert sum("kept" in line for line in result["notices"]) == 8
+    assert not any("(foreign)" in line for line in result["changes"])
+
+
+def test_foreign_rules_are_removed_on_request_one_line_each(captured: Any) -> None:
+    result = report(captured, wish(SSH, foreign="remove"))
+    assert sum(line.startswith("- rule (foreign)") for line in result["changes"]) == 8
+    assert result["refusals"] == []
+
+
+def test_a_foreign_rule_that_is_declared_is_adopted(captured: Any) -> None:
+    declared = {"name": "app", "proto": "tcp", "port": "8080", "source": "any"}
+    result = report(captured, wish(SSH, declared, foreign="keep"))
+    assert any(line.startswith("~ rule app:") for line in result["changes"])
+    assert not any("8080" in line for line in result["notices"])
+
+
+def test_a_foreign_rule_that_opens_nothing_else_is_replaced(captured: Any) -> None:
+    both = {"name": "all-ssh", "proto": "any", "port": "20:30", "source": "any"}
+    result = report(captured, wish({**SSH, "source": "any"}, both))
+    assert "- rule (foreign): `ufw allow from any to any port 22` (declared as ssh, all-ssh)" in result["changes"]
+    assert "to any port 22\n" not in result["refusals"][0]
+
+
+def test_the_opposite_of_a_declared_rule_is_refused(captured: Any) -> None:
+    contrary = {"name": "no-app", "action": "deny", "proto": "tcp", "port": "8080", "source": "any"}
+    result = report(captured, wish(SSH, contrary, foreign="keep"))
+    assert any("says the opposite of the declared no-app" in line for line in result["refusals"])
+
+
+# -- order -----------------------------------------------------------------------------------------------------------
+
+
+def rule(port: str, action: str = "allow", comment: str = "", src: str = "0.0.0.0/0") -> Any:
+    match = ufw.Match("tcp", port, "0.0.0.0/0", "any", src, "", "", "in", "", "", False)
+    return ufw.Rule("4", match, action, "", comment)
+
+
+def test_a_narrowed_rule_is_in_place_before_the_wide_one_goes() -> None:
+    current = [rule("22", comment="rf:ssh")]
+    wanted = [rule("22", comment="rf:ssh", src="10.0.0.0/8")]
+    step = ufw.next_step(current, wanted, ufw.leaving(current, wanted, "stop"))
+    assert step.verb == "insert"
+
+
+def test_named_denies_go_before_a_kept_rule_that_would_open_them() -> None:
+    current = [rule("5432"), rule("22", comment="rf:ssh")]
+    wanted = [rule("22", comment="rf:ssh"), rule("5000:6000", "deny", "rf:deny-db")]
+    final, _ = ufw.simulate(current, wanted, "keep")
+    assert final == [*wanted, rule("5432")]
+
+
+def test_others_denies_at_the_top_stay_there() -> None:
+    stranger = rule("any", "deny", src="192.0.2.0/24")
+    final, _ = ufw.simulate([stranger], [rule("22", comment="rf:ssh")], "keep")
+    assert final[0] == stranger
+
+
+def test_a_port_that_is_both_allowed_and_denied_is_settled_once() -> None:
+    desired = wish(
+        {**SSH, "port": "5432", "source": "any"}, denied_ports=[{"name": "deny-db", "port": "5432", "proto": "tcp"}]
+    )
+    lists, notices = ufw.wanted_rules(desired, True)
+    assert [each.action for each in lists["4"]] == ["allow"]
+    assert notices == ["rule deny-db has no effect: ssh says the opposite for the same packets"]
+
+
+pool = st.builds(
+    rule,
+    port=st.sampled_from(["22", "80", "5432", "8000:9000", "53"]),
+    action=st.sampled_from(["allow", "deny"]),
+    comment=st.sampled_from(["", "rf:a", "rf:b"]),
+    src=st.sampled_from(["0.0.0.0/0", "10.0.0.0/8", "10.0.0.5"]),
+)
+
+
+def distinct(rules: list[Any]) -> list[Any]:
+    return list({each.match: each for each in rules}.values())
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(pool, max_size=8), st.lists(pool, max_size=8), st.sampled_from(["stop", "keep", "remove"]))
+def test_always_ends_in_order_and_stays_there(current: list[Any], wanted: list[Any], foreign: str) -> None:
+    current = distinct(current)
+    wanted = distinct([ufw.replace(each, comment="rf:x") for each in wanted])
+    final, _ = ufw.simulate(current, wanted, foreign)
+    assert [each for each in final if each.own] == wanted
+    assert ufw.simulate(final, wanted, foreign) == (final, [])
+    strangers = [each for each in current if not each.own and each.match not in {w.match for w in wanted}]
+    kept = [each for each in final if not each.own]
+    assert kept == (strangers if foreign == "keep" else [] if foreign == "remove" else kept)
+
+
+# -- commands to ufw -------------------------------------------------------------------------------------------------
+
+
+def test_both_families_are_appended_with_one_command() -> None:
+    lists, _ = ufw.wanted_rules(wish({"name": "web", "proto": "tcp", "port": "80", "source": "any"}), True)
+    steps = {family: ufw.next_step([], lists[family], []) for family in lists}
+    assert ufw.command(steps["4"], steps, {"4": [], "6": []}) == [
+        "allow", "proto", "tcp", "from", "any", "to", "any", "port", "80", "comment", "rf:web",
+    ]  # fmt: skip
+
+
+def test_numbers_of_ipv6_rules_follow_those_of_ipv4() -> None:
+    lists, _ = ufw.wanted_rules(wish({"name": "web", "proto": "tcp", "port": "80", "source": "any"}), True)
+    other = ufw.twin(rule("99"))
+    step = ufw.next_step([other], lists["6"], [])
+    words = ufw.command(step, {"4": None, "6": step}, {"4": [rule("1"), rule("2")], "6": [other]})
+    assert words[:2] == ["insert", "3"]
+    assert "::/0" in words
+
+
+def test_deleting_never_asks() -> None:
+    step = ufw.Step("delete", 1, rule("80"))
+    assert ufw.command(step, {"4": step, "6": None}, {"4": [rule("1"), rule("80")], "6": []}) == [
+        "--force",
+        "delete",
+        "2",
+    ]
+
+
+def test_bound_to_an_interface() -> None:
+    entry = {"name": "node", "proto": "tcp", "port": "9100", "source": "172.20.0.5/32", "interface": "rf-frontend"}
+    [found] = ufw.expand(entry)
+    assert ufw.replayable(found) == (
+        "ufw allow in on rf-frontend proto tcp from 172.20.0.5 to any port 9100 comment rf:node"
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "families"),
+    [({"source": "any"}, "46"), ({"source": "10.0.0.0/8"}, "4"), ({"source": "fd00::/8"}, "6"), ({}, "46")],
+)
+def test_families_follow_the_source(entry: dict[str, str], families: str) -> None:
+    assert "".join(each.family for each in ufw.expand({"name": "x", "port": "1", "proto": "tcp", **entry})) == families
+
+
+def test_lists_of_ports_are_split_by_protocol_because_ufw_asks_for_it() -> None:
+    found = list(ufw.expand({"name": "x", "port": "443,80", "proto": "any", "source": "10.0.0.1"}))
+    assert [(each.match.proto, each.match.dport) for each in found] == [("tcp", "80,443"), ("udp", "80,443")]
+
+
+# -- the way in ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare() -> Any:
+    state = ufw.State(installed=False)
+    state.live = {"4": ufw.Live(), "6": ufw.Live()}
+    return state
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "refused"),
+    [
+        ("10.213.7.1", "10.213.7.10", False),
+        ("10.99.0.5", "10.213.7.10", True),
+        ("fd52:4600:7::1", "fd52:4600:7::10", True),
+        ("127.0.0.1", "127.0.0.1", False),
+    ],
+)
+def test_own_way_in(bare: Any, client: str, server: str, refused: bool) -> None:
+    result = report(bare, wish(SSH), (client, server, 22))
+    assert bool(result["refusals"]) is refused
+    if refused:
+        assert client in result["refusals"][0]
+        assert "port 22" in result["refusals"][0]
+        assert "ufw_force: true" in result["refusals"][0]
+
+
+def test_another_port_of_sshd_is_seen(bare: Any) -> None:
+    assert report(bare, wish(SSH), ("10.213.7.1", "10.213.7.10", 2222))["refusals"]
+
+
+def test_force_overrides_but_says_so(bare: Any) -> None:
+    result = report(bare, wish(force=True), ("10.0.0.1", "10.0.0.2", 22))
+    assert result["refusals"] == []
+    assert any("because of ufw_force" in line for line in result["notices"])
+
+
+def test_a_kept_foreign_rule_counts_as_a_way_in(captured: Any) -> None:
+    assert report(captured, wish(foreign="keep"), ("203.0.113.5", "10.0.0.2", 22))["refusals"] == []
+    refusals = report(captured, wish(foreign="keep"), ("192.0.2.7", "10.0.0.2", 22))["refusals"]
+    assert any("192.0.2.7" in line for line in refusals)
+
+
+def test_at_the_console_a_closed_host_is_a_notice(bare: Any) -> None:
+    assert any("at its console only" in line for line in report(bare, wish())["notices"])
+
+
+# -- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_bare_host_is_all_pending_and_names_every_rule(bare: Any) -> None:
+    changes = report(bare, wish(SSH))["changes"]
+    assert any("rule ssh" in line for line in changes)
+    assert any("active now and at boot" in line for line in changes)
+
+
+@pytest.mark.parametrize("name", ["iptables-persistent", "netfilter-persistent", "firewalld"])
+def test_other_managers_of_the_firewall_are_refused(captured: Any, name: str) -> None:
+    captured.rivals = [name]
+    refusals = report(captured, wish(SSH, foreign="keep"))["refusals"]
+    assert any(name in line and "apt-get remove" in line for line in refusals)
+
+
+def test_nftables_service_is_refused(captured: Any) -> None:
+    captured.units["nftables.service"] = {"UnitFileState": "enabled", "ActiveState": "inactive"}
+    assert any("nftables.service" in line for line in report(captured, wish(SSH, foreign="keep"))["refusals"])
+
+
+def test_somebody_elses_broken_file_is_refused_ours_repaired(captured: Any) -> None:
+    captured.broken = {FIXTURES / "after.rules": "line 3", ufw.USER["4"]: "line 9"}
+    result = report(captured, wish(SSH, foreign="keep"))
+    assert any("after.rules does not load" in line for line in result["refusals"])
+    assert any("user.rules: repaired" in line for line in result["changes"])
+
+
+def test_a_hold_left_behind_is_lifted(captured: Any) -> None:
+    captured.hold = True
+    assert any(line.startswith("- RF-HOLD") for line in report(captured, wish(SSH, foreign="keep"))["changes"])
+
+
+def test_settings_are_assigned_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "ufw"
+    path.write_text('# c\nIPV6=no\nDEFAULT_INPUT_POLICY="ACCEPT"\n')
+    path.chmod(0o644)
+    ufw.assign(path, "IPV6", "yes")
+    ufw.assign(path, "DEFAULT_INPUT_POLICY", "DROP")
+    ufw.assign(path, "MANAGE_BUILTINS", "no")
+    assert path.read_text() == '# c\nIPV6=yes\nDEFAULT_INPUT_POLICY="DROP"\nMANAGE_BUILTINS=no\n'
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_sent_before_it_is_installed() -> None:
+    loader = (
+        "import json,sys; r=json.load(sys.stdin); "
+        'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
+    )
+    request = {"program": PROGRAM.read_text(), "arguments": ["check"], "desired": wish(SSH, force=True)}
+    result = subprocess.run(
+        [sys.executable, "-c", loader],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert set(json.loads(result.stdout)) == {"changes", "refusals", "notices"}
+
+
+def test_nonsense_on_standard_input_is_a_message(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ufw.sys, "stdin", iter(()))
+    monkeypatch.setattr(ufw.json, "load", lambda handle: json.loads("nonsense"))
+    assert ufw.main(["check"]) == 1
+    assert "not the desired state" in capsys.readouterr().err
+
+
+def test_order_of_the_declaration_does_not_flip_flop() -> None:
+    wanted = [rule(str(port), comment=f"rf:{port}") for port in range(20)]
+    shuffled = list(wanted)
+    random.Random(1).shuffle(shuffled)
+    final, lines = ufw.simulate(shuffled, wanted, "stop")
+    assert final == wanted
+    assert all(line.startswith("~") for line in lines)
