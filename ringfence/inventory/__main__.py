@@ -20,6 +20,9 @@ def main(arguments: list[str]) -> int:
     if not directory.is_dir():
         return _fail(f"{directory}: there is no such directory")
     os.environ.setdefault("LC_ALL", "C.UTF-8")
+    # ansible.cfg is about reading inventory.py; here the plain directory behind it is read.
+    os.environ["ANSIBLE_INVENTORY_ENABLED"] = "yaml"
+    os.environ["ANSIBLE_VARS_ENABLED"] = "host_group_vars"
     try:
         # Not at the top: importing ansible-core may fail too, and then a message is wanted.
         from ringfence.inventory.assemble import assemble

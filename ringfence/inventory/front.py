@@ -67,8 +67,6 @@ def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     # ansible-core refuses to start in a locale that is not UTF-8.
     environment["LC_ALL"] = "C.UTF-8"
-    # The inventory's own files are read here, also where a configuration keeps Ansible itself from reading them again.
-    environment.setdefault("ANSIBLE_VARS_ENABLED", "host_group_vars")
     configuration = root / "ansible.cfg"
     if "ANSIBLE_CONFIG" not in environment and not Path("ansible.cfg").exists() and configuration.exists():
         environment["ANSIBLE_CONFIG"] = str(configuration)
