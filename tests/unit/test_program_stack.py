@@ -276,3 +276,11 @@ def test_messages_are_cleaned_of_secrets() -> None:
         program.Teller({"shop": {"token": "hunter22"}}).clean("password hunter22 refused")
         == "password ******** refused"
     )
+
+
+def test_apply_takes_networks_as_they_are(desired: dict[str, Any]) -> None:
+    facts = converged(desired) | {"engine_v6": True}
+    assert "~ container shop-web-1: its network rf-front is made anew" in program.make_plan(desired, facts).changes
+    plan = program.make_plan(desired, facts, networks_follow=False)
+    assert plan.changes == []
+    assert not plan.work["shop"].ipv6
