@@ -14,79 +14,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.archive import Entry, Image, layer, write_images
+from lab import stand_ins
+from lab.archive import write_images
 from lab.cache import alone, cache_dir
-from lab.rootfs import Recipe, build
+from lab.plan import LABEL
+from lab.rootfs import build
 from lab.shell import LabError, run, say, step
+from lab.stand_ins import FILES, NAMES, PROBE, base_recipe
 from lab.wheels import CADDY
-
-FILES = Path(__file__).parent / "images"
-PROBE = "docker.io/library/busybox:1.37"
-NAMES = (
-    "docker.io/library/caddy:2.11.7",
-    "docker.io/library/nextcloud:34.0.3-apache",
-    "docker.io/vaultwarden/server:1.36.0",
-    "docker.io/library/postgres:18.6",
-    "docker.io/library/eclipse-mosquitto:2.1.2-alpine",
-    PROBE,
-)
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-APPLETS = (
-    "sh",
-    "cat",
-    "echo",
-    "env",
-    "grep",
-    "hostname",
-    "httpd",
-    "id",
-    "ip",
-    "kill",
-    "ls",
-    "mkdir",
-    "nc",
-    "netstat",
-    "nslookup",
-    "ping",
-    "ps",
-    "rm",
-    "sleep",
-    "tail",
-    "test",
-    "timeout",
-    "touch",
-    "true",
-    "udhcpc",
-    "wget",
-)
-
-
-def base_recipe() -> Recipe:
-    """The layer that all stand-ins share; what they never use is removed, because every host loads it."""
-    packages = ("busybox-static", "curl", "mosquitto", "postgresql-15", "python3-minimal", "python3-psycopg2")
-    commands = (
-        # The official images' user numbers: volumes and secrets are declared with them.
-        "chroot . groupmod -g 999 postgres && chroot . usermod -u 999 postgres",
-        "chroot . groupmod -g 1883 mosquitto && chroot . usermod -u 1883 mosquitto",
-        "rm -rf var/lib/postgresql/15 etc/postgresql && chroot . chown -R postgres:postgres var/lib/postgresql"
-        " run/postgresql && chroot . install -d -o mosquitto -g mosquitto /mosquitto /mosquitto/config"
-        " /mosquitto/data /mosquitto/log",
-        "for program in initdb pg_ctl pg_isready postgres psql; do"
-        " ln -sf /usr/lib/postgresql/15/bin/$program usr/local/bin/$program; done",
-        "rm -rf usr/lib/*/libLLVM* usr/lib/llvm* usr/lib/*/libz3* usr/lib/postgresql/15/lib/bitcode"
-        " usr/lib/postgresql/15/lib/llvmjit* usr/lib/*/perl* usr/share/perl* usr/bin/perl* usr/share/i18n"
-        " usr/lib/*/gconv usr/share/zoneinfo/right usr/share/postgresql-common usr/share/locale"
-        " var/cache/* var/log/* var/lib/dpkg/info usr/share/doc usr/share/man usr/share/info usr/lib/udev"
-        " usr/lib/systemd;"
-        " find usr -name __pycache__ -prune -exec rm -rf {} +",
-        "mkdir -p data config var/www/html",
-    )
-    return Recipe("applications", "bookworm", packages, (), commands, ("--variant=minbase", "--skip=output/dev"))
 
 
 def key() -> str:
     """Short hash of everything that the stand-ins are made of."""
-    parts = [base_recipe().key(), CADDY.sha256, *NAMES, Path(__file__).read_text()]
+    parts = [base_recipe().key(), CADDY.sha256, *NAMES, Path(stand_ins.__file__).read_text()]
     parts += [path.read_text() for path in sorted(FILES.iterdir())]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
@@ -130,6 +70,17 @@ def make(folder: Path, fill: Callable[[Path], None]) -> None:
         (part / "names").write_text("\n".join(NAMES) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
+    forget_older(folder)
+
+
+def forget_older(folder: Path) -> None:
+    """Remove images of earlier versions, except those that a host still has mounted."""
+    hosts = run(["docker", "ps", "-aq", "--filter", f"label={LABEL}"]).stdout.decode().split()
+    mounts = run(["docker", "inspect", "--format", "{{range .Mounts}}{{.Source}} {{end}}", *hosts]) if hosts else None
+    used = mounts.stdout.decode().split() if mounts else []
+    for other in folder.parent.glob("images-*-????????????"):
+        if other != folder and str(other) not in used:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def registry_answers() -> bool:
@@ -172,98 +123,5 @@ def build_stand_ins(folder: Path) -> None:
         busybox = subprocess.run(["tar", "-xOf", str(base), "./usr/bin/busybox"], capture_output=True, check=False)
         if busybox.returncode:
             busybox = subprocess.run(["tar", "-xOf", str(base), "./bin/busybox"], capture_output=True, check=True)
-        write_images(folder / "images.tar", stand_ins(layers, base, caddy, busybox.stdout))
+        write_images(folder / "images.tar", stand_ins.images(layers, base, caddy, busybox.stdout))
     recipe.archive.unlink()
-
-
-def stand_ins(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]:
-    """The images, their thin layers written into `layers`."""
-
-    def thin(name: str, entries: list[Entry]) -> Path:
-        (layers / f"{name}.tar").write_bytes(layer(entries))
-        return layers / f"{name}.tar"
-
-    def config(*variables: str, **rest: object) -> dict[str, object]:
-        return {"Env": [f"PATH={PATH}", *variables], **rest}
-
-    caddy_name, nextcloud, vaultwarden, postgres, mosquitto, probe = NAMES
-    application = thin("application", [Entry("usr/local/bin/application", (FILES / "application").read_bytes())])
-    return [
-        Image(
-            caddy_name,
-            [
-                thin(
-                    "caddy",
-                    [
-                        Entry("usr"),
-                        Entry("usr/bin"),
-                        Entry("usr/bin/caddy", caddy.read_bytes()),
-                        Entry("etc"),
-                        Entry("etc/caddy"),
-                        Entry("etc/caddy/Caddyfile", b':80 {\n\trespond "caddy"\n}\n', mode=0o644),
-                        Entry("data"),
-                        Entry("config"),
-                        Entry("tmp", mode=0o1777),
-                        Entry("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", mode=0o644),
-                        *busybox_entries(busybox),
-                    ],
-                )
-            ],
-            config(
-                "XDG_CONFIG_HOME=/config",
-                "XDG_DATA_HOME=/data",
-                Cmd=["caddy", "run", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"],
-                WorkingDir="/srv",
-            ),
-        ),
-        Image(
-            nextcloud,
-            [base, application],
-            config("APPLICATION=nextcloud", Cmd=["/usr/local/bin/application"], Volumes={"/var/www/html": {}}),
-        ),
-        Image(vaultwarden, [base, application], config("APPLICATION=vaultwarden", Cmd=["/usr/local/bin/application"])),
-        Image(
-            postgres,
-            [
-                base,
-                thin(
-                    "postgres",
-                    [Entry("usr/local/bin/docker-entrypoint.sh", (FILES / "postgres-entrypoint").read_bytes())],
-                ),
-            ],
-            config(
-                "PGDATA=/var/lib/postgresql/18/docker",
-                Entrypoint=["docker-entrypoint.sh"],
-                Cmd=["postgres"],
-                StopSignal="SIGINT",
-                Volumes={"/var/lib/postgresql": {}},
-            ),
-        ),
-        Image(
-            mosquitto,
-            [base],
-            config(
-                Cmd=["/usr/sbin/mosquitto", "-c", "/mosquitto/config/mosquitto.conf"],
-                Volumes={"/mosquitto/data": {}, "/mosquitto/log": {}},
-            ),
-        ),
-        Image(
-            probe,
-            [
-                thin(
-                    "probe",
-                    [
-                        Entry("etc"),
-                        Entry("etc/passwd", b"root:x:0:0::/root:/bin/sh\n", mode=0o644),
-                        Entry("tmp", mode=0o1777),
-                        *busybox_entries(busybox),
-                    ],
-                )
-            ],
-            config(Cmd=["sh"]),
-        ),
-    ]
-
-
-def busybox_entries(busybox: bytes) -> list[Entry]:
-    return [Entry("bin"), Entry("bin/busybox", busybox), *(Entry(f"bin/{name}", link="busybox") for name in APPLETS)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -182,4 +183,16 @@ def ensure_image(recipe: Recipe) -> str:
             )
             if unpacker.wait() or done.returncode:
                 raise LabError(f"docker import of {recipe.archive} failed: {done.stderr.decode(errors='replace')}")
+        forget_older(recipe)
     return recipe.image
+
+
+def forget_older(recipe: Recipe) -> None:
+    """Remove what earlier versions of a recipe left behind, except images that a host still uses."""
+    for archive in recipe.archive.parent.glob(f"rootfs-{recipe.name}-*.tar.zst"):
+        if archive != recipe.archive and re.fullmatch(rf"rootfs-{recipe.name}-[0-9a-f]{{12}}\.tar\.zst", archive.name):
+            archive.unlink(missing_ok=True)
+    known = run(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"ringfence-lab/{recipe.name}"])
+    older = [name for name in known.stdout.decode().split() if name != recipe.image]
+    if older:
+        run(["docker", "image", "rm", *older], check=False)
