@@ -25,6 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.live)
+            # The tests of one host stay on one worker, in order. (A mark on a fixture's parameter does not do it.)
+            host = getattr(item, "callspec", None) and item.callspec.params.get("lab")  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{host or 'lab'}"))
 
 
 @pytest.fixture(scope="session", autouse=True)

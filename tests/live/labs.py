@@ -201,6 +201,25 @@ class Lab:
             raise RunError(run.text)
         assert "Traceback" not in run.text
 
+    def must_pass_the_checks_of_the_roles(self) -> None:
+        """Run every role's own testinfra checks on the host; raises RunError if one fails."""
+        configuration = self.state / "ssh_config"
+        configuration.write_text(
+            f"Host atlas\n  HostName {self.address()}\n  User root\n  IdentityFile {self.state / 'id_ed25519'}\n"
+            f"  UserKnownHostsFile {self.state / 'known_hosts'}\n",
+            encoding="utf-8",
+        )
+        checks = sorted(str(path) for path in ROOT.glob("roles/*/tests/test_*.py"))
+        command = [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "--hosts=ssh://atlas",
+            f"--ssh-config={configuration}", *checks,
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
+        )
+        if done.returncode != 0:
+            raise RunError(done.stdout + done.stderr)
+
     def must_be_converged(self) -> None:
         """Raises RunError if either a plan or a run of pyinfra changes anything."""
         assert self.plan().changed == []

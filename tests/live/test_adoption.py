@@ -9,8 +9,6 @@ import pytest
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
 
-pytestmark = pytest.mark.xdist_group("t-adopt")
-
 THEIRS = """
 set -e
 export DEBIAN_FRONTEND=noninteractive

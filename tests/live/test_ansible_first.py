@@ -9,8 +9,6 @@ import pytest
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
 
-pytestmark = pytest.mark.xdist_group("t-ansible")
-
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
@@ -24,6 +22,10 @@ def test_a_check_on_the_bare_host_runs_through_and_predicts_changes(lab: Lab) ->
 def test_ansible_provisions_the_host_and_exactly_the_declared_traffic_passes(lab: Lab) -> None:
     assert lab.ansible().changed
     lab.must_verify()
+
+
+def test_the_checks_of_every_role_hold(lab: Lab) -> None:
+    lab.must_pass_the_checks_of_the_roles()
 
 
 def test_pyinfra_finds_nothing_to_change(lab: Lab) -> None:

@@ -10,8 +10,6 @@ import pytest
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
 
-pytestmark = pytest.mark.xdist_group("t-change")
-
 # Ten lines of YAML at most: a service that is reached from the LAN and calls a database.
 NEW_SERVICE: dict[str, Any] = {
     "host": "atlas",

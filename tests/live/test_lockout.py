@@ -11,8 +11,6 @@ import pytest
 from tests.live.conftest import fresh
 from tests.live.labs import Lab, Run
 
-pytestmark = pytest.mark.xdist_group("t-lockout")
-
 ENGINES: dict[str, Callable[[Lab], Run]] = {
     "pyinfra": lambda lab: lab.pyinfra(check=False),
     "ansible": lambda lab: lab.ansible(check=False),

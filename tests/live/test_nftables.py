@@ -9,8 +9,6 @@ import pytest
 from tests.live.conftest import fresh
 from tests.live.labs import Lab, Run
 
-pytestmark = pytest.mark.xdist_group("t-nftables")
-
 SWITCH = """
 sed -i 's/^{/{"firewall-backend": "nftables", /' /etc/docker/daemon.json
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1

@@ -12,10 +12,7 @@ from tests.live.labs import Lab
 ENGINES = {"20.10": "t-2010", "26.1": "t-261", "28.5": "t-285", "29": "t-29"}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(engine, marks=pytest.mark.xdist_group(name)) for engine, name in ENGINES.items()],
-)
+@pytest.fixture(scope="module", params=ENGINES)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     yield from fresh(ENGINES[request.param], request.param)
 
@@ -30,6 +27,10 @@ def test_a_fresh_host_is_provisioned_and_exactly_the_declared_traffic_passes(lab
 
 def test_the_engine_is_the_one_this_test_is_about(lab: Lab) -> None:
     assert lab.ssh("docker version --format '{{.Server.Version}}'").startswith(lab.engine)
+
+
+def test_the_checks_of_every_role_hold(lab: Lab) -> None:
+    lab.must_pass_the_checks_of_the_roles()
 
 
 def test_neither_a_plan_nor_a_second_run_changes_anything(lab: Lab) -> None:

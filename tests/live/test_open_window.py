@@ -1,0 +1,144 @@
+"""No moment of an apply leaves a denied port open: it is hammered, on both families, while the host firewall changes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.live.conftest import fresh
+from tests.live.labs import Lab
+
+ROLES = Path(__file__).parents[2] / "roles"
+PORT = 3306
+LISTENER = (
+    "import socket; s = socket.create_server(('::', 3306), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)\n"
+    "while True: s.accept()[0].close()\n"
+)
+BREAK = "sed -i 's/^-A ufw-user-input -p tcp --dport 8000 -j ACCEPT/-A ufw-user-input --nonsense/' /etc/ufw/user.rules"
+
+
+class Hammer:
+    """Connects to the denied port again and again, from the LAN."""
+
+    def __init__(self, addresses: list[str]) -> None:
+        self.addresses = addresses
+        self.tried = self.open = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Hammer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for address in self.addresses:
+                with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as client:
+                    client.settimeout(0.02)
+                    self.tried += 1
+                    self.open += client.connect_ex((address, PORT)) == 0
+
+
+class Host:
+    """A lab host with the programs of `guard` and `ufw`, and the desired state."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        prefix, _, _ = lab.address().rpartition(".")
+        slot = prefix.rpartition(".")[2]
+        self.addresses = [lab.address(), f"fd52:4600:{slot}::10"]
+        denied = yaml.safe_load((ROLES / "ufw/defaults/main.yml").read_text())["ufw_denied_ports"]
+        rules = [
+            {"name": "ssh", "action": "allow", "proto": "tcp", "port": "22", "source": f"{prefix}.0/24"},
+            {"name": "web", "action": "allow", "proto": "tcp", "port": "8000", "source": "any"},
+        ]
+        self.desired = {"rules": rules, "denied_ports": denied, "foreign": "stop", "logging": "low", "force": False}
+
+    def ask(self, verb: str, desired: dict[str, Any]) -> dict[str, Any]:
+        text = json.dumps(desired)
+        return dict(json.loads(self.lab.ssh(f"ringfence-ufw {verb} <<'END'\n{text}\nEND", timeout=120)))
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Host]:
+    for lab in fresh("t-window", "none"):
+        for role in ("guard", "ufw"):
+            text = (ROLES / role / "files" / f"ringfence-{role}").read_text()
+            path = f"/usr/local/sbin/ringfence-{role}"
+            lab.ssh(f"cat > {path} <<'PROGRAM'\n{text}\nPROGRAM\nchmod 755 {path}")
+        lab.ssh(
+            "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update; "
+            "apt-get -qq -y install --no-install-recommends ufw iptables >/dev/null 2>&1",
+            timeout=300,
+        )
+        lab.ssh(f'systemd-run --quiet --unit=listener python3 -c "{LISTENER}"')
+        found = Host(lab)
+        found.ask("apply", found.desired)
+        yield found
+
+
+def test_the_hammer_sees_what_a_bare_reload_opens(host: Host) -> None:
+    with Hammer(host.addresses) as hammer:
+        host.lab.ssh("ufw reload")
+    assert hammer.open > 0, "the measurement is blind: ufw reload does open the host"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "true",
+        "sed -i 's/^IPV6=.*/IPV6=no/' /etc/default/ufw",
+        "sed -i 's/^DEFAULT_INPUT_POLICY=.*/DEFAULT_INPUT_POLICY=\"ACCEPT\"/' /etc/default/ufw",
+        "sed -i 's/^ENABLED=.*/ENABLED=no/' /etc/ufw/ufw.conf",
+        BREAK,
+        "iptables -D INPUT -j ufw-after-input; ip6tables -D ufw6-user-input 1",
+        "iptables -F ufw-before-forward",
+        "ufw logging medium",
+        ": > /etc/ufw/user6.rules",
+    ],
+)
+def test_repair_and_change_open_nothing(host: Host, damage: str) -> None:
+    host.lab.ssh(damage)
+    extra = {"name": "extra", "action": "allow", "proto": "tcp", "port": "1234", "source": "any"}
+    changed = {**host.desired, "rules": [extra, *reversed(host.desired["rules"])]}
+    with Hammer(host.addresses) as hammer:
+        host.ask("apply", changed)
+        assert host.ask("check", changed)["changes"] == []
+        host.ask("apply", host.desired)
+    assert host.ask("check", host.desired) == {"changes": [], "refusals": [], "notices": []}
+    assert hammer.tried > 50
+    assert hammer.open == 0
+
+
+def test_a_rules_file_that_broke_a_reload_is_repaired(host: Host) -> None:
+    # Locks SSH out as well, which is why everything happens in one command.
+    text = json.dumps(host.desired)
+    host.lab.ssh(f"{BREAK}; ufw reload; ringfence-ufw apply <<'END'\n{text}\nEND", timeout=120)
+    assert host.ask("check", host.desired)["changes"] == []
+    assert "Status: active" in host.lab.ssh("ufw status")
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.2, 2.0])
+def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, seconds: float) -> None:
+    host.lab.ssh("ufw --force reset >/dev/null; rm -f /etc/ufw/*.rules.2*")
+    text = json.dumps(host.desired)
+    host.lab.ssh(
+        f"cat > /run/desired.json <<'END'\n{text}\nEND\n"
+        f"timeout -s KILL {seconds} ringfence-ufw apply < /run/desired.json >/dev/null 2>&1; true"
+    )
+    time.sleep(0.5)  # a ufw that was under way ends by itself
+    host.ask("apply", host.desired)
+    assert host.ask("check", host.desired)["changes"] == []
+    assert "RF-HOLD" not in host.lab.ssh("iptables-save; ip6tables-save")
