@@ -1,4 +1,4 @@
-"""No moment of an apply leaves a denied port open: it is hammered, on both families, while the host firewall changes."""
+"""No moment of an apply leaves a denied port open: it is hammered on both families while the firewall changes."""
 
 from __future__ import annotations
 
