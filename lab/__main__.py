@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     if given.verb == "up":
         instance = hosts.up(given.name, given.engine)
         say(
-            f"'{instance.name}' is up: atlas {instance.lan.address('atlas')} (for Docker {instance.engine}), "
+            f"'{instance.name}' is up: atlas {instance.lan.address('atlas')} (engine: {instance.engine}), "
             f"outside {instance.lan.address('outside')}; `./run lab ssh {instance.name}` logs in"
         )
     elif given.verb == "down":

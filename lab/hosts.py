@@ -64,57 +64,23 @@ def create(instance: Instance, host: str, image: str) -> None:
             mounts.append(f"--volume={volume}:{target}")
         mounts.append(f"--volume={applications.ensure()}:/var/lib/ringfence-lab/images:ro")
     tun = ["--device", "/dev/net/tun"] if Path("/dev/net/tun").exists() else []
-    docker(
-        "create",
-        "--name",
-        name,
-        "--hostname",
-        host,
-        "--label",
-        f"{LABEL}={instance.name}",
-        "--label",
-        f"ringfence.host={host}",
-        "--stop-signal",
-        "SIGRTMIN+3",
-        "--restart",
-        "on-failure",
-        "--userns",
-        "host",
-        "--cap-add",
-        "ALL",
-        "--cap-drop",
-        "SYS_RESOURCE",
-        "--security-opt",
-        "seccomp=unconfined",
-        "--security-opt",
-        "apparmor=unconfined",
-        "--security-opt",
-        "systempaths=unconfined",
-        *tun,
-        "--cgroupns=private",
-        "--tmpfs",
-        "/run",
-        "--tmpfs",
-        "/run/lock",
-        *mounts,
-        "--env",
-        "container=docker",
-        "--env",
-        f"LAB_LAN={both['lan']}",
-        "--env",
-        f"LAB_WAN={both['wan']}",
-        "--env",
-        f"LAB_GATEWAY={lan.gateway} {lan.gateway6}",
-        "--env",
-        f"LAB_DNS={' '.join(resolvers())}",
-        "--network",
-        instance.network(lan),
-        "--ip",
-        lan.address(host),
-        "--ip6",
-        lan.address6(host),
-        image,
-    )
+    options = [
+        f"--name={name}", f"--hostname={host}", f"--label={LABEL}={instance.name}", f"--label=ringfence.host={host}",
+        "--stop-signal=SIGRTMIN+3", "--restart=on-failure", "--userns=host", "--cap-add=ALL",
+        "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined",
+        "--security-opt=systempaths=unconfined", "--cgroupns=private", "--tmpfs=/run", "--tmpfs=/run/lock",
+        *mounts, *tun, "--env=container=docker", f"--env=LAB_LAN={both['lan']}", f"--env=LAB_WAN={both['wan']}",
+        f"--env=LAB_GATEWAY={lan.gateway} {lan.gateway6}", f"--env=LAB_DNS={' '.join(resolvers())}",
+        f"--network={instance.network(lan)}", f"--ip={lan.address(host)}", f"--ip6={lan.address6(host)}",
+    ]  # fmt: skip
+    try:
+        # Engines up to 20.10 would grant it even where the machine itself lacks it, and then fail.
+        docker("create", *options, "--cap-drop=SYS_RESOURCE", image)
+    except LabError as error:
+        # Newer ones know what the machine lacks, and refuse to drop that.
+        if "CAP_SYS_RESOURCE" not in str(error):
+            raise
+        docker("create", *options, image)
     docker("network", "connect", "--ip", wan.address(host), "--ip6", wan.address6(host), instance.network(wan), name)
     run(["docker", "cp", "-", f"{name}:/"], data=identity(instance, host))
 
