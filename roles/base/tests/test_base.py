@@ -18,7 +18,7 @@ import pytest
     ],
 )
 def test_sshd_takes_keys_only(host: Any, keyword: str, value: str) -> None:
-    assert f"{keyword} {value}" in host.check_output("/usr/sbin/sshd -T").splitlines()
+    assert f"{keyword} {value}" in host.check_output("/usr/sbin/sshd -T").lower().splitlines()
 
 
 def test_updates_are_scheduled(host: Any) -> None:

@@ -20,11 +20,13 @@ def test_every_container_runs(host: Any) -> None:
 
 
 def test_every_container_is_hardened(host: Any) -> None:
+    # An engine whose machine has no pids controller drops the limit and says so.
+    counts_processes = host.check_output("docker info --format '{{.PidsLimit}}'") == "true"
     for container in containers(host):
         limits = container["HostConfig"]
         assert limits["CapDrop"] == ["ALL"], container["Name"]
         assert "no-new-privileges:true" in limits["SecurityOpt"], container["Name"]
-        assert limits["PidsLimit"] > 0, container["Name"]
+        assert not counts_processes or limits["PidsLimit"] > 0, container["Name"]
         assert limits["RestartPolicy"]["Name"] == "unless-stopped", container["Name"]
         assert not limits["Privileged"], container["Name"]
         assert limits["NetworkMode"] != "host", container["Name"]
