@@ -88,6 +88,18 @@ class Lab:
             if time.monotonic() > deadline:
                 raise RunError(f"{self.name}: no ssh within {seconds} s")
 
+    def listen(self, port: int) -> None:
+        """Have somebody listen at a TCP port of the host, on both families, also after a reboot."""
+        unit = (
+            "[Service]\\nExecStart=/usr/bin/python3 -m http.server --directory /run/sshd %%i\\n"
+            "[Install]\\nWantedBy=multi-user.target\\n"
+        )
+        self.ssh(
+            f"printf '{unit}' > /etc/systemd/system/listen@.service && systemctl daemon-reload &&"
+            f" systemctl enable --now listen@{port}.service 2>/dev/null &&"
+            f" timeout 20 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'"
+        )
+
     # -- what is declared
 
     def variables(self, host: str = "atlas") -> dict[str, Any]:

@@ -21,6 +21,8 @@ NEW_SERVICE: dict[str, Any] = {
     "volumes": ["data:/data"],
 }
 
+METRICS = 9100
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
@@ -70,13 +72,14 @@ def test_a_moved_segment_takes_its_containers_along(lab: Lab) -> None:
 def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
     hosts = dict(lab.variables()["lab_hosts"])
     atlas = dict(hosts["atlas"])
-    atlas["services"] = {**atlas["services"], "metrics": {"port": 9100, "from": ["lan"]}}
+    atlas["services"] = {**atlas["services"], "metrics": {"port": METRICS, "from": ["lan"]}}
+    lab.listen(METRICS)
     lab.declare(lab_hosts={**hosts, "atlas": atlas})
     assert _apply_edit(lab) == ["ufw | state"]
-    assert "9100" in lab.ssh("ufw status")
+    assert str(METRICS) in lab.ssh("ufw status")
     lab.undeclare()
     assert _apply_edit(lab) == ["ufw | state"]
-    assert "9100" not in lab.ssh("ufw status")
+    assert str(METRICS) not in lab.ssh("ufw status")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,8 @@ def _declare_something_everywhere(lab: Lab, marker: str) -> None:
     hosts = dict(lab.variables()["lab_hosts"])
     segments = dict(lab.variables()["lab_segments"])
     atlas = dict(hosts["atlas"])
-    atlas["services"] = {**atlas["services"], "metrics": {"port": 9000 + number, "from": ["lan"]}}
+    atlas["services"] = {**atlas["services"], "metrics": {"port": METRICS + number, "from": ["lan"]}}
+    lab.listen(METRICS + number)
     lab.declare(
         lab_hosts={**hosts, "atlas": atlas},
         lab_segments={**segments, "extra": {"subnet": f"172.20.{number}.0/24"}},
