@@ -81,6 +81,10 @@ class Lab:
     def address(self, host: str = "atlas") -> str:
         return str(self.variables(host)["ansible_host"])
 
+    def controller(self) -> str:
+        """This machine's address, as the host sees it."""
+        return self.ssh("echo $SSH_CONNECTION").split()[0]
+
     def wait_for_ssh(self, seconds: float = 90) -> None:
         """Wait until a new connection works; raises RunError after the deadline."""
         deadline = time.monotonic() + seconds

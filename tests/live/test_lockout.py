@@ -58,8 +58,10 @@ def test_a_mistake_is_refused_before_anything_is_changed(
     lab.declare(**mistake(lab))
     refused = run(lab)
     assert refused.code != 0
-    assert "22" in refused.text
-    assert "ssh" in refused.text
+    # The owner, the value, and the fix.
+    assert "lab_hosts.atlas.services" in refused.text
+    assert "TCP port 22" in refused.text
+    assert lab.controller() in refused.text
     assert refused.changed == []
     assert lab.ssh(STATE) == before
     lab.undeclare()
