@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -130,7 +129,7 @@ def test_a_rules_file_that_broke_a_reload_is_repaired(host: Host) -> None:
     assert "Status: active" in host.lab.ssh("ufw status")
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.6, 1.2, 2.0])
+@pytest.mark.parametrize("seconds", [0.6, 2.0])
 def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, seconds: float) -> None:
     host.lab.ssh("ufw --force reset >/dev/null; rm -f /etc/ufw/*.rules.2*")
     text = json.dumps(host.desired)
@@ -138,7 +137,8 @@ def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, seconds: fl
         f"cat > /run/desired.json <<'END'\n{text}\nEND\n"
         f"timeout -s KILL {seconds} ringfence-ufw apply < /run/desired.json >/dev/null 2>&1; true"
     )
-    time.sleep(0.5)  # a ufw that was under way ends by itself
+    # A ufw that was under way ends by itself.
+    host.lab.ssh("timeout 20 sh -c 'while pgrep -f [/]usr/sbin/ufw >/dev/null; do sleep 0.1; done'", check=False)
     host.ask("apply", host.desired)
     assert host.ask("check", host.desired)["changes"] == []
     assert "RF-HOLD" not in host.lab.ssh("iptables-save; ip6tables-save")
