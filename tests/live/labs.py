@@ -95,7 +95,7 @@ class Lab:
     def listen(self, port: int) -> None:
         """Have somebody listen at a TCP port of the host, on both families, also after a reboot."""
         unit = (
-            "[Service]\\nExecStart=/usr/bin/python3 -m http.server --directory /run/sshd %%i\\n"
+            "[Service]\\nExecStart=/usr/bin/python3 -m http.server --bind :: --directory /run/sshd %%i\\n"
             "[Install]\\nWantedBy=multi-user.target\\n"
         )
         self.ssh(
