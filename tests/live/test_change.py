@@ -109,6 +109,8 @@ def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
     ids=["rule-removed", "container-moved", "port-opened", "policy-unhooked", "bridge-filter-off"],
 )
 def test_verify_names_what_was_broken_and_a_run_repairs_it(lab: Lab, damage: str, named: str) -> None:
+    lab.undeclare()
+    lab.pyinfra()
     lab.ssh(damage)
     broken = lab.verify()
     assert broken.code != 0
