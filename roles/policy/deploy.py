@@ -16,6 +16,7 @@ def wanted(v: Variables) -> Wanted:
         files=[
             File("/usr/local/sbin/ringfence-policy", ROLE.file("ringfence-policy"), mode="0755"),
             File("/etc/systemd/system/ringfence-policy.service", ROLE.file("ringfence-policy.service")),
+            File("/etc/systemd/system/ringfence-policy-docker.service", ROLE.file("ringfence-policy-docker.service")),
             File("/etc/systemd/system/ringfence-ulogd.service", ROLE.file("ringfence-ulogd.service")),
             File("/etc/logrotate.d/ringfence-policy", ROLE.file("ringfence-policy.logrotate")),
             File("/etc/ringfence/ulogd.conf", ROLE.render("ulogd.conf.j2", v)),

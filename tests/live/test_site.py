@@ -43,6 +43,8 @@ def test_ansible_finds_nothing_to_change_after_pyinfra(lab: Lab) -> None:
 
 def test_restarting_docker_opens_and_closes_nothing(lab: Lab) -> None:
     lab.ssh("systemctl restart docker", timeout=180)
+    # The policy goes ahead of Docker's chains again once Docker is up.
+    lab.ssh("timeout 30 sh -c 'until systemctl is-active --quiet ringfence-policy-docker; do sleep 0.1; done'")
     lab.must_verify()
 
 

@@ -37,7 +37,7 @@ def test_frames_inside_a_bridge_are_filtered(host: Host, name: str) -> None:
     assert host.file(f"/proc/sys/net/bridge/{name}").content_string.strip() == "1"
 
 
-@pytest.mark.parametrize("unit", ["ringfence-policy", "ringfence-ulogd"])
+@pytest.mark.parametrize("unit", ["ringfence-policy", "ringfence-policy-docker", "ringfence-ulogd"])
 def test_units_run_and_come_back(host: Host, unit: str) -> None:
     assert host.service(unit).is_enabled
     assert host.service(unit).is_running
