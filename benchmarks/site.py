@@ -25,7 +25,7 @@ from benchmarks.delay import delayed  # noqa: E402
 
 BIN = Path(sys.executable).parent
 ROUND_TRIP_SECONDS = 0.020
-REPEATS = 3
+REPEATS = 2
 PYINFRA = [str(BIN / "pyinfra"), "--yes", "inventory.py", "deploys/site.py"]
 PYINFRA_PLAN = [str(BIN / "pyinfra"), "--dry", "inventory.py", "deploys/site.py"]
 ANSIBLE = [str(BIN / "ansible-playbook"), "playbooks/site.yml"]
