@@ -59,11 +59,30 @@ def main(instance: str) -> None:
     )
     address = yaml.safe_load(hosts)["_meta"]["hostvars"]["atlas"]["ansible_host"]
     with tempfile.TemporaryDirectory() as directory, delayed(address, 22, ROUND_TRIP_SECONDS) as port:
+        # The same host key, under the proxy's address.
+        known = Path(directory) / "known_hosts"
+        keys = (inventory.parent / "known_hosts").read_text(encoding="utf-8").splitlines()
+        known.write_text(
+            "".join(
+                f"[127.0.0.1]:{port} {key.partition(' ')[2]}\n"
+                for key in keys
+                if address in key.partition(" ")[0].split(",")
+            ),
+            encoding="utf-8",
+        )
         slow = Path(directory) / "inventory"
         shutil.copytree(inventory, slow)
         (slow / "host_vars" / "atlas").mkdir(parents=True, exist_ok=True)
         (slow / "host_vars" / "atlas" / "zz_delay.yml").write_text(
-            yaml.safe_dump({"ansible_host": "127.0.0.1", "ansible_port": port}), encoding="utf-8"
+            yaml.safe_dump(
+                {
+                    "ansible_host": "127.0.0.1",
+                    "ansible_port": port,
+                    "ringfence_known_hosts": str(known),
+                    "ansible_ssh_common_args": f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes",
+                }
+            ),
+            encoding="utf-8",
         )
         environment = {**os.environ, "RINGFENCE_LAB": str(slow)}
         pyinfra = _seconds(PYINFRA, environment)
