@@ -46,6 +46,8 @@ def ensure_running(log: Path) -> None:
         with step("starting docker.service"):
             run(["systemctl", "start", "docker.service"])
     else:
+        forget_dead(Path("/var/run/docker.pid"), "dockerd")
+        forget_dead(Path("/var/run/docker/containerd/containerd.pid"), "containerd")
         say(f"starting dockerd in the background, its log is {log}")
         with log.open("ab") as words:
             subprocess.Popen(["dockerd"], stdin=subprocess.DEVNULL, stdout=words, stderr=words, start_new_session=True)
@@ -55,6 +57,17 @@ def ensure_running(log: Path) -> None:
             last = tail(log.read_text(errors="replace")) if log.exists() else "see journalctl -u docker"
             raise LabError(f"the Docker engine of this machine does not start: {last}")
         time.sleep(0.3)
+
+
+def forget_dead(pidfile: Path, program: str) -> None:
+    """Remove what a killed engine left behind: it refuses to start while another process has its old number."""
+    try:
+        status = Path(f"/proc/{int(pidfile.read_text())}/status").read_text()
+        alive = f"Name:\t{program}\n" in status and "\nState:\tZ" not in status
+    except (OSError, ValueError):
+        alive = False
+    if not alive:
+        pidfile.unlink(missing_ok=True)
 
 
 def load_modules() -> None:
