@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ringfence.verify.declared import Declared, Machine, Published, Service, Vantage, family
+from ringfence.verify.declared import ANY, Declared, Machine, Published, Service, Vantage, family
 from ringfence.verify.expected import Rules, Source, Verdict
 from ringfence.verify.seen import Container, Seen
 
@@ -90,7 +90,7 @@ def build(
     kept = _thinned(cells, at_most)
     numbered = tuple(replace(cell, number=number) for number, cell in enumerate(kept))
     destinations = [one.name for kind in (declared.services, declared.machines, declared.vantages) for one in kind]
-    problems = tuple(_problems(declared, seen))
+    problems = (*_problems(declared, seen), *_dead_ends(rules, sources, cells))
     return Matrix(sources, numbered, tuple(destinations), problems, len(cells) - len(kept))
 
 
@@ -223,6 +223,31 @@ def _attachments(service: Service, container: Container) -> Iterator[str]:
     for network, want in sorted(wanted.items()):
         if network not in container.networks:
             yield f"{service.name}: is not attached to {network}, where it is declared with {want.address}"
+
+
+def _dead_ends(rules: Rules, sources: Mapping[str, Source], cells: Iterable[Cell]) -> Iterator[str]:
+    """Name what is declared and yet expected open nowhere: no probe would miss it where, say, a network is internal."""
+    tried = {(c.source, c.destination) for c in cells}
+    opened = {(c.source, c.destination, c.proto, c.port) for c in cells if c.expected == "open"}
+    for flow in rules.declared.flows:
+        way = (flow.source, flow.destination)
+        if way in tried and (*way, flow.proto, flow.port) not in opened:
+            yield (
+                f"{flow.source}: declared to call {flow.destination} at {flow.proto}/{flow.port}, but no network leads "
+                "there (the ones that run are internal, or not shared)"
+            )
+    for egress in rules.declared.egress:
+        protos = PROTOS if egress.proto == ANY else (egress.proto,)
+        for vantage in rules.declared.vantages:
+            way = (egress.source, vantage.name)
+            for proto in protos if egress.source in sources else ():
+                if not rules.covers(egress, vantage.address, proto, egress.port):
+                    continue
+                if way in tried and (*way, proto, egress.port) not in opened:
+                    yield (
+                        f"{egress.source}: declared to reach {egress.to} at {proto}/{egress.port}, but each network "
+                        "that it runs in is internal"
+                    )
 
 
 def doors(declared: Declared, vantages: Iterable[Vantage]) -> list[dict[str, object]]:

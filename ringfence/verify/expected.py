@@ -195,11 +195,12 @@ class Rules:
         if not any(both[six] for network, both in source.container.networks.items() if network not in internal):
             return None
         for egress in self.declared.egress:
-            if egress.source == source.service.name and self._covers(egress, address, proto, port):
+            if egress.source == source.service.name and self.covers(egress, address, proto, port):
                 return f"egress to {egress.to}"
         return None
 
-    def _covers(self, egress: Egress, address: str, proto: str, port: int) -> bool:
+    def covers(self, egress: Egress, address: str, proto: str, port: int) -> bool:
+        """Whether a declared egress is about a connection to an address."""
         if egress.port != port or egress.proto not in (proto, ANY):
             return False
         return self.declared.is_internet(address) if egress.to == INTERNET else matches([egress.to], address)

@@ -217,6 +217,13 @@ class Lab:
             raise RunError(run.text)
         assert "Traceback" not in run.text
 
+    def opened(self) -> set[tuple[str, str, str, int, int]]:
+        """What was open in the last `verify`: (source, destination, protocol, port, IP version)."""
+        cells = json.loads((self.state / "verify.json").read_text())["cells"]
+        return {
+            (c["source"], c["destination"], c["proto"], c["port"], c["family"]) for c in cells if c["got"] == "open"
+        }
+
     def must_pass_the_checks_of_the_roles(self) -> None:
         """Run every role's own testinfra checks on the host; raises RunError if one fails."""
         configuration = self.state / "ssh_config"

@@ -41,8 +41,7 @@ def _apply_edit(lab: Lab) -> list[str]:
     planned = lab.plan().changed
     changed = lab.pyinfra().changed
     assert changed == planned
-    lab.must_verify()
-    assert lab.plan().changed == []
+    lab.must_verify()  # asks every role as well whether anything is left to change
     return changed
 
 
@@ -82,40 +81,45 @@ def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
     assert str(METRICS) not in lab.ssh("ufw status")
 
 
+# One after the other, each on top of those before it.
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
         # A rule of a declared flow is removed by hand.
         (
             "iptables -S RF-backend | grep 'nextcloud > nextcloud-db' | head -1 | sed 's/^-A/-D/' | xargs iptables",
-            "nextcloud > nextcloud-db",
+            "flow nextcloud > nextcloud-db",
         ),
         # A container is moved to another segment.
         (
             "docker network disconnect rf-iot $(docker ps -q -f label=com.docker.compose.service=mosquitto) &&"
             " docker network connect rf-frontend $(docker ps -q -f label=com.docker.compose.service=mosquitto)",
-            "mosquitto",
+            "mosquitto: is attached to rf-frontend",
         ),
         # A port is opened by hand, with somebody listening.
         (
             "ufw allow 9999/tcp && systemd-run --unit=opened python3 -m http.server 9999",
-            "9999",
+            "lan → atlas tcp/9999",
         ),
         # The whole policy is unhooked.
-        ("iptables -D DOCKER-USER -j RF-FWD", "RF-FWD"),
+        ("iptables -D DOCKER-USER -j RF-FWD", "jump filter DOCKER-USER > RF-FWD"),
         # Docker's bridge filter, on which the closing inside a bridge depends, is switched off.
         ("sysctl -w net.bridge.bridge-nf-call-iptables=0", "bridge-nf-call-iptables"),
     ],
     ids=["rule-removed", "container-moved", "port-opened", "policy-unhooked", "bridge-filter-off"],
 )
-def test_verify_names_what_was_broken_and_a_run_repairs_it(lab: Lab, damage: str, named: str) -> None:
+def test_verify_names_what_was_broken(lab: Lab, damage: str, named: str) -> None:
     lab.undeclare()
-    lab.pyinfra()
     lab.ssh(damage)
     broken = lab.verify()
     assert broken.code != 0
     assert any(named in line for line in broken.changed), broken.changed
-    lab.ssh("systemctl stop opened 2>/dev/null; ufw --force delete allow 9999/tcp 2>/dev/null; true")
+
+
+def test_a_run_repairs_what_was_broken(lab: Lab) -> None:
+    # What somebody opened in UFW by hand is theirs: a run names it and stops, until it is gone or declared.
+    assert "9999" in lab.pyinfra(check=False).text
+    lab.ssh("systemctl stop opened; ufw --force delete allow 9999/tcp")
     lab.pyinfra()
     lab.must_verify()
 
@@ -136,7 +140,6 @@ def test_a_killed_run_is_repaired_by_the_next(lab: Lab, operation: str, poweroff
     lab.kill_at(operation, poweroff=poweroff)
     lab.pyinfra()
     lab.must_verify()
-    assert lab.plan().changed == []
 
 
 def _declare_something_everywhere(lab: Lab, marker: str) -> None:

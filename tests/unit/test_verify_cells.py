@@ -207,6 +207,17 @@ def test_a_service_without_container_and_an_absent_host_are_named() -> None:
     )
 
 
+def test_what_is_declared_and_has_no_way_is_a_difference_and_not_taken_for_closed() -> None:
+    assert MATRIX.problems == ()
+    shut = replace(ATLAS, internal=frozenset({"rf-front", "rf-back", "rf-iot"}))
+    assert build(LAB, {**SEEN, "atlas": shut}).problems == (
+        "reader: declared to call lone at udp/53, but no network leads there (the ones that run are internal, or not "
+        "shared)",
+        "web: declared to reach internet at tcp/443, but each network that it runs in is internal",
+        "lone: declared to reach 10.213.0.0/24 at udp/53, but each network that it runs in is internal",
+    )
+
+
 def test_a_lab_without_services_is_probed_all_the_same() -> None:
     lab = declaration.read(
         {**VARIABLES, "verify_services": [], "verify_published": [], "verify_flows": [], "verify_egress": []}
