@@ -85,8 +85,13 @@ class Rules:
             return Verdict("closed", f"{flow}, but by the shared segment {', '.join(sorted(shared))}")
         internal = self.seen[service.host].internal
         ways = [n for n in source.container.networks if n == network or (not shared and n not in internal)]
-        if not shared and network in internal:
-            return Verdict("closed", f"{flow}, but {network} is internal")
+        if not shared:
+            if network in internal:
+                return Verdict("closed", f"{flow}, but {network} is internal")
+            # Docker puts a container's default route on the first network by name that has one: replies go there.
+            first = min(n for n in container.networks if n not in internal)
+            if network != first:
+                return Verdict("closed", f"{flow}, but by {first}, which has its default route")
         if not any(source.container.networks[n][family(address) == 6] for n in ways):
             return Verdict("closed", f"{flow}, but IPv{family(address)} is off at {source.name}")
         return Verdict("open", flow)

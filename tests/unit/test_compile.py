@@ -54,6 +54,17 @@ def test_a_call_across_segments_opens_both_and_names_the_callee() -> None:
     assert got["stack_projects"][0]["services"][0]["extra_hosts"] == {"b": flow["destination"]}
 
 
+def test_a_call_across_segments_takes_the_way_of_the_default_routes_only() -> None:
+    segments = {"a": {}, "b": {"internet": False}, "c": {}, "d": {}}
+    got = compiled(
+        {"caller": {"segments": ["c", "d"], "calls": ["callee"]}, "callee": {"segments": ["a", "b"], "port": 80}},
+        segments,
+    )
+    assert flows(got) == [("caller > callee", "rf-c", "rf-a")]
+    services = {s["name"]: s for project in got["stack_projects"] for s in project["services"]}
+    assert services["caller"]["extra_hosts"] == {"callee": got["policy_flows"][0]["destination"]}
+
+
 def test_a_call_between_two_segments_without_internet_gives_both_a_route() -> None:
     got = compiled({"a": {"segments": ["back"], "calls": ["b"]}, "b": {"segments": ["iot"], "port": 1}})
     assert internal(got) == {"back": False, "iot": False}

@@ -207,6 +207,19 @@ def test_a_service_without_container_and_an_absent_host_are_named() -> None:
     )
 
 
+def test_a_call_across_segments_is_open_where_the_callee_has_its_default_route() -> None:
+    lone = replace(LAB.services[4], networks=(LAB.services[4].networks[0], LAB.services[1].networks[0]))
+    two = replace(LAB, services=(*LAB.services[:4], lone))
+    there = {"atlas": replace(ATLAS, containers=running(two), internal=frozenset()), "outside": OUTSIDE}
+    matrix = build(two, there)
+    back, front = lone.networks[1].address, lone.networks[0].address
+    assert cell(matrix, "reader", back, "udp", 53).expected == "open"
+    assert cell(matrix, "reader", front, "udp", 53).expected == "closed"
+    assert "by rf-back, which has its default route" in cell(matrix, "reader", front, "udp", 53).reason
+    internal = {**there, "atlas": replace(there["atlas"], internal=frozenset({"rf-back"}))}
+    assert cell(build(two, internal), "reader", front, "udp", 53).expected == "open"
+
+
 def test_what_is_declared_and_has_no_way_is_a_difference_and_not_taken_for_closed() -> None:
     assert MATRIX.problems == ()
     shut = replace(ATLAS, internal=frozenset({"rf-front", "rf-back", "rf-iot"}))
