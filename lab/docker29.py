@@ -17,13 +17,14 @@ VERSION = "29.9.0"
 PROGRAMS = ("dockerd", "docker-proxy")
 GO = (1, 21)  # the first that fetches the toolchain a module asks for by itself
 # What the engine needs besides itself, from the host's Debian release.
-PACKAGES = ("containerd", "docker-cli", "docker-compose", "iptables", "nftables", "runc")
+PACKAGES = ("containerd", "docker-cli", "docker-compose", "iptables", "nftables", "runc", "tini")
 UNITS = {
     "docker.service": "/etc/systemd/system/docker.service",
     "docker.socket": "/etc/systemd/system/docker.socket",
     "daemon.json": "/etc/docker/daemon.json",
 }
 COMMANDS = (
+    "ln -s tini-static usr/bin/docker-init",
     "chroot . groupadd --system --force docker",
     "chroot . systemctl enable docker.service docker.socket containerd.service",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from ringfence.verify.declared import ANY, Declared, Machine, Published, Service, Vantage, family
@@ -74,7 +74,7 @@ def build(
         declared: the whole lab.
         seen: host name → what runs there, for every host that takes part.
         keep_rules: hosts on which UFW rules that ringfence did not make are kept by the user's decision.
-        at_most: cells beyond this number are thinned out, never those that are expected open.
+        at_most: cells beyond this number are thinned out, never those that are expected open (`_thinned`).
     """
     rules = Rules(declared, seen, frozenset(keep_rules))
     sources = {source.name: source for source in _sources(declared, seen)}
@@ -91,7 +91,8 @@ def build(
     numbered = tuple(replace(cell, number=number) for number, cell in enumerate(kept))
     destinations = [one.name for kind in (declared.services, declared.machines, declared.vantages) for one in kind]
     problems = (*_problems(declared, seen), *_dead_ends(rules, sources, cells))
-    return Matrix(sources, numbered, tuple(destinations), problems, len(cells) - len(kept))
+    skipped = sum(c.expected == "closed" for c in cells) - sum(c.expected == "closed" for c in kept)
+    return Matrix(sources, numbered, tuple(destinations), problems, skipped)
 
 
 def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
@@ -138,10 +139,11 @@ def _to_hosts(rules: Rules, source: Source) -> Iterator[Cell]:
         here = rules.seen[machine.name]
         if source.vantage and source.host == machine.name:
             continue  # it would talk to itself
+        ports = _host_ports(rules.declared.published, machine, here, managed_only=source.foreign)
         for _, address, _ in here.addresses:
             if not rules.leads(source, machine.name, address):
                 continue
-            for proto, port in _host_ports(rules.declared.published, machine, here, managed_only=source.foreign):
+            for proto, port in ports:
                 verdict = rules.to_host(source, machine, address, proto, port)
                 yield _cell(source, machine.name, address, proto, port, verdict)
 
@@ -180,20 +182,38 @@ def _cell(source: Source, destination: str, address: str, proto: str, port: int,
 
 
 def _thinned(cells: list[Cell], at_most: int) -> list[Cell]:
-    """Drop closed cells evenly until there are few enough; the same ones in every run of the same lab."""
-    closed = sum(cell.expected == "closed" for cell in cells)
-    room = at_most - (len(cells) - closed)
-    if closed <= room:
+    """Drop cells until there are few enough, never one that is expected open; the same ones in every run of a lab.
+
+    What is not judged goes first, then of the closed ones those that ask the same by a further address; in the end
+    they are thinned out evenly. However many are open, closed ones fill half of what is tried.
+    """
+    if len(cells) <= at_most:
         return cells
-    kept, count = [], 0
+    closed = [cell for cell in cells if cell.expected == "closed"]
+    room = max(at_most - sum(cell.expected == "open" for cell in cells), at_most // 2)
+    for question in (_of_family, _of_port):
+        if len(closed) > room:
+            closed = _one_each(closed, question)
+    if len(closed) > room:
+        closed = [cell for n, cell in enumerate(closed) if (n + 1) * room // len(closed) > n * room // len(closed)]
+    kept = {id(cell) for cell in closed}
+    return [cell for cell in cells if cell.expected == "open" or id(cell) in kept]
+
+
+def _of_family(cell: Cell) -> Hashable:
+    return (cell.source, cell.destination, cell.proto, cell.port, cell.family)
+
+
+def _of_port(cell: Cell) -> Hashable:
+    return (cell.source, cell.destination, cell.proto, cell.port)
+
+
+def _one_each(cells: list[Cell], question: Callable[[Cell], Hashable]) -> list[Cell]:
+    """Keep one cell of each question, in turn another one of its addresses."""
+    groups: dict[Hashable, list[Cell]] = {}
     for cell in cells:
-        if cell.expected != "closed":
-            kept.append(cell)
-            continue
-        if (count + 1) * room // closed > count * room // closed:
-            kept.append(cell)
-        count += 1
-    return kept
+        groups.setdefault(question(cell), []).append(cell)
+    return [group[n % len(group)] for n, group in enumerate(groups.values())]
 
 
 def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from ringfence.verify.declared import ANY, INTERNET, Declared, Egress, Machine, Service, Vantage, family, matches
+from ringfence.verify.declared import (
+    ANY,
+    INTERNET,
+    Declared,
+    Egress,
+    Machine,
+    Published,
+    Service,
+    Vantage,
+    family,
+    matches,
+)
 from ringfence.verify.seen import Container, Seen
 
 
@@ -53,6 +65,49 @@ class Rules:
     seen: Mapping[str, Seen]
     keep_rules: frozenset[str] = frozenset()
 
+    # A large lab has millions of cells: what each of them asks is looked up, not searched.
+    @cached_property
+    def _flows(self) -> frozenset[tuple[str, str, str, int]]:
+        return frozenset((f.source, f.destination, f.proto, f.port) for f in self.declared.flows)
+
+    @cached_property
+    def _published(self) -> Mapping[tuple[str, str, int], list[Published]]:
+        found: dict[tuple[str, str, int], list[Published]] = {}
+        for published in self.declared.published:
+            found.setdefault((published.host, published.proto, published.published), []).append(published)
+        return found
+
+    @cached_property
+    def _versions(self) -> Mapping[str, frozenset[int]]:
+        """IP versions of which each service's container has an address."""
+        found = {}
+        for service in self.declared.services:
+            container = self.seen[service.host].find(service) if service.host in self.seen else None
+            found[service.name] = frozenset(family(a) for _, a in container.addresses()) if container else frozenset()
+        return found
+
+    @cached_property
+    def _foreign_ports(self) -> Mapping[str, Mapping[tuple[str, int], str]]:
+        """Host → (protocol, published port) → container that ringfence does not manage."""
+        ours = {(s.host, s.project, s.name) for s in self.declared.services}
+        return {
+            host: {
+                (proto, port): container.name
+                for container in one.containers
+                if (host, container.project, container.service) not in ours
+                for proto, port, _ in container.published
+            }
+            for host, one in self.seen.items()
+        }
+
+    @cached_property
+    def _listeners(self) -> Mapping[str, Mapping[tuple[str, int], str]]:
+        """Host → (protocol, port) → process that listens there."""
+        return {h: {(proto, port): name for proto, port, name in one.sockets} for h, one in self.seen.items()}
+
+    def _flow(self, source: str, destination: str, proto: str, port: int) -> str | None:
+        return f"{source} calls {destination}" if (source, destination, proto, port) in self._flows else None
+
     def leads(self, source: Source, host: str, address: str) -> bool:
         """Whether a probe can find the way to a host's address; no probe is sent where it might wander off."""
         if address in next((m.addresses for m in self.declared.machines if m.name == host), ()):
@@ -75,7 +130,7 @@ class Rules:
             return self._straight(source, service, proto, port, family(address))
         if source.service is None or source.container is None:
             return NOT_DECLARED
-        flow = _flow(self.declared, source.service.name, service.name, proto, port)
+        flow = self._flow(source.service.name, service.name, proto, port)
         if flow is None:
             return NOT_DECLARED
         if (network, address) not in container.addresses():
@@ -116,32 +171,28 @@ class Rules:
             for verdict in verdicts:
                 if verdict.expected == wanted:
                     return verdict
-        here = self.seen[machine.name]
-        mine = source.addresses(family(address))
-        if machine.name in self.keep_rules and any(here.kept_rule(proto, port, own) for own in mine):
-            return Verdict("either", KEPT)
-        declared = {(s.project, s.name) for s in self.declared.services if s.host == machine.name}
-        for container in here.containers:
-            theirs = (container.project, container.service) not in declared
-            if theirs and source.service is None and any(p[:2] == (proto, port) for p in container.published):
-                return Verdict("either", f"published by {container.name}, which ringfence does not manage")
-        process = next((name for kind, number, name in here.sockets if (kind, number) == (proto, port)), "")
-        return Verdict("closed", f"not declared; {process} listens" if process else "not declared")
+        if machine.name in self.keep_rules:
+            here = self.seen[machine.name]
+            if any(here.kept_rule(proto, port, own) for own in source.addresses(family(address))):
+                return Verdict("either", KEPT)
+        if source.service is None and (proto, port) in self._foreign_ports[machine.name]:
+            name = self._foreign_ports[machine.name][proto, port]
+            return Verdict("either", f"published by {name}, which ringfence does not manage")
+        process = self._listeners[machine.name].get((proto, port))
+        return Verdict("closed", f"not declared; {process} listens") if process else NOT_DECLARED
 
     def _to_published(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
         version = family(address)
-        for published in self.declared.published:
-            if (published.host, published.proto, published.published) != (machine.name, proto, port):
-                continue
+        for published in self._published.get((machine.name, proto, port), ()):
             name = f"{published.service} published as {port} for {', '.join(published.places)}"
-            if not self._has(published.service, version):
+            if version not in self._versions.get(published.service, ()):
                 continue
             if source.vantage and any(matches(published.sources, own) for own in source.addresses(version)):
                 return self._near(source, machine, address, name)
             if source.service and source.host != machine.name:
                 return self._from_other_host(source, published.sources, address, proto, port, name)
             if source.service and source.host == machine.name:
-                flow = _flow(self.declared, source.service.name, published.service, proto, published.port)
+                flow = self._flow(source.service.name, published.service, proto, published.port)
                 if flow:
                     return Verdict("either", f"{flow}, by the host's address")
         return NOT_DECLARED
@@ -209,18 +260,3 @@ class Rules:
         if egress.port != port or egress.proto not in (proto, ANY):
             return False
         return self.declared.is_internet(address) if egress.to == INTERNET else matches([egress.to], address)
-
-    def _has(self, name: str, version: int) -> bool:
-        """Whether a service's container runs with an address of a family."""
-        for service in self.declared.services:
-            if service.name == name and service.host in self.seen:
-                container = self.seen[service.host].find(service)
-                return container is not None and any(family(a) == version for _, a in container.addresses())
-        return False
-
-
-def _flow(declared: Declared, source: str, destination: str, proto: str, port: int) -> str | None:
-    for flow in declared.flows:
-        if (flow.source, flow.destination, flow.proto, flow.port) == (source, destination, proto, port):
-            return f"{source} calls {destination}"
-    return None

@@ -21,6 +21,7 @@ import ipaddress
 import json
 import os
 import re
+import resource
 import selectors
 import socket
 import struct
@@ -449,8 +450,18 @@ async def probe_cell(token: str, cell: list[Any], source: Json, space: int | Non
     return result
 
 
+def room_for(connections: int, spaces: int) -> int:
+    """Raise this process's limit of open files for so many connections; returns how many there may be."""
+    others = spaces + 50
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = connections + others if hard == resource.RLIM_INFINITY else min(connections + others, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+    return max(1, min(connections, enough - others))
+
+
 async def probe_all(wanted: Json) -> Json:
-    gate = asyncio.Semaphore(wanted.get("parallel", 200))
+    gate = asyncio.Semaphore(room_for(wanted.get("parallel", 200), len(wanted["sources"])))
     seconds = float(wanted.get("seconds", 2.0))
     spaces: list[int | None] = []
     errors: dict[str, str] = {}

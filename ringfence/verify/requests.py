@@ -11,7 +11,7 @@ from ringfence.verify.expected import Rules, Source
 from ringfence.verify.seen import Seen
 
 SECONDS = 2.0  # how long a connection may take: one lost packet is sent again within it
-PARALLEL = 400
+PARALLEL = 2000  # connections at once: nearly all of them only wait for an answer that must not come
 LIFE = 60.0
 
 

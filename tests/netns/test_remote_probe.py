@@ -149,6 +149,23 @@ def test_tcp_outcomes_are_told_apart(bench: Bench) -> None:
         assert list(found.values()) == ["open", "refused", "timeout"], address
 
 
+def test_more_connections_at_once_than_the_usual_limit_of_open_files(bench: Bench) -> None:
+    cells = [[number, 0, B4, "tcp", 8002, False] for number in range(300)]
+    request = {
+        "token": "t0",
+        "seconds": 0.5,
+        "parallel": 300,
+        "sources": [{"pid": bench.a, "space": bench.number(bench.a)}],
+        "cells": cells,
+    }
+    done = subprocess.run(
+        ["nsenter", "-t", str(bench.here), "-n", "sh", "-c", f"ulimit -Sn 128; exec {sys.executable} {PROGRAM} probe"],
+        input=json.dumps(request), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {outcome for outcome, _ in json.loads(done.stdout)["results"].values()} == {"timeout"}
+
+
 def test_a_destination_without_route_is_no_answer(bench: Bench) -> None:
     found = bench.ask("t2", ("203.0.113.200", "tcp", 80), ("2001:db8:77::1", "tcp", 80))
     assert set(found.values()) <= {"no route", "host unreachable"}

@@ -269,13 +269,29 @@ def test_kept_ufw_rules_are_not_judged_only_where_the_user_keeps_them() -> None:
     ]
 
 
-def test_too_many_cells_are_thinned_but_never_the_open_ones() -> None:
-    few = build(LAB, SEEN, at_most=100)
-    assert len(few.cells) <= 100
-    assert few.skipped == len(MATRIX.cells) - len(few.cells)
-    opened = {(c.source, c.address, c.proto, c.port) for c in MATRIX.cells if c.expected != "closed"}
-    assert opened <= {(c.source, c.address, c.proto, c.port) for c in few.cells}
+def closed(matrix: Matrix) -> list[Cell]:
+    return [c for c in matrix.cells if c.expected == "closed"]
+
+
+@pytest.mark.parametrize("at_most", [40, 100, 200, 300])
+def test_too_many_cells_are_thinned_but_never_the_open_ones(at_most: int) -> None:
+    few = build(LAB, SEEN, at_most=at_most)
+    assert len(few.cells) <= at_most
+    assert few.skipped == len(closed(MATRIX)) - len(closed(few))
+    opened = {(c.source, c.address, c.proto, c.port) for c in MATRIX.cells if c.expected == "open"}
+    assert opened == {(c.source, c.address, c.proto, c.port) for c in few.cells if c.expected == "open"}
     assert [c.number for c in few.cells] == list(range(len(few.cells)))
+    assert len(closed(few)) >= at_most // 2
+
+
+def test_thinning_drops_what_is_not_judged_first_and_then_further_addresses_of_the_same_question() -> None:
+    few = build(LAB, SEEN, at_most=len(MATRIX.cells) - 1)
+    assert {c.expected for c in few.cells} == {"open", "closed"}
+    assert few.skipped == 0
+    questions = {(c.source, c.destination, c.proto, c.port, c.family) for c in closed(MATRIX)}
+    few = build(LAB, SEEN, at_most=len(questions) + len(MATRIX.cells) - len(closed(MATRIX)))
+    assert {(c.source, c.destination, c.proto, c.port, c.family) for c in closed(few)} == questions
+    assert len(closed(few)) == len(questions) < len(closed(MATRIX))
 
 
 def test_another_hosts_published_port_needs_egress_and_a_door() -> None:
