@@ -79,8 +79,11 @@ def _confirm_over_new_connection(state: State, host: Host, arguments: dict[str, 
         connector = SSHConnector(state, host)
         connector.connect()
         try:
-            for port in host.data.get("guard_ports") or []:
-                _must_answer(str(connector.data["ssh_hostname"] or host.name), int(port))
+            proved = int(connector.data["ssh_port"] or 22)
+            for port in map(int, host.data.get("guard_ports") or []):
+                # The new connection has proved its own port, perhaps by a way that only SSH knows (a jump host).
+                if port != proved:
+                    _must_answer(str(connector.data["ssh_hostname"] or host.name), port)
             status, output = connector.run_shell_command(StringCommand(GUARD, "confirm"), **arguments)
         finally:
             if connector.client is not None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,9 +227,11 @@ class Lab:
     def must_pass_the_checks_of_the_roles(self) -> None:
         """Run every role's own testinfra checks on the host; raises RunError if one fails."""
         configuration = self.state / "ssh_config"
+        # One connection for all checks; its socket is not in .lab, whose path may be too long for one.
+        sockets = tempfile.mkdtemp(prefix="rf-ssh-")
         configuration.write_text(
             f"Host atlas\n  HostName {self.address()}\n  User root\n  IdentityFile {self.state / 'id_ed25519'}\n"
-            f"  UserKnownHostsFile {self.state / 'known_hosts'}\n",
+            f"  UserKnownHostsFile {self.state / 'known_hosts'}\n  ControlPath {sockets}/%C\n",
             encoding="utf-8",
         )
         checks = sorted(str(path) for path in ROOT.glob("roles/*/tests/test_*.py"))
@@ -240,6 +242,8 @@ class Lab:
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
         )
+        subprocess.run(["ssh", "-F", str(configuration), "-O", "exit", "atlas"], capture_output=True, check=False)
+        shutil.rmtree(sockets)
         if done.returncode != 0:
             raise RunError(done.stdout + done.stderr)
 
@@ -256,16 +260,3 @@ def waited_for(condition: Callable[[], bool], seconds: float) -> bool:
         if time.monotonic() > deadline:
             return False
     return True
-
-
-def keep_logs(lab: Lab, where: Path) -> Iterator[None]:
-    """Copy a failing lab's journal away before it is removed."""
-    yield
-    if shutil.which("docker"):
-        where.write_text(lab.ssh("journalctl -b --no-pager | tail -300", check=False))
-
-
-def recap(text: str) -> dict[str, int]:
-    """The counters of Ansible's play recap."""
-    found = re.findall(r"(ok|changed|unreachable|failed)=(\d+)", text)
-    return {key: int(value) for key, value in found}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import fresh
-from tests.live.labs import Lab, Run
+from tests.live.labs import Lab, Run, waited_for
 
 ENGINES: dict[str, Callable[[Lab], Run]] = {
     "pyinfra": lambda lab: lab.pyinfra(check=False),
@@ -78,7 +78,25 @@ def test_a_forced_change_is_taken_back_within_a_minute(lab: Lab, run: Callable[[
     assert time.monotonic() - started < GUARD_SECONDS + 60  # the run itself included
     assert lab.ssh(STATE) == before
     lab.undeclare()
-    lab.must_be_converged()
+    lab.must_verify()
+
+
+def test_a_change_after_which_a_port_that_must_stay_open_does_not_answer_is_taken_back(
+    lab: Lab, run: Callable[[Lab], Run]
+) -> None:
+    lab.undeclare()
+    before = lab.ssh(STATE)
+    hosts = dict(lab.variables()["lab_hosts"])
+    services = {**hosts["atlas"]["services"], "metrics": {"port": 9100, "from": ["lan"]}}
+    lab.declare(
+        lab_hosts={**hosts, "atlas": {**hosts["atlas"], "services": services}}, guard_ports=[4443], guard_seconds=20
+    )
+    refused = run(lab)
+    assert refused.code != 0
+    assert "4443" in refused.text
+    assert "must stay open" in refused.text
+    assert waited_for(lambda: lab.ssh(STATE) == before, GUARD_SECONDS)
+    lab.undeclare()
     lab.must_verify()
 
 

@@ -88,4 +88,3 @@ def test_after_a_reboot_everything_is_as_before_without_a_run(lab: Lab) -> None:
     lab.lab("reboot")
     lab.wait_for_ssh()
     _prove(lab)
-    lab.must_be_converged()
