@@ -94,6 +94,11 @@ def program_source(role: str, wanted: Wanted) -> str:
     raise ValueError(f"role {role}: its program {wanted.program.name} is not among its files")
 
 
+NO_ANSWER = (
+    "the host did not answer when it was compared with what is declared, so nothing more is changed on it: "
+    "look whether it is up (ssh to it), then run again; the next run goes on from what is there"
+)
+
 # What is known of each host. A change of any kind on a host makes everything known of it stale.
 _known: dict[str, dict[str, Difference]] = {}
 
@@ -107,14 +112,16 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
         fresh: ask the host even if nothing was changed since it was asked last.
 
     Returns:
-        Role name → how the host differs from what it wants.
+        Role name → how the host differs from what it wants; refused where the host did not answer (it went down, say).
     """
     known = _known.setdefault(host.name, {})
     unknown = {role: wanted for role, wanted in wishes.items() if fresh or role not in known}
     if unknown:
         answer = host.get_fact(_Survey, _stdin=request(unknown)) or {}
-        known.update({role: Difference(**answer[role]) for role in unknown})
-    return {role: known[role] for role in wishes}
+        for role in unknown:
+            known.pop(role, None)
+        known.update({role: Difference(**answer[role]) for role in unknown if role in answer})
+    return {role: known.get(role) or Difference(refusals=[NO_ANSWER]) for role in wishes}
 
 
 def forget(host: Host) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from ringfence.facts.survey import Difference, request
+from ringfence.facts.survey import NO_ANSWER, Difference, request, survey
 from ringfence.operations.converge import install_command
 from ringfence.operations.guarded import apply_command
 from ringfence.operations.remote_place import place
@@ -37,6 +38,26 @@ def test_a_role_without_its_program_is_a_mistake_in_the_role() -> None:
 def test_pending_changes_are_lines() -> None:
     difference = Difference(packages=["ufw"], files={"/etc/x": "missing", "/etc/y": "content"}, changes=["+ rule ssh"])
     assert difference.pending == ["+ package ufw", "+ file /etc/x (missing)", "~ file /etc/y (content)", "+ rule ssh"]
+
+
+class Answering:
+    """As much of a host as a survey uses."""
+
+    name = "atlas"
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def get_fact(self, *_: Any, **__: Any) -> Any:
+        return self.answers.pop(0)
+
+
+def test_a_host_that_went_down_is_refused_with_what_to_do_and_asked_again() -> None:
+    fine = {"x": {"packages": [], "files": {}, "changes": ["+ a"], "refusals": [], "notices": []}}
+    host: Any = Answering(fine, None, fine)
+    assert survey(host, {"x": _wanted()})["x"].changes == ["+ a"]
+    assert survey(host, {"x": _wanted()}, fresh=True)["x"].refusals == [NO_ANSWER]
+    assert survey(host, {"x": _wanted()})["x"].changes == ["+ a"]
 
 
 @pytest.mark.parametrize("command", [install_command(["ufw", "a b"]), apply_command("x", "ringfence-x", 45)])
