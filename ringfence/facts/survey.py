@@ -15,6 +15,7 @@ from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 
 from ringfence.facts.remote_survey import LOADER
+from ringfence.remote_input import RemoteInput
 from ringfence.role import Role, Wanted
 
 _REMOTE = Path(__file__).with_name("remote_survey.py").read_text(encoding="utf-8")
@@ -58,32 +59,30 @@ class _Survey(FactBase[Any]):
         return json.loads("\n".join(output))
 
 
-def request(wishes: Mapping[str, Wanted]) -> str:
+def request(wishes: Mapping[str, Wanted]) -> dict[str, Any]:
     """Build what is sent to the host's standard input: the survey itself and each role's wishes, without contents."""
-    return json.dumps(
-        {
-            "program": _REMOTE,
-            "arguments": ["survey"],
-            "desired": {
-                role: {
-                    "packages": wanted.packages,
-                    "files": [
-                        {
-                            "path": file.path,
-                            "sha256": hashlib.sha256(file.content.encode()).hexdigest(),
-                            "mode": file.mode,
-                            "user": file.user,
-                            "group": file.group,
-                        }
-                        for file in wanted.files
-                    ],
-                    "program": program_source(role, wanted),
-                    "desired": wanted.program.desired,
-                }
-                for role, wanted in wishes.items()
-            },
-        }
-    )
+    return {
+        "program": _REMOTE,
+        "arguments": ["survey"],
+        "desired": {
+            role: {
+                "packages": wanted.packages,
+                "files": [
+                    {
+                        "path": file.path,
+                        "sha256": hashlib.sha256(file.content.encode()).hexdigest(),
+                        "mode": file.mode,
+                        "user": file.user,
+                        "group": file.group,
+                    }
+                    for file in wanted.files
+                ],
+                "program": program_source(role, wanted),
+                "desired": wanted.program.desired,
+            }
+            for role, wanted in wishes.items()
+        },
+    }
 
 
 def program_source(role: str, wanted: Wanted) -> str:
@@ -117,7 +116,7 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
     known = _known.setdefault(host.name, {})
     unknown = {role: wanted for role, wanted in wishes.items() if fresh or role not in known}
     if unknown:
-        answer = host.get_fact(_Survey, _stdin=request(unknown)) or {}
+        answer = host.get_fact(_Survey, _stdin=RemoteInput(request(unknown))) or {}
         for role in unknown:
             known.pop(role, None)
         known.update({role: Difference(**answer[role]) for role in unknown if role in answer})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from pyinfra.context import state as current_state
 from ringfence.facts.remote_survey import LOADER
 from ringfence.facts.survey import Difference, forget, survey, wanted_of
 from ringfence.operations.guarded import DEFAULT_SECONDS, LoudCommand, apply_command, confirm
+from ringfence.remote_input import RemoteInput
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError, Variables, Wanted
 
@@ -87,7 +87,7 @@ def files(role: str, wanted: Wanted) -> Commands:
         host.noop("all files are in place")
         return
     _about_to_change(host)
-    request = json.dumps({"program": _PLACE, "arguments": [], "desired": different})
+    request = RemoteInput({"program": _PLACE, "arguments": [], "desired": different})
     yield StringCommand("python3", "-c", shlex.quote(LOADER), _stdin=request)
 
 
@@ -103,7 +103,7 @@ def program(role: str, wanted: Wanted) -> Commands:
     _about_to_change(host)
     guarded = wanted.program.guarded
     seconds = int(host.data.get("guard_seconds") or DEFAULT_SECONDS) if guarded else None
-    yield LoudCommand(apply_command(role, wanted.program.name, seconds), _stdin=json.dumps(wanted.program.desired))
+    yield LoudCommand(apply_command(role, wanted.program.name, seconds), _stdin=RemoteInput(wanted.program.desired))
     if guarded:
         yield FunctionCommand(confirm, (), {})
 

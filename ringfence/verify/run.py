@@ -22,6 +22,7 @@ from pyinfra.api.state import State
 
 from ringfence.facts.remote_survey import LOADER
 from ringfence.facts.survey import survey, wanted_of
+from ringfence.remote_input import RemoteInput
 from ringfence.role import Role, RoleError
 from ringfence.verify import declared as declaration
 from ringfence.verify import seen as sight
@@ -221,7 +222,7 @@ def _ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
     }
     command = StringCommand("python3", "-c", shlex.quote(LOADER))
     try:
-        status, output = host.run_shell_command(command, **arguments, _stdin=json.dumps(request))
+        status, output = host.run_shell_command(command, **arguments, _stdin=RemoteInput(request))
         if not status:
             raise ProbeError(output.stderr.strip().splitlines()[-1] if output.stderr.strip() else "no answer")
         return json.loads(output.stdout)

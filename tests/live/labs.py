@@ -135,9 +135,9 @@ class Lab:
             raise RunError(run.text)
         return run
 
-    def plan(self, deploy: str = "site") -> Run:
+    def plan(self, deploy: str = "site", *flags: str) -> Run:
         """Plan a deploy: what would be changed."""
-        run = self._pyinfra([str(BIN / "pyinfra"), "--json", "inventory.py", f"deploys/{deploy}.py"])
+        run = self._pyinfra([str(BIN / "pyinfra"), "--json", *flags, "inventory.py", f"deploys/{deploy}.py"])
         if run.code != 0:
             raise RunError(run.text)
         return run

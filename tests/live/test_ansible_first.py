@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.live.conftest import fresh
-from tests.live.labs import Lab
+from tests.live.labs import Lab, Run
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +35,27 @@ def test_pyinfra_finds_nothing_to_change(lab: Lab) -> None:
 
 def test_ansible_finds_nothing_to_change(lab: Lab) -> None:
     assert lab.ansible().changed == []
+
+
+APPLY: dict[str, Callable[[Lab], Run]] = {
+    "pyinfra": lambda lab: lab.pyinfra("site", "-vvv", "--diff"),
+    "ansible": lambda lab: lab.ansible("-vvv", "--diff"),
+}
+# Everything but the layers of images.
+FILES = (
+    "grep -rlsF --exclude-dir=overlay2 --exclude-dir=containerd -e {} /etc /home /opt /root /run /tmp /usr/local /var"
+    " | xargs -r stat -c '%a %U %n'"
+)
+
+
+@pytest.mark.parametrize("engine", APPLY)
+def test_a_secret_is_in_no_output_and_in_no_file_that_others_read(lab: Lab, engine: str) -> None:
+    lab.undeclare()
+    services = dict(lab.variables()["lab_services"])
+    secret = f"hush-{secrets.token_hex(8)}"
+    lab.declare(lab_services={**services, "mosquitto": {**services["mosquitto"], "secrets": {"token": secret}}})
+    for run in (lab.plan("site", "-vvv", "--diff"), APPLY[engine](lab)):
+        assert run.changed
+        assert secret not in run.text
+    assert lab.ssh(FILES.format(secret)) == "400 root /opt/ringfence/stacks/mosquitto/secrets/token\n"
+    assert secret not in lab.ssh("journalctl -b --no-pager; docker inspect $(docker ps -aq); docker compose ls")

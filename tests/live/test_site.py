@@ -13,7 +13,7 @@ from tests.live.labs import Lab
 ENGINES = {"20.10": "t-2010", "26.1": "t-261", "28.5": "t-285", "29": "t-29"}
 
 # What the demo has no need of: calls between segments, to a service that is in one segment and to one that is in two,
-# and a way into the LAN.
+# a port that the latter publishes, and a way into the LAN.
 SENSORS: dict[str, Any] = {
     "host": "atlas",
     "image": "docker.io/library/busybox:1.37",
@@ -27,6 +27,7 @@ HALL: dict[str, Any] = {
     "image": "docker.io/library/busybox:1.37",
     "segments": ["frontend", "hall"],
     "command": ["httpd", "-f", "-p", "8000", "-h", "/tmp"],
+    "publish": [{"port": 8000, "from": ["lan"]}],
 }
 
 
@@ -46,8 +47,8 @@ def _prove(lab: Lab) -> None:
     lab.must_verify()
     versions = (4,) if lab.engine in ("20.10", "26.1") else (4, 6)  # older ones do not filter IPv6: it is off there
     for version in versions:
-        across = {("caddy", 80), ("hall", 8000), ("lan", 8123)}
-        assert {("sensors", name, "tcp", port, version) for name, port in across} <= lab.opened()
+        across = {("sensors", "caddy", 80), ("sensors", "hall", 8000), ("sensors", "lan", 8123), ("lan", "atlas", 8000)}
+        assert {(source, name, "tcp", port, version) for source, name, port in across} <= lab.opened()
 
 
 # The tests of this file follow one host through its life, in order.

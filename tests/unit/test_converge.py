@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pyinfra.connectors.util import write_stdin
 
 from ringfence.facts.survey import NO_ANSWER, Difference, request, survey
 from ringfence.operations.converge import install_command
 from ringfence.operations.guarded import apply_command
 from ringfence.operations.remote_place import place
+from ringfence.remote_input import RemoteInput
 from ringfence.role import File, Program, Wanted
 
 SECRET = "correct horse battery staple"
@@ -25,9 +29,20 @@ def _wanted() -> Wanted:
 
 
 def test_a_survey_sends_digests_not_contents() -> None:
-    sent = request({"x": _wanted()})
+    sent = json.dumps(request({"x": _wanted()}))
     assert SECRET not in sent
     assert "program text" in sent
+
+
+def test_what_a_remote_command_reads_is_not_shown() -> None:
+    sent = RemoteInput({"password": SECRET})
+    for shown in (str(sent), repr(sent), f"{sent}", f"{[sent]}"):
+        assert SECRET not in shown
+    for _ in range(2):
+        buffer = io.BytesIO()
+        buffer.close = lambda: None  # type: ignore[method-assign]
+        write_stdin(sent, buffer)
+        assert json.loads(buffer.getvalue()) == {"password": SECRET}
 
 
 def test_a_role_without_its_program_is_a_mistake_in_the_role() -> None:
