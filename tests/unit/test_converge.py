@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +39,9 @@ def test_what_a_remote_command_reads_is_not_shown() -> None:
     for shown in (str(sent), repr(sent), f"{sent}", f"{[sent]}"):
         assert SECRET not in shown
     for _ in range(2):
-        buffer = io.BytesIO()
-        buffer.close = lambda: None  # type: ignore[method-assign]
-        write_stdin(sent, buffer)
-        assert json.loads(buffer.getvalue()) == {"password": SECRET}
+        with tempfile.NamedTemporaryFile() as file:
+            write_stdin(sent, file.file)
+            assert json.loads(Path(file.name).read_text()) == {"password": SECRET}
 
 
 def test_a_role_without_its_program_is_a_mistake_in_the_role() -> None:
