@@ -24,6 +24,8 @@ pytestmark = pytest.mark.skipif(
 # `a` asks, `b` is asked, `here` plays the host of both: the programs run in it, never on the network of this machine.
 SETUP = """
 set -e
+# Without it, link-local addresses are tentative for their first second, and no neighbour is found over IPv6.
+for space in $$ {a} {b}; do nsenter -t $space -n sysctl -qw net.ipv6.conf.default.accept_dad=0; done
 ip link set lo up
 ip link add to-a type veth peer name eth0 netns {a}
 ip link add to-b type veth peer name eth0 netns {b}
