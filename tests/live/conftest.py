@@ -43,7 +43,8 @@ def able() -> None:
 
 def fresh(name: str, engine: str) -> Iterator[Lab]:
     """A fresh instance of the lab, removed afterwards unless RINGFENCE_KEEP is set."""
-    lab = Lab(name, engine)
+    # Several clones can test on one machine side by side if each has names of its own.
+    lab = Lab(os.environ.get("RINGFENCE_LAB_PREFIX", "") + name, engine)
     lab.up()
     yield lab
     if not os.environ.get("RINGFENCE_KEEP"):

@@ -1,0 +1,30 @@
+"""Put the chassis into the host-side programs: ``python -m ringfence.host [--check]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ringfence.host.embed import EmbedError, embedded, programs
+
+
+def main(argv: list[str]) -> int:
+    """Write the programs whose chassis is not today's; with ``--check`` name them and fail."""
+    stale = 0
+    for path in programs(Path(__file__).resolve().parents[2]):
+        text = path.read_text(encoding="utf-8")
+        try:
+            new = embedded(text, path.name)
+        except EmbedError as error:
+            print(error, file=sys.stderr)
+            return 1
+        if new != text:
+            stale += 1
+            print(f"{path.name}: {'is stale' if '--check' in argv else 'written'}")
+            if "--check" not in argv:
+                path.write_text(new, encoding="utf-8")
+    return 1 if stale and "--check" in argv else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

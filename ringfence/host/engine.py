@@ -1,0 +1,60 @@
+"""Docker's engine, asked over its socket: a client of another version would answer in other words."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+from typing import Any
+
+from ringfence.host.running import Fault
+from ringfence.host.units import unit_states
+
+SOCKET = "/run/docker.sock"
+
+
+class NotThereError(Fault):
+    """The engine has no such container, network or image."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(SOCKET)
+
+
+def engine(method: str, path: str, body: Any = None, timeout: float = 60) -> Any:
+    """Make one request of the engine and return its answer, decoded; None where it answers without a body.
+
+    Raises:
+        NotThereError: what the path names does not exist.
+        Fault: the engine does not answer within ``timeout`` seconds, refuses, or answers something that is not JSON.
+    """
+    connection = _UnixConnection("docker", timeout=timeout)
+    try:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        text = answer.read().decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as error:
+        raise Fault(f"docker does not answer at {SOCKET} ({method} {path}): {error}") from None
+    finally:
+        connection.close()
+    if answer.status >= 400:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            text = json.loads(text)["message"]
+        kind = NotThereError if answer.status == 404 else Fault
+        raise kind(f"docker refuses {method} {path}: {text.strip() or answer.reason}")
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Fault(f"docker answers {method} {path} with something that is not JSON: {error}") from None
+
+
+def docker_runs() -> bool:
+    """Whether the engine runs; asking its socket would start it where only docker.socket is active."""
+    return unit_states(["docker.service"], ["ActiveState"])["docker.service"].get("ActiveState") == "active"

@@ -1,0 +1,69 @@
+"""Files of the host: read whole, written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ringfence.host.running import Fault
+
+
+def read(path: Path) -> str:
+    """Return the text of a file, "" when it is not there. Raises OSError when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file, None when the file is not there.
+
+    Raises:
+        Fault: it cannot be read, or it holds something else: that is never taken for an empty one.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise Fault(f"{path} cannot be read: {error}; correct it, or move it away if it is not needed") from None
+    if not isinstance(found, dict):
+        raise Fault(f"{path} holds no JSON object; correct it, or move it away if it is not needed")
+    return found
+
+
+def replace_file(path: Path, content: str | bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
+    """Replace a file so that at any moment, also after a power cut, either the old or the new one is there.
+
+    It has its final mode and owner (user and group id) from birth. Missing parent directories are made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".ringfence-")
+    try:
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(content.encode() if isinstance(content, str) else content)
+            if owner:
+                os.fchown(handle.fileno(), *owner)
+            os.fchmod(handle.fileno(), mode)
+            handle.flush()
+            os.fsync(handle.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make what was renamed or removed in a directory outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

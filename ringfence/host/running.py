@@ -1,0 +1,80 @@
+"""Commands of the host: what is missing, hangs or fails means the same in every program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+
+MISSING = 127  # exit code of a program that is not installed, as a shell has it
+HUNG = 124  # exit code of a program that took too long, as timeout(1) has it
+SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Fault(Exception):  # noqa: N818 - it tells the user what is wrong, which is not always an error of ours
+    """Something that ends the program and that the user has to know: whose it is, what, and the fix."""
+
+
+def say(text: str) -> None:
+    """Say what happens on standard error, which is the journal when systemd runs this."""
+    for line in text.splitlines():
+        print(f"{os.path.basename(sys.argv[0] or 'ringfence')}: {line}", file=sys.stderr, flush=True)  # noqa: PTH119
+
+
+def run(
+    *argv: str, text: str | None = None, timeout: float = 30, extra: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that may fail: its exit code, `MISSING` when it is not there, `HUNG` when it took too long.
+
+    A caller that takes any output for an answer must look at the exit code first, or use `must`.
+
+    Args:
+        text: standard input; without it a program that asks a question reads the end of the file at once.
+        timeout: seconds; then the command and all that it started are killed.
+        extra: further environment variables.
+    """
+    # What is called lives in sbin, which the PATH of a non-interactive login may lack.
+    path = f"{os.environ.get('PATH', '')}:{SEARCH}".lstrip(":")
+    environment = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", **(extra or {})}
+    try:
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            start_new_session=True,  # so that what it started can be killed with it: it would hold the pipes open
+        )
+    except OSError as error:
+        why = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot be run: {error.strerror}"
+        return subprocess.CompletedProcess(argv, MISSING, "", f"{argv[0]} {why}")
+    try:
+        out, err = child.communicate(text, timeout=timeout)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        return subprocess.CompletedProcess(argv, HUNG, "", f"{argv[0]} took longer than {timeout:.0f} s")
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(argv, child.returncode, out, err)
+
+
+def must(*argv: str, text: str | None = None, timeout: float = 30, extra: dict[str, str] | None = None) -> str:
+    """Run a command that has to succeed and return its standard output.
+
+    Raises:
+        Fault: it is missing, took too long or failed; with its own words.
+    """
+    result = run(*argv, text=text, timeout=timeout, extra=extra)
+    if result.returncode:
+        said = "\n".join((result.stderr.strip() or result.stdout.strip()).splitlines()[-15:])
+        raise Fault(f"`{shlex.join(argv)}` failed: {said or f'exit code {result.returncode}'}")
+    return result.stdout
