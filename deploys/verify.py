@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from pyinfra import host
 
+from ringfence.roles import ROLES, role
 from ringfence.verify import run
-from roles.base import deploy as base
-from roles.docker import deploy as docker
-from roles.guard import deploy as guard
-from roles.policy import deploy as policy
-from roles.segments import deploy as segments
-from roles.stack import deploy as stack
-from roles.ufw import deploy as ufw
 
 if "docker_hosts" in host.groups or "vantages" in host.groups:
-    site = (guard, base, ufw, docker, policy, segments, stack) if "docker_hosts" in host.groups else ()
+    site = ROLES if "docker_hosts" in host.groups else ()
     # All hosts finish one line before the next begins: nobody probes before everybody listens.
-    run.compare(name="compare with the declaration", roles=[(role.ROLE, role.wanted) for role in site])
+    run.compare(name="compare with the declaration", roles=[role(name) for name in site])
     run.listen(name="listen")
     run.probe(name="probe")
     run.collect(name="collect")

@@ -1,13 +1,20 @@
 """A role as pyinfra sees it: its documented variables, and what it wants on a host.
 
-``roles/<role>/deploy.py`` states what is wanted as data (`Wanted`); the operations that bring it about are the same
-for every role. Being data, the wishes of all roles can be compared with a host in one round trip.
+A role is data: ``vars/main.yml`` lists its files (`Files` below), ``templates/desired.json.j2`` says what its program
+is asked to bring about. The operations that bring it about are the same for every role, and the wishes of all roles
+can be compared with a host in one round trip. Ansible reads the same files (``library/ringfence_role.py`` of a role).
+
+``vars/main.yml`` holds::
+
+    <role>_files:     [{src: a file of files/, or template: one of templates/, dest:, mode:, owner: root, group: root}]
+    <role>_guarded:   whether applying can cut off the controller (default: no)
+    <role>_program:   the role whose program brings the desired state about (default: the role itself)
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,12 +55,14 @@ class Program:
     """A role's host-side program and the state that it is asked to bring about.
 
     Attributes:
-        name: file name of the program in the role's ``files/`` and in ``/usr/local/sbin`` of the host.
+        path: where the program stands on the host.
+        source: its text, so that it can be asked before it is installed.
         desired: what the program reads on standard input; may hold secrets, is never logged.
         guarded: whether applying can cut off the controller, so that it needs the role ``guard``'s window.
     """
 
-    name: str
+    path: str
+    source: str
     desired: Mapping[str, Any]
     guarded: bool = False
 
@@ -68,10 +77,11 @@ class Wanted:
 
 
 class Role:
-    """The folder of a role: ``defaults/``, ``meta/``, ``templates/`` and ``files/`` beside its ``deploy.py``."""
+    """The folder of a role: ``defaults/``, ``vars/``, ``meta/``, ``templates/`` and ``files/`` beside ``deploy.py``."""
 
     def __init__(self, deploy_file: str) -> None:
-        self.directory = Path(deploy_file).resolve().parent
+        self.deploy_file = Path(deploy_file).resolve()
+        self.directory = self.deploy_file.parent
         self.name = self.directory.name
 
     def file(self, name: str) -> str:
@@ -95,15 +105,22 @@ class Role:
             raise RoleError(f"role {self.name}: templates/{template} does not render to JSON: {error}") from error
         return desired
 
+    def _read(self, path: str) -> dict[str, Any]:
+        return dict(yaml.safe_load((self.directory / path).read_text(encoding="utf-8")) or {})
+
     @cached_property
     def defaults(self) -> Variables:
         """The role's variables with their defaults."""
-        return dict(yaml.safe_load((self.directory / "defaults" / "main.yml").read_text(encoding="utf-8")) or {})
+        return self._read("defaults/main.yml")
+
+    @cached_property
+    def constants(self) -> Variables:
+        """What both engines bring to a host: ``vars/main.yml``."""
+        return self._read("vars/main.yml")
 
     @cached_property
     def _options(self) -> dict[str, Any]:
-        text = (self.directory / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
-        return dict(yaml.safe_load(text)["argument_specs"]["main"].get("options") or {})
+        return dict(self._read("meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {})
 
     def variables(self, given: Mapping[str, Any]) -> Variables:
         """Complete the given variables with the role's defaults and check them against its argument_specs.
@@ -122,9 +139,57 @@ class Role:
                 f"role {self.name}: {error} (every variable is described in roles/{self.name}/README.md)"
             ) from error
 
-    def converge(self, wanted: Callable[[Variables], Wanted]) -> None:
+    def wanted(self, variables: Mapping[str, Any]) -> Wanted:
+        """Return what the role wants on a host: pure, so that it can be tested, and compared for many roles at once.
+
+        Args:
+            variables: all of the role's variables, as `variables` returns them.
+
+        Raises:
+            RoleError: the desired state does not render to JSON, or the role's program is not there.
+            RenderError: a template cannot be rendered.
+        """
+        return Wanted(
+            packages=list(variables.get(f"{self.name}_packages") or []),
+            files=[self._file(entry, variables) for entry in self.constants[f"{self.name}_files"]],
+            program=self._program(variables),
+        )
+
+    def _file(self, entry: Mapping[str, str], variables: Mapping[str, Any]) -> File:
+        content = self.render(entry["template"], variables) if "template" in entry else self.file(entry["src"])
+        return File(
+            entry["dest"], content, entry["mode"], user=entry.get("owner", "root"), group=entry.get("group", "root")
+        )
+
+    def _program(self, variables: Mapping[str, Any]) -> Program:
+        desired = self.render_json("desired.json.j2", variables)
+        owner = self._beside(str(self.constants.get(f"{self.name}_program", self.name)))
+        name = f"ringfence-{owner.name}"
+        for entry in owner.constants[f"{owner.name}_files"]:
+            if entry.get("src") == name:
+                guarded = bool(self.constants.get(f"{self.name}_guarded"))
+                return Program(entry["dest"], owner.file(name), desired, guarded=guarded)
+        raise RoleError(f"role {owner.name}: its program {name} is not in {owner.name}_files of its vars/main.yml")
+
+    def _beside(self, name: str) -> Role:
+        found = Role(str(self.directory.parent / name / "deploy.py"))
+        if not (found.directory / "vars" / "main.yml").is_file():
+            raise RoleError(f"role {self.name}: it needs the role {name} beside it (copy that one too)")
+        return found
+
+    def converge(self) -> None:
         """Add the operations that bring about what the role wants on pyinfra's current host."""
         # Not at the top: templates, the compiler and the tests use roles without pyinfra's runtime.
         from ringfence.operations.converge import converge
 
-        converge(self, wanted)
+        converge(self)
+
+    def is_run_alone(self) -> bool:
+        """Whether pyinfra's command line runs this role's ``deploy.py`` itself, on a host that roles are for.
+
+        Raises:
+            DeployError: the inventory has no group ``docker_hosts``.
+        """
+        from ringfence.operations.converge import is_run_alone
+
+        return is_run_alone(self)

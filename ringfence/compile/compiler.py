@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
-from ringfence.compile import hosts, policy, segments, stack, ufw, verify
+from ringfence.compile import hosts, verify
 from ringfence.compile.addresses import Reserved, allocate, reserved_by
 from ringfence.compile.book import Book
 from ringfence.compile.plan import Plan
 from ringfence.model import Draft, LabError, Problem, check_lab, read_lab
 from ringfence.model.problems import did_you_mean, listed
+from ringfence.roles import ROLES
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,16 @@ def compile_lab(
 
 def _roles(plan: Plan, host: str) -> dict[str, Any]:
     merged: dict[str, Any] = {}
-    for role in (hosts, ufw, segments, policy, stack):
-        merged |= role.variables(plan, host)
+    for module in (hosts, *_modules()):
+        merged |= module.variables(plan, host)
     return merged
+
+
+@cache
+def _modules() -> tuple[ModuleType, ...]:
+    """The modules that feed a role, which bear its name; a role without one has nothing that follows from the lab."""
+    names = [f"{__package__}.{role}" for role in ROLES]
+    return tuple(import_module(name) for name in names if find_spec(name))
 
 
 def _well_formed(draft: Draft) -> Any:

@@ -16,7 +16,7 @@ from pyinfra.api.host import Host
 
 from ringfence.facts.remote_survey import LOADER
 from ringfence.remote_input import RemoteInput
-from ringfence.role import Role, Wanted
+from ringfence.role import Role, RoleError, Wanted
 
 _REMOTE = Path(__file__).with_name("remote_survey.py").read_text(encoding="utf-8")
 
@@ -77,20 +77,12 @@ def request(wishes: Mapping[str, Wanted]) -> dict[str, Any]:
                     }
                     for file in wanted.files
                 ],
-                "program": program_source(role, wanted),
+                "program": wanted.program.source,
                 "desired": wanted.program.desired,
             }
             for role, wanted in wishes.items()
         },
     }
-
-
-def program_source(role: str, wanted: Wanted) -> str:
-    """Return the text of the role's program, which is among its files."""
-    for file in wanted.files:
-        if file.path == f"/usr/local/sbin/{wanted.program.name}":
-            return file.content
-    raise ValueError(f"role {role}: its program {wanted.program.name} is not among its files")
 
 
 NO_ANSWER = (
@@ -128,8 +120,16 @@ def forget(host: Host) -> None:
     _known.pop(host.name, None)
 
 
-def wanted_of(role: Role, host: Host, wanted: Any) -> Wanted:
-    """Compute what a role wants on a host from the host's variables."""
+def wanted_of(role: Role, host: Host) -> Wanted:
+    """Compute what a role wants on a host from the host's variables.
+
+    Raises:
+        RoleError: they do not fit the role, or one of them cannot be worked out before the run.
+        RenderError: a template cannot be rendered.
+    """
+    unresolved = host.data.get("ringfence_unresolved") or {}
+    for name in role.defaults:
+        if name in unresolved:
+            raise RoleError(f"role {role.name}: {name} cannot be worked out before the run: {unresolved[name]}")
     data = {name: host.data.get(name) for name in role.defaults if host.data.get(name) is not None}
-    result: Wanted = wanted(role.variables(data))
-    return result
+    return role.wanted(role.variables(data))

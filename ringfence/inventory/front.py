@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ringfence.roles import ROLES
+
 ROOT = Path(__file__).resolve().parents[2]
 SETTING = "RINGFENCE_LAB"
 DEFAULT_LAB = "demo"
@@ -136,7 +138,9 @@ def _ssh_options(arguments: str) -> dict[str, str]:
 def ansible_list(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a dynamic inventory answers to ``--list``: the same final values that pyinfra gets."""
     hostvars = {name: ansible_host(data, name) for name in data["hosts"]}
-    groups = {name: dict(group) for name, group in data["groups"].items()}
+    groups: dict[str, dict[str, Any]] = {name: dict(group) for name, group in data["groups"].items()}
+    # Not a host's own variable: the playbook's list of roles, in order.
+    groups.setdefault("all", {})["vars"] = {"ringfence_roles": list(ROLES)}
     return {"_meta": {"hostvars": hostvars}, **groups}
 
 

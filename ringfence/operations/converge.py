@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
 from pyinfra import logger
@@ -20,33 +20,51 @@ from ringfence.facts.survey import Difference, forget, survey, wanted_of
 from ringfence.operations.guarded import DEFAULT_SECONDS, LoudCommand, apply_command, confirm
 from ringfence.remote_input import RemoteInput
 from ringfence.render import RenderError
-from ringfence.role import Role, RoleError, Variables, Wanted
+from ringfence.role import Role, RoleError, Wanted
 
 _PLACE = Path(__file__).with_name("remote_place.py").read_text(encoding="utf-8")
 
-Wishes = Callable[[Variables], Wanted]
+GROUP = "docker_hosts"
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
 
-def converge(role: Role, wanted: Wishes) -> None:
+def converge(role: Role) -> None:
     """Add a role's operations for pyinfra's current host.
 
     Raises:
         DeployError: the host's variables do not fit the role.
     """
-    wishes = _wanted(role, wanted)
+    wishes = _wanted(role)
     packages(name="packages", role=role.name, wanted=wishes)
     files(name="files", role=role.name, wanted=wishes)
     program(name="state", role=role.name, wanted=wishes)
 
 
-def preflight(roles: Sequence[tuple[Role, Wishes]]) -> None:
+def preflight(roles: Sequence[Role]) -> None:
     """Add one operation that stops on any refusal of any role, before the first change.
 
     Raises:
         DeployError: the host's variables do not fit a role.
     """
-    compare(name="preflight", wishes={role.name: _wanted(role, wanted) for role, wanted in roles})
+    compare(name="preflight", wishes={role.name: _wanted(role) for role in roles})
+
+
+def is_run_alone(role: Role) -> bool:
+    """Whether pyinfra's command line executes the role's ``deploy.py`` now, on a host that roles are for.
+
+    Raises:
+        DeployError: the inventory has no group ``docker_hosts``: nothing would be done anywhere, and nothing said.
+    """
+    # The command line executes the file it was given; by an import it is another file that is executed meanwhile.
+    executed = current_state.current_exec_filename
+    if executed is None or Path(executed).resolve() != role.deploy_file:
+        return False
+    if GROUP not in _host().inventory.groups:
+        raise DeployError(
+            f"role {role.name}: the inventory has no group '{GROUP}', so nothing would be done "
+            f"(put the hosts into it, or call {role.name}() in a deploy of your own)"
+        )
+    return GROUP in _host().groups
 
 
 @operation()
@@ -103,7 +121,7 @@ def program(role: str, wanted: Wanted) -> Commands:
     _about_to_change(host)
     guarded = wanted.program.guarded
     seconds = int(host.data.get("guard_seconds") or DEFAULT_SECONDS) if guarded else None
-    yield LoudCommand(apply_command(role, wanted.program.name, seconds), _stdin=RemoteInput(wanted.program.desired))
+    yield LoudCommand(apply_command(role, wanted.program.path, seconds), _stdin=RemoteInput(wanted.program.desired))
     if guarded:
         yield FunctionCommand(confirm, (), {})
 
@@ -131,13 +149,9 @@ def _host() -> Host:
     return host
 
 
-def _wanted(role: Role, wanted: Wishes) -> Wanted:
-    unresolved = _host().data.get("ringfence_unresolved") or {}
-    for name in role.defaults:
-        if name in unresolved:
-            raise DeployError(f"role {role.name}: {name} cannot be worked out before the run: {unresolved[name]}")
+def _wanted(role: Role) -> Wanted:
     try:
-        return wanted_of(role, _host(), wanted)
+        return wanted_of(role, _host())
     except (RoleError, RenderError) as error:
         raise DeployError(str(error)) from None
 

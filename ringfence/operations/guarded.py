@@ -32,14 +32,14 @@ def apply_command(role: str, program: str, seconds: int | None) -> str:
 
     Args:
         role: name of the role, for the guard's journal.
-        program: name of the role's program.
+        program: path of the role's program on the host.
         seconds: the guard's window, or None for a change that cannot cut anybody off.
     """
     # Progress goes to standard error; the list of changes on standard output was shown before.
-    apply = f"/usr/local/sbin/{program} apply >/dev/null"
+    apply = f"{shlex.quote(program)} apply >/dev/null"
     if seconds is None:
         return apply
-    missing = "ringfence-guard is not on this host: apply the role guard first (deploys/guard.py)"
+    missing = "ringfence-guard is not on this host: apply the role guard first (roles/guard/deploy.py)"
     return (
         f"if ! test -x {GUARD}; then echo {shlex.quote(missing)} >&2; exit 1; fi; "
         f"{GUARD} arm --seconds {seconds} --reason {shlex.quote(role)} </dev/null >/dev/null || exit 1; "

@@ -70,7 +70,7 @@ _run = Run()
 
 
 @operation(is_idempotent=False)
-def compare(roles: Sequence[tuple[Role, Any]] = ()) -> Commands:
+def compare(roles: Sequence[Role] = ()) -> Commands:
     """Ask all roles what they would change on the host: what differs there has drifted."""
     yield FunctionCommand(_compare, (list(roles),), {})
 
@@ -99,12 +99,12 @@ def conclude() -> Commands:
     yield FunctionCommand(_conclude, (), {})
 
 
-def _compare(state: State, host: Host, roles: list[tuple[Role, Any]]) -> bool:
+def _compare(state: State, host: Host, roles: list[Role]) -> bool:
     del state
     if not roles:
         return True
     try:
-        wishes = {role.name: wanted_of(role, host, wanted) for role, wanted in roles}
+        wishes = {role.name: wanted_of(role, host) for role in roles}
         differences = survey(host, wishes, fresh=True)
     except (PyinfraError, RoleError, OSError, ValueError, KeyError) as error:
         _run.troubles.append(f"{_name(host)}: its roles could not be compared: {_short(error)}")

@@ -16,9 +16,9 @@ from ansible.template import Templar, trust_as_template
 
 from ringfence.render import render
 from ringfence.role import Role
+from ringfence.roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
-ROLES = sorted(path.parents[1].name for path in ROOT.glob("roles/*/meta/argument_specs.yml"))
 TEMPLATES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("roles/*/templates/*.j2"))
 LABS = {"demo": "atlas", "example": "atlas"}
 

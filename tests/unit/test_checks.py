@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import ringfence
+from ringfence.roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -53,14 +54,14 @@ def test_locks_pin_by_hash_and_name_no_registry(lock: str) -> None:
 
 def test_every_role_has_its_whole_anatomy() -> None:
     parts = [
-        "README.md", "defaults/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml",
+        "README.md", "defaults/main.yml", "vars/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml",
         "tasks/check.yml", "templates/desired.json.j2", "deploy.py", "tests/test_{role}.py",
         "files/ringfence-{role}",
     ]  # fmt: skip
-    roles = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "deploy.py").exists())
+    roles = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
     missing = [f"{role}/{part.format(role=role)}" for role in roles for part in parts
                if not (ROOT / "roles" / role / part.format(role=role)).exists()]  # fmt: skip
-    assert roles == ["base", "docker", "guard", "policy", "segments", "stack", "ufw"]
+    assert roles == sorted(ROLES)
     assert missing == []
 
 

@@ -1,0 +1,36 @@
+"""The one ordered list of the roles, and the way from a name in it to the role.
+
+Every deploy, the playbook (by way of ``inventory.py``), the compiler and the tests read this list. A role comes behind
+those that it needs: `guard` first, the policy before the networks that it governs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the compiler and the inventory read the names only, and pay for nothing else
+    from ringfence.role import Role
+
+ROLES = ("guard", "base", "ufw", "docker", "policy", "segments", "stack")
+
+
+def role(name: str) -> Role:
+    """Return the role that ``roles/<name>/deploy.py`` describes.
+
+    Raises:
+        ModuleNotFoundError: there is no such folder.
+    """
+    found: Role = import_module(f"roles.{name}.deploy").ROLE
+    return found
+
+
+def deploy(name: str) -> Callable[[], None]:
+    """Return pyinfra's deploy function of a role; it bears the role's name.
+
+    Raises:
+        ModuleNotFoundError: there is no such folder.
+    """
+    found: Callable[[], None] = getattr(import_module(f"roles.{name}.deploy"), name)
+    return found

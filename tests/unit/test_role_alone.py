@@ -1,0 +1,73 @@
+"""One role alone, as pyinfra's users run it: copied, by its own file, with what it would change in plain sight."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.roles import make_tiny, state
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    make_tiny(tmp_path)
+    return tmp_path
+
+
+def pyinfra(lab: Path, *words: str, group: str = "docker_hosts", **variables: Any) -> subprocess.CompletedProcess[str]:
+    (lab / "inventory.py").write_text(f"{group} = [('@local', {variables!r})]\n", encoding="utf-8")
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("pyinfra")), *words],
+        cwd=lab, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+ALONE = ("inventory.py", "roles/tiny/deploy.py")
+
+
+def test_a_roles_own_file_applies_the_role(lab: Path) -> None:
+    done = pyinfra(lab, "--yes", *ALONE, tiny_value="first")
+    assert done.returncode == 0, done.stderr
+    assert state(lab) == "first"
+    assert (lab / "host" / "tiny.conf").read_text() == "value = first\n"
+    # The second run finds nothing to do.
+    assert "value:" not in pyinfra(lab, "--yes", *ALONE, tiny_value="first").stderr
+
+
+def test_a_deploy_that_imports_the_role_applies_it_once(lab: Path) -> None:
+    (lab / "mine.py").write_text("from roles.tiny.deploy import tiny\n\ntiny()\n", encoding="utf-8")
+    done = pyinfra(lab, "--yes", "inventory.py", "mine.py")
+    assert done.returncode == 0, done.stderr
+    assert state(lab) == "new"
+    assert done.stderr.count("Starting operation: tiny | state") == 1
+
+
+def test_an_import_alone_applies_nothing(lab: Path) -> None:
+    (lab / "mine.py").write_text("import roles.tiny.deploy\n", encoding="utf-8")
+    assert pyinfra(lab, "--yes", "inventory.py", "mine.py").returncode == 0
+    assert state(lab) == ""
+
+
+def test_a_host_outside_the_group_is_left_alone(lab: Path) -> None:
+    (lab / "both.py").write_text(
+        "docker_hosts = [('never-reached', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\nothers = ['@local']\n",
+        encoding="utf-8",
+    )
+    done = pyinfra(lab, "--yes", "--limit", "@local", "both.py", "roles/tiny/deploy.py")
+    assert done.returncode == 0, done.stderr
+    assert state(lab) == ""
+
+
+def test_an_inventory_without_the_group_is_no_silent_run(lab: Path) -> None:
+    done = pyinfra(lab, "--yes", *ALONE, group="others")
+    assert done.returncode != 0
+    assert "no group 'docker_hosts'" in done.stderr
+    assert "tiny()" in done.stderr
+    assert state(lab) == ""
