@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from ringfence.compile.book import Book
+from ringfence.compile.book import Book, Place
 from ringfence.model import Lab, LabError, Problem
 from ringfence.model.values import Network
 
@@ -48,7 +48,7 @@ def reserved_by(lab: Lab, docker_pools: Sequence[Mapping[str, object]]) -> list[
 
 
 def allocate(lab: Lab, book: Book, reserved: Sequence[Reserved]) -> Book:
-    """Give every segment a subnet and every service a host number in each of its segments.
+    """Give every segment a subnet on each of its hosts, and every service a host number in each of its segments.
 
     What the lab says explicitly wins; what the book holds stays; the rest is chosen by hash. Entries of names that
     are gone are dropped.
@@ -57,15 +57,52 @@ def allocate(lab: Lab, book: Book, reserved: Sequence[Reserved]) -> Book:
         LabError: something clashes, or the pool is exhausted.
     """
     problems: list[Problem] = []
-    subnets = _subnets(lab, book, reserved, problems)
-    ids = _ids(lab, book)
+    places = places_of(lab)
+    booked = _booked(lab, places, book)
+    subnets = _subnets(lab, places, booked, reserved, problems)
+    ids = _ids(lab, places, booked)
     numbers = _numbers(lab, book, subnets, problems)
     if problems:
         raise LabError(problems)
-    return Book(
-        {name: (str(subnet), ids[name]) for name, subnet in subnets.items()},
-        numbers,
-    )
+    return Book({place: (str(subnet), ids[place]) for place, subnet in subnets.items()}, numbers)
+
+
+def places_of(lab: Lab) -> dict[Place, str]:
+    """Return where each segment needs a subnet, by segment and host, and the name whose hash it prefers.
+
+    That is on each host that uses the segment or has a subnet declared for it; or else nowhere yet, but kept ready.
+    The first of a segment's hosts has the segment's own name, as if it were the only one.
+    """
+    hosts = {segment: set(declared.subnet) - {""} for segment, declared in lab.segments.items()}
+    for service in lab.services.values():
+        for segment in service.segments:
+            hosts[segment].add(service.host)
+    return {
+        Place(host, segment): f"{segment}@{host}" if index else segment
+        for segment in sorted(hosts)
+        for index, host in enumerate(sorted(hosts[segment] or {""}))
+    }
+
+
+def _booked(lab: Lab, places: Iterable[Place], book: Book) -> dict[Place, tuple[str, int]]:
+    """Return what the book holds for the lab's places.
+
+    An entry that names no host, or one that no longer has the segment, passes to a host that has none of its own:
+    rather to one with services that were in the segment already.
+    """
+    found = {place: book.segments[place] for place in places if place in book.segments}
+    left: dict[str, list[Place]] = {}
+    for place in sorted(set(book.segments) - set(found)):
+        left.setdefault(place.segment, []).append(place)
+    settled = {Place(lab.services[name].host, s) for name, s in _numbered(book) if name in lab.services}
+    for heir in sorted(set(places) - set(found), key=lambda place: (place not in settled, place)):
+        if left.get(heir.segment):
+            found[heir] = book.segments[left[heir.segment].pop(0)]
+    return found
+
+
+def _numbered(book: Book) -> Iterator[tuple[str, str]]:
+    return ((name, segment) for name, numbers in book.services.items() for segment in numbers)
 
 
 def _slots(name: str, count: int) -> Iterator[int]:
@@ -78,48 +115,67 @@ def _clash(subnet: Network, reserved: Sequence[Reserved]) -> Reserved | None:
     return next((r for r in reserved if r.network.version == subnet.version and r.network.overlaps(subnet)), None)
 
 
-def _subnets(lab: Lab, book: Book, reserved: Sequence[Reserved], problems: list[Problem]) -> dict[str, IPv4Network]:
-    chosen: dict[str, IPv4Network] = {}
-    for name, segment in sorted(lab.segments.items()):
-        owner = f"lab_segments.{name}.subnet"
-        booked = _booked(lab, book, name) if segment.subnet is None else None
-        subnet = segment.subnet or booked
-        if subnet is None:
-            continue
-        fix = "choose another, or leave subnet out to get a free one"
-        if booked:
-            owner, fix = f"lab_segments.{name}", "delete its line in addresses.yml to get another one"
+def _said(lab: Lab, places: Mapping[Place, str]) -> dict[Place, IPv4Network]:
+    """Return the subnets that the lab says. (One that could be for several hosts is refused elsewhere.)"""
+    found = {}
+    for place, name in places.items():
+        subnet = lab.segments[place.segment].subnet
+        chosen = subnet.get(place.host) or (subnet.get("") if name == place.segment else None)
+        if chosen:
+            found[place] = chosen
+    return found
+
+
+def _subnets(
+    lab: Lab,
+    places: Mapping[Place, str],
+    booked: Mapping[Place, tuple[str, int]],
+    reserved: Sequence[Reserved],
+    problems: list[Problem],
+) -> dict[Place, IPv4Network]:
+    said = _said(lab, places)
+    kept = {place: subnet for place in booked if place not in said and (subnet := _in_pool(lab, booked[place][0]))}
+    chosen = {place: (said | kept)[place] for place in places if place in said or place in kept}
+    for place, subnet in chosen.items():
+        owner, fix = f"lab_segments.{place.segment}.subnet", "choose another, or leave subnet out to get a free one"
+        if place in kept:
+            owner, fix = f"lab_segments.{place.segment}", "delete its line in addresses.yml to get another one"
         other = _clash(subnet, reserved)
         if other:
             problems.append(Problem(owner, f"'{subnet}' overlaps {other.what}, {other.network} ({fix})"))
-        chosen[name] = subnet
-    for first, second in _pairs(chosen):
-        if chosen[first].overlaps(chosen[second]):
-            # Blame the explicit one: the other was there before, or both are explicit.
-            late, early = (second, first) if lab.segments[second].subnet else (first, second)
-            problems.append(
-                Problem(
-                    f"lab_segments.{late}.subnet",
-                    f"'{chosen[late]}' overlaps the segment '{early}', {chosen[early]} "
-                    f"(choose another, or leave subnet out to get a free one)",
-                )
+    for first, second in _overlapping(chosen):
+        # Blame the explicit one: the other was there before, or both are explicit.
+        late, early = (second, first) if second in said else (first, second)
+        problems.append(
+            Problem(
+                f"lab_segments.{late.segment}.subnet",
+                f"'{chosen[late]}' overlaps the segment '{_name(early, late)}', {chosen[early]} "
+                f"(choose another, or leave subnet out to get a free one)",
             )
-    taken = [*reserved, *(Reserved(name, subnet) for name, subnet in chosen.items())]
-    for name in sorted(set(lab.segments) - set(chosen)):
-        found = _free_subnet(lab.pool, name, taken)
+        )
+    taken = [*reserved, *(Reserved(place.segment, subnet) for place, subnet in chosen.items())]
+    for place in [place for place in places if place not in chosen]:
+        found = _free_subnet(lab.pool, places[place], taken)
         if found is None:
             problems.append(
-                Problem("lab_pool", f"'{lab.pool}' has no free /24 left for '{name}' (declare a larger lab_pool)")
+                Problem(
+                    "lab_pool", f"'{lab.pool}' has no free /24 left for '{place.segment}' (declare a larger lab_pool)"
+                )
             )
             break
-        chosen[name] = found
-        taken.append(Reserved(name, found))
+        chosen[place] = found
+        taken.append(Reserved(place.segment, found))
     return chosen
 
 
-def _pairs(chosen: Mapping[str, IPv4Network]) -> Iterator[tuple[str, str]]:
+def _name(place: Place, other: Place) -> str:
+    """Name a place for a message, with its host where the other one is of the same segment."""
+    return f"{place.segment}@{place.host}" if place.segment == other.segment else place.segment
+
+
+def _overlapping(chosen: Mapping[Place, IPv4Network]) -> Iterator[tuple[Place, Place]]:
     # Sorted by address, overlapping networks are neighbours of one that contains them.
-    ordered = sorted(chosen, key=lambda name: (chosen[name].network_address, chosen[name].prefixlen, name))
+    ordered = sorted(chosen, key=lambda p: (chosen[p].network_address, chosen[p].prefixlen, p.segment, p.host))
     for index, first in enumerate(ordered):
         for second in ordered[index + 1 :]:
             if chosen[second].network_address > chosen[first].broadcast_address:
@@ -127,12 +183,10 @@ def _pairs(chosen: Mapping[str, IPv4Network]) -> Iterator[tuple[str, str]]:
             yield first, second
 
 
-def _booked(lab: Lab, book: Book, name: str) -> IPv4Network | None:
-    """Return the recorded subnet if it still belongs to the pool."""
-    if name not in book.segments:
-        return None
+def _in_pool(lab: Lab, text: str) -> IPv4Network | None:
+    """Return a recorded subnet if it still belongs to the pool."""
     try:
-        subnet = IPv4Network(book.segments[name][0])
+        subnet = IPv4Network(text)
     except ValueError:
         return None
     return subnet if subnet.subnet_of(lab.pool) else None
@@ -150,57 +204,87 @@ def _free_subnet(pool: IPv4Network, name: str, taken: Sequence[Reserved]) -> IPv
     return None
 
 
-def _ids(lab: Lab, book: Book) -> dict[str, int]:
+def _ids(lab: Lab, places: Mapping[Place, str], booked: Mapping[Place, tuple[str, int]]) -> dict[Place, int]:
     room = 2 ** (64 - lab.ula.prefixlen)
-    ids: dict[str, int] = {}
-    for name in sorted(lab.segments):
-        booked = book.segments[name][1] if name in book.segments else 0
-        if 0 < booked < room and booked not in ids.values():
-            ids[name] = booked
+    ids: dict[Place, int] = {}
+    for place in places:
+        number = booked[place][1] if place in booked else 0
+        if 0 < number < room and number not in ids.values():
+            ids[place] = number
     taken = set(ids.values()) | {0}
-    for name in sorted(set(lab.segments) - set(ids)):
-        ids[name] = next(slot for slot in _slots(name, room) if slot not in taken)
-        taken.add(ids[name])
+    for place in places:
+        if place not in ids:
+            ids[place] = next(slot for slot in _slots(places[place], room) if slot not in taken)
+            taken.add(ids[place])
     return ids
 
 
 def _numbers(
-    lab: Lab, book: Book, subnets: Mapping[str, IPv4Network], problems: list[Problem]
+    lab: Lab, book: Book, subnets: Mapping[Place, IPv4Network], problems: list[Problem]
 ) -> dict[str, dict[str, int]]:
+    members: dict[Place, list[str]] = {place: [] for place in subnets}
+    # Numbers in use in a segment on any host: a service that moves there finds its own one free.
+    held: dict[str, set[int]] = {segment: set() for segment in lab.segments}
+    for name, service in sorted(lab.services.items()):
+        for segment in service.segments:
+            members.setdefault(Place(service.host, segment), []).append(name)
+            held[segment].add(book.services.get(name, {}).get(segment, 0))
     numbers: dict[str, dict[str, int]] = {name: {} for name in sorted(lab.services)}
-    for segment, subnet in sorted(subnets.items()):
-        members = sorted(name for name, service in lab.services.items() if segment in service.segments)
-        taken: dict[int, str] = {}
-        for name in members:
-            number = _explicit(lab, name, segment, subnet, taken, problems)
-            if number is not None:
-                numbers[name][segment] = number
-                taken.setdefault(number, name)
-        last = min(subnet.num_addresses, 65536) - 2
-        for name in members:
-            booked = book.services.get(name, {}).get(segment)
-            if segment in numbers[name] or booked is None or not _GATEWAY < booked <= last:
-                continue
-            if booked in taken:
-                other = taken[booked]
-                if lab.services[other].address:
-                    problems.append(_taken_by_book(subnet, booked, other, name, taken))
-                continue
-            numbers[name][segment] = booked
-            taken[booked] = name
-        for name in members:
-            if segment not in numbers[name]:
-                slot = next((s + 2 for s in _slots(name, last - 1) if s + 2 not in taken), None)
-                if slot is None:
-                    problems.append(
-                        Problem(
-                            f"lab_segments.{segment}",
-                            f"'{subnet}' has no address left for '{name}' (declare a larger subnet, or split it)",
-                        )
-                    )
-                    continue
-                numbers[name][segment] = slot
-                taken[slot] = name
+    for place, subnet in subnets.items():
+        given = _numbers_on(lab, book, place, subnet, members[place], held[place.segment], problems)
+        for name, number in given.items():
+            numbers[name][place.segment] = number
+            held[place.segment].add(number)
+    return numbers
+
+
+def _numbers_on(
+    lab: Lab,
+    book: Book,
+    place: Place,
+    subnet: IPv4Network,
+    members: Sequence[str],
+    held: Collection[int],
+    problems: list[Problem],
+) -> dict[str, int]:
+    """Return the host numbers of a segment's services on one host; ``held`` ones only if no other is free."""
+    segment = place.segment
+    numbers: dict[str, int] = {}
+    taken: dict[int, str] = {}
+    for name in members:
+        number = _explicit(lab, name, segment, subnet, taken, problems)
+        if number is not None:
+            numbers[name] = number
+            taken.setdefault(number, name)
+    last = min(subnet.num_addresses, 65536) - 2
+    for name in members:
+        booked = book.services.get(name, {}).get(segment)
+        if name in numbers or booked is None or not _GATEWAY < booked <= last:
+            continue
+        if booked in taken:
+            other = taken[booked]
+            if lab.services[other].address:
+                problems.append(_taken_by_book(subnet, booked, other, name, taken))
+            continue
+        numbers[name] = booked
+        taken[booked] = name
+    for name in members:
+        if name in numbers:
+            continue
+        free = (s + 2 for s in _slots(name, last - 1) if s + 2 not in taken)
+        slot = next((s for s in free if s not in held), None) or next(
+            (s + 2 for s in _slots(name, last - 1) if s + 2 not in taken), None
+        )
+        if slot is None:
+            problems.append(
+                Problem(
+                    f"lab_segments.{segment}",
+                    f"'{subnet}' has no address left for '{name}' (declare a larger subnet, or split it)",
+                )
+            )
+            continue
+        numbers[name] = slot
+        taken[slot] = name
     return numbers
 
 

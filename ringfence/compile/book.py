@@ -1,21 +1,33 @@
-"""The address book: which segment has which subnet, which service which host number. Kept with the inventory.
+"""The address book: which segment has which subnet on which host, which service which host number.
 
-Every name has a preferred place, derived from its hash, so that even without a book most names keep their numbers;
-the book keeps them also where two names prefer the same place, whatever is added or removed.
+Kept with the inventory. Every name has a preferred place, derived from its hash, so that even without a book most
+names keep their numbers; the book keeps them also where two names prefer the same place, whatever is added or removed.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 HEADER = """---
-# The lab's address book, written by ringfence. Commit it: it keeps every segment and every service on its addresses
-# when others come and go. To renumber one, delete its line.
+# The lab's address book, written by ringfence. Commit it: it keeps every segment of every host and every service on
+# its addresses when others come and go. To renumber one, delete its line.
 """
+# What needs no quotes as a YAML key, whatever it looks like otherwise.
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9-]*(@[A-Za-z0-9._-]+)?")
+_KEYWORDS = frozenset({"y", "n", "yes", "no", "true", "false", "on", "off", "null"})
+
+
+class Place(NamedTuple):
+    """A segment on a host. ``host`` is "" for one that no host uses yet."""
+
+    host: str
+    segment: str
 
 
 @dataclass(frozen=True)
@@ -23,11 +35,11 @@ class Book:
     """What has been handed out.
 
     Attributes:
-        segments: segment → (IPv4 subnet, number of its /64 in lab_ula).
+        segments: place → (IPv4 subnet, number of its /64 in lab_ula).
         services: service → segment → host number (the same in IPv4 and IPv6; 1 is the gateway).
     """
 
-    segments: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    segments: Mapping[Place, tuple[str, int]] = field(default_factory=dict)
     services: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
@@ -36,7 +48,8 @@ class BookError(Exception):
 
 
 def parse(text: str, name: str) -> Book:
-    """Read a book from its YAML text.
+    """Read a book from its YAML text. ``frontend@atlas`` is the segment on that host; ``frontend`` alone is of
+    whichever host uses the segment (as books were written before segments could be on several hosts).
 
     Raises:
         BookError: it is not YAML, or an entry is not what `dump` writes.
@@ -44,7 +57,7 @@ def parse(text: str, name: str) -> Book:
     fix = "correct the line, or delete it to get a new number"
     try:
         data: Any = yaml.safe_load(text) or {}
-        segments = {str(k): (str(v["subnet"]), int(v["id"])) for k, v in (data.get("segments") or {}).items()}
+        segments = {_place(str(k)): (str(v["subnet"]), int(v["id"])) for k, v in (data.get("segments") or {}).items()}
         services = {
             str(k): {str(segment): int(number) for segment, number in v.items()}
             for k, v in (data.get("services") or {}).items()
@@ -56,12 +69,27 @@ def parse(text: str, name: str) -> Book:
     return Book(segments, services)
 
 
+def _place(key: str) -> Place:
+    segment, _, host = key.partition("@")  # a segment's name has no @
+    return Place(host, segment)
+
+
 def dump(book: Book) -> str:
     """Return the book's YAML text, sorted, one line per entry."""
     lines = ["segments:" if book.segments else "segments: {}"]
-    lines += [f"  {name}: {{subnet: {s}, id: {i}}}" for name, (s, i) in sorted(book.segments.items())]
+    entries = {_key(place): entry for place, entry in book.segments.items()}
+    lines += [f"  {key}: {{subnet: {subnet}, id: {number}}}" for key, (subnet, number) in sorted(entries.items())]
     lines += ["services:" if book.services else "services: {}"]
     for name, numbers in sorted(book.services.items()):
-        inner = ", ".join(f"{segment}: {number}" for segment, number in sorted(numbers.items()))
-        lines.append(f"  {name}: {{{inner}}}")
+        inner = ", ".join(f"{_quoted(segment)}: {number}" for segment, number in sorted(numbers.items()))
+        lines.append(f"  {_quoted(name)}: {{{inner}}}")
     return HEADER + "\n".join(lines) + "\n"
+
+
+def _key(place: Place) -> str:
+    return _quoted(f"{place.segment}@{place.host}" if place.host else place.segment)
+
+
+def _quoted(key: str) -> str:
+    """A JSON string is a YAML one; quoted only where YAML would read something else (a segment called `on`, say)."""
+    return key if _PLAIN.fullmatch(key) and key.lower() not in _KEYWORDS else json.dumps(key)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from ringfence.compile import hosts, verify
+from ringfence.compile import calls, hosts, verify
 from ringfence.compile.addresses import Reserved, allocate, reserved_by
 from ringfence.compile.book import Book
 from ringfence.compile.plan import Plan
@@ -63,7 +63,7 @@ def compile_lab(
         raise LabError([*problems, *error.problems]) from error
     if problems:
         raise LabError(problems)
-    plan = Plan(draft.lab, allocated)
+    plan = Plan(draft.lab, allocated, tuple(calls.implied(draft.lab)))
     proof = verify.variables(plan)
     compiled: dict[str, dict[str, Any]] = {vantage.host: dict(proof) for vantage in draft.lab.vantages.values()}
     compiled |= {host: {**_roles(plan, host), **proof} for host in draft.lab.hosts}

@@ -7,16 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from ringfence.compile import calls
 from ringfence.compile.addresses import subnet6
-from ringfence.compile.book import Book
+from ringfence.compile.book import Book, Place
+from ringfence.compile.calls import Call
 from ringfence.model import ANYWHERE, INTERNET, Lab
-from ringfence.model.lab import Call
 
 
 @dataclass(frozen=True)
 class Network:
-    """A segment with its addresses. ``name`` is the segment's; network and bridge are ``rf-<name>``."""
+    """A segment on one host, with its addresses there. ``name`` is the segment's."""
 
+    host: str
     name: str
     subnet: str
     gateway: str
@@ -26,7 +28,7 @@ class Network:
 
     @property
     def bridge(self) -> str:
-        """Name of the Docker network and of its bridge."""
+        """Name of the Docker network and of its bridge; the same on every host that has the segment."""
         return f"rf-{self.name}"
 
 
@@ -41,7 +43,7 @@ class Leg:
 
 @dataclass(frozen=True)
 class Flow:
-    """A declared flow between two legs, in the same segment or across two."""
+    """A call between two legs, in the same segment or across two; the legs know on which host they are."""
 
     caller: str
     callee: str
@@ -53,14 +55,21 @@ class Flow:
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked lab together with its address book."""
+    """A checked lab together with its address book.
+
+    Attributes:
+        lab: what is declared.
+        book: an address for everything that needs one.
+        implied: calls that nobody declares because they follow from something else (`ringfence.compile.calls`).
+    """
 
     lab: Lab
     book: Book
+    implied: tuple[Call, ...] = ()
 
     @cached_property
-    def open_segments(self) -> frozenset[str]:
-        """Segments with a way out of their bridge.
+    def open_segments(self) -> frozenset[Place]:
+        """Segments with a way out of their bridge, host by host.
 
         A Docker-internal network has no default route, so a segment stays internal only if it has no internet and
         nothing in it needs to be reached from, or to reach, another network through it. A service that is also in a
@@ -68,26 +77,28 @@ class Plan:
         """
         internet = {name for name, segment in self.lab.segments.items() if segment.internet}
         needed = {name for name, service in self.lab.services.items() if service.publish or service.egress}
-        for caller, service in self.lab.services.items():
-            for call in service.calls:
-                if not set(service.segments) & set(self.lab.services[call.service].segments):
-                    needed |= {caller, call.service}
-        found = set(internet)
+        for call in self.calls:
+            if not self.shared(call.caller, call.callee):
+                needed |= {call.caller, call.callee}
+        found = {place for place in self.book.segments if place.segment in internet}
         for name in needed:
-            segments = set(self.lab.services[name].segments)
-            if not segments & internet:
-                found |= segments
+            service = self.lab.services[name]
+            if not set(service.segments) & internet:
+                found |= {Place(service.host, segment) for segment in service.segments}
         return frozenset(found)
 
     @cached_property
-    def networks(self) -> Mapping[str, Network]:
-        """Every segment by name."""
+    def networks(self) -> Mapping[Place, Network]:
+        """Every segment on each of its hosts, by segment and host; one that no host uses is not among them."""
         found = {}
-        for name, (subnet, number) in sorted(self.book.segments.items()):
+        for place in sorted(self.book.segments, key=lambda place: (place.segment, place.host)):
+            if not place.host:
+                continue
+            subnet, number = self.book.segments[place]
             v4 = ipaddress.IPv4Network(subnet)
             v6 = subnet6(self.lab.ula, number)
-            internal = name not in self.open_segments
-            found[name] = Network(name, subnet, str(v4[1]), str(v6), str(v6[1]), internal)
+            internal = place not in self.open_segments
+            found[place] = Network(place.host, place.segment, subnet, str(v4[1]), str(v6), str(v6[1]), internal)
         return found
 
     @cached_property
@@ -98,7 +109,7 @@ class Plan:
     def _legs(self, service: str) -> list[Leg]:
         legs = []
         for segment, number in sorted(self.book.services[service].items()):
-            network = self.networks[segment]
+            network = self.networks[Place(self.lab.services[service].host, segment)]
             v4 = ipaddress.IPv4Address(int(ipaddress.IPv4Network(network.subnet).network_address) + number)
             v6 = ipaddress.IPv6Address(int(ipaddress.IPv6Network(network.subnet6).network_address) + number)
             legs.append(Leg(network, str(v4), str(v6)))
@@ -116,26 +127,12 @@ class Plan:
     def networks_on(self, host: str) -> list[Network]:
         """Return the segments that a host's services are in, sorted by name."""
         names = {leg.network.name for service in self.services_on(host) for leg in self.legs[service]}
-        return [self.networks[name] for name in sorted(names)]
-
-    def port_of(self, call: Call) -> tuple[int, str]:
-        """Return port and protocol of a call, the callee's own where the call does not say."""
-        own = self.lab.services[call.service].port_and_proto
-        if call.port is not None:
-            return call.port, call.proto or "tcp"
-        if own is None:
-            raise ValueError(f"the call to {call.service} has no port; check_lab refuses this")
-        return own[0], call.proto or own[1]
+        return [self.networks[Place(host, name)] for name in sorted(names)]
 
     @cached_property
-    def calls(self) -> tuple[tuple[str, str, str, int], ...]:
-        """Every declared call as (caller, callee, protocol, port), sorted, each once."""
-        found = set()
-        for caller, service in self.lab.services.items():
-            for call in service.calls:
-                port, proto = self.port_of(call)
-                found.add((caller, call.service, proto, port))
-        return tuple(sorted(found))
+    def calls(self) -> tuple[Call, ...]:
+        """Every call, declared and implied, sorted, each once. Who may reach whom is read from here, nowhere else."""
+        return tuple(sorted({*calls.declared(self.lab), *self.implied}))
 
     @cached_property
     def flows(self) -> tuple[Flow, ...]:
@@ -147,8 +144,13 @@ class Plan:
         )
 
     def shared(self, caller: str, callee: str) -> bool:
-        """Return whether two services share a segment, so that Docker's DNS resolves one for the other."""
-        return bool(set(self.lab.services[caller].segments) & set(self.lab.services[callee].segments))
+        """Return whether two services share a bridge, so that Docker's DNS resolves one for the other."""
+        one, other = self.lab.services[caller], self.lab.services[callee]
+        return one.host == other.host and bool(set(one.segments) & set(other.segments))
+
+    def flows_within(self, host: str) -> tuple[Flow, ...]:
+        """Return the flows that begin and end on a host. Those between hosts have a bridge of it at one end only."""
+        return tuple(f for f in self.flows if f.source.network.host == f.destination.network.host == host)
 
     def _pairs(self, caller: str, callee: str) -> list[tuple[Leg, Leg]]:
         if self.shared(caller, callee):

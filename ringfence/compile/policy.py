@@ -31,14 +31,14 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
             {"name": n.name, "bridge": n.bridge, "subnet": n.subnet, "subnet6": n.subnet6}
             for n in plan.networks_on(host)
         ],
-        "policy_flows": _flows(plan, here),
+        "policy_flows": _flows(plan, host),
         "policy_egress": _egress(plan, here),
         "policy_published": _published(plan, here),
         "policy_private": private(plan),
     }
 
 
-def _flows(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
+def _flows(plan: Plan, host: str) -> list[dict[str, Any]]:
     return [
         {
             "name": f"{flow.caller} > {flow.callee}",
@@ -51,8 +51,7 @@ def _flows(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
             "proto": flow.proto,
             "port": flow.port,
         }
-        for flow in plan.flows
-        if flow.caller in here
+        for flow in plan.flows_within(host)
     ]
 
 

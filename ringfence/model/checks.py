@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
-from ringfence.model.lab import ANYWHERE, INTERNET, Call, Service
+from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.values import Network
@@ -184,7 +184,7 @@ def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
     if network.prefixlen == 0:
         yield Problem(owner, f"'{to}' is everything (write to: internet, which leaves your own networks out)")
     for name, segment in draft.lab.segments.items():
-        if segment.subnet and network.prefixlen and _overlap(network, segment.subnet):
+        if network.prefixlen and any(_overlap(network, subnet) for subnet in segment.subnet.values()):
             yield Problem(owner, f"'{to}' is inside the segment '{name}' (declare the service there under calls)")
 
 
@@ -280,8 +280,8 @@ def _storage(draft: Draft) -> Iterator[Problem]:
 
 def _networks(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
-    chosen = {f"lab_segments.{name}.subnet": s.subnet for name, s in lab.segments.items() if s.subnet}
-    for owner, network in {"lab_pool": lab.pool, **chosen}.items():
+    chosen = [(f"lab_segments.{name}.subnet", n) for name, s in lab.segments.items() for n in s.subnet.values()]
+    for owner, network in [("lab_pool", lab.pool), *chosen]:
         if not _private(network):
             yield Problem(owner, f"'{network}' is public (take a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)")
     if lab.pool.prefixlen > 24:
@@ -292,12 +292,24 @@ def _networks(draft: Draft) -> Iterator[Problem]:
         for place in networks:
             if place.prefixlen == 0:
                 yield Problem(f"lab_places.{name}", f"'{place}' is everything (write from: [anywhere] instead)")
+    for owner, subnet in chosen:
+        if not 16 <= subnet.prefixlen <= 28:
+            yield Problem(owner, f"'{subnet}' has the wrong size (write a network from /16 to /28, usually /24)")
     for name, segment in lab.segments.items():
-        if segment.subnet and not 16 <= segment.subnet.prefixlen <= 28:
-            yield Problem(
-                f"lab_segments.{name}.subnet",
-                f"'{segment.subnet}' has the wrong size (write a network from /16 to /28, usually /24)",
-            )
+        yield from _subnet_hosts(draft, f"lab_segments.{name}.subnet", segment, lab.hosts_of(name))
+
+
+def _subnet_hosts(draft: Draft, owner: str, segment: Segment, hosts: list[str]) -> Iterator[Problem]:
+    """Check for which host each chosen subnet is: a network that is on two hosts at once is in nobody's reach."""
+    if "" in segment.subnet and len(hosts) > 1:
+        yield Problem(
+            owner,
+            f"'{segment.subnet['']}' is for which of {listed(hosts)}? Each has a network of its own "
+            f"(write {{{hosts[0]}: {segment.subnet['']}}} and leave the others out to get free ones)",
+        )
+    for host in sorted(segment.subnet):
+        if host:
+            yield from _known(draft, owner, "hosts", host, "a host")
 
 
 def _host_addresses(draft: Draft) -> Iterator[Problem]:

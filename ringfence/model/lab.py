@@ -56,10 +56,16 @@ class _WithPort(Declared):
         return given
 
 
-class Segment(Declared):
-    """A network of containers with its own bridge ``rf-<name>``."""
+def _subnets(value: Any) -> Any:
+    return {} if value is None else value if isinstance(value, Mapping) else {"": value}
 
-    subnet: Network4 | None = Field(None, description="IPv4 network; by default a /24 of lab_pool, recorded")
+
+class Segment(Declared):
+    """A network of containers with its own bridge ``rf-<name>``, on every host that it is used on."""
+
+    subnet: Annotated[dict[str, Network4], BeforeValidator(_subnets)] = Field(
+        {}, description="IPv4 network, or {host: network}; by default a /24 of lab_pool for each host, recorded"
+    )
     internet: bool = Field(True, description="whether services in it may be given egress to the internet")
     description: str = Field("", description="what it is for")
 
@@ -215,6 +221,10 @@ class Lab(Declared):
     services: Mapping[ServiceName, Service] = MappingProxyType({})
     resolvers: tuple[AnyAddress, ...] = ()
     vantages: Mapping[str, Vantage] = MappingProxyType({})
+
+    def hosts_of(self, segment: str) -> list[str]:
+        """Return the hosts with services in a segment, sorted."""
+        return sorted({service.host for service in self.services.values() if segment in service.segments})
 
     def project(self, service: str) -> str:
         """Return the compose project that a service belongs to."""

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from ringfence.compile import compile_lab
+from ringfence.compile import calls, compile_lab, policy, verify
+from ringfence.compile.book import Place
+from ringfence.compile.calls import Call
+from ringfence.compile.plan import Plan
 from ringfence.inventory.assemble import merge
 
 IMAGE = "docker.io/library/caddy:2.11.7"
@@ -194,6 +197,57 @@ def test_a_host_gets_its_own_services_and_the_proof_of_all() -> None:
     assert hosts["atlas"]["verify_services"] == hosts["borea"]["verify_services"] == hosts["outside"]["verify_services"]
     assert "stack_projects" not in hosts["outside"]
     assert hosts["atlas"]["verify_services"][1]["ports"] == [{"proto": "tcp", "port": 80}]
+
+
+def test_a_segment_is_open_on_the_host_that_needs_it_only() -> None:
+    web = {"image": IMAGE, "segments": ["back"]}
+    variables = {
+        "lab_places": {"lan": ["192.168.10.0/24"]},
+        "lab_hosts": {"atlas": {"addresses": ["192.168.10.5"]}, "borea": {"addresses": ["192.168.10.6"]}},
+        "lab_segments": {"back": {"internet": False}},
+        "lab_services": {
+            "a": {"host": "atlas", **web, "publish": [{"port": 80, "from": ["lan"]}]},
+            "b": {"host": "borea", **web},
+        },
+    }
+    hosts = compile_lab(variables).hosts
+    assert (internal(dict(hosts["atlas"])), internal(dict(hosts["borea"]))) == ({"back": False}, {"back": True})
+
+
+def test_an_implied_call_opens_segments_policy_and_proof_like_a_declared_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    services = {"proxy": {"segments": ["back"]}, "app": {"segments": ["iot"], "port": 80}}
+    assert internal(compiled(services)) == {"back": True, "iot": True}
+    monkeypatch.setattr(
+        calls, "implied", lambda lab: [Call("proxy", "app", "tcp", lab.services["app"].port_and_proto[0])]
+    )
+    got = compiled(services)
+    assert internal(got) == {"back": False, "iot": False}
+    assert flows(got) == [("proxy > app", "rf-back", "rf-iot")]
+    assert got["verify_flows"] == [{"source": "proxy", "destination": "app", "proto": "tcp", "port": 80}]
+    assert got["stack_projects"][1]["services"][0]["extra_hosts"] == {"app": got["policy_flows"][0]["destination"]}
+
+
+def test_a_call_to_another_host_is_no_flow_between_two_bridges_of_either() -> None:
+    """The checks refuse one; what later makes one possible finds nothing in the way that takes two hosts for one."""
+    services = {
+        "a": {"host": "atlas", "image": IMAGE, "segments": ["back"]},
+        "b": {"host": "borea", "image": IMAGE, "segments": ["back"], "port": 80},
+    }
+    variables = {
+        "lab_hosts": {"atlas": {"addresses": ["192.168.10.5"]}, "borea": {"addresses": ["192.168.10.6"]}},
+        "lab_segments": {"back": {"internet": False}},
+        "lab_services": services,
+    }
+    alone = compile_lab(variables)
+    plan = Plan(alone.plan.lab, alone.book, (Call("a", "b", "tcp", 80),))
+    (flow,) = plan.flows
+    assert (flow.source.network.host, flow.destination.network.host) == ("atlas", "borea")
+    assert not plan.shared("a", "b")
+    assert plan.open_segments == {Place("atlas", "back"), Place("borea", "back")}
+    for host in ("atlas", "borea"):
+        assert plan.flows_within(host) == ()
+        assert policy.variables(plan, host)["policy_flows"] == []
+    assert verify.variables(plan)["verify_flows"] == [{"source": "a", "destination": "b", "proto": "tcp", "port": 80}]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.compile.book import Book
+from ringfence.compile.book import Book, Place
 from ringfence.inventory import front, labs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +115,7 @@ def test_an_address_book_is_written_once_and_announced(demo: Path) -> None:
 
 
 def test_a_book_that_cannot_be_written_is_a_notice(tmp_path: Path) -> None:
-    notice = labs.save_book(tmp_path / "missing", Book({"a": ("172.20.0.0/24", 1)}, {}))
+    notice = labs.save_book(tmp_path / "missing", Book({Place("atlas", "a"): ("172.20.0.0/24", 1)}, {}))
     assert notice is not None
     assert "cannot be written" in notice
 
