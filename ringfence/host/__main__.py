@@ -10,20 +10,22 @@ from ringfence.host.embed import EmbedError, embedded, programs
 
 def main(argv: list[str]) -> int:
     """Write the programs whose chassis is not today's; with ``--check`` name them and fail."""
-    stale = 0
+    failed = False
     for path in programs(Path(__file__).resolve().parents[2]):
         text = path.read_text(encoding="utf-8")
         try:
             new = embedded(text, path.name)
         except EmbedError as error:
             print(error, file=sys.stderr)
-            return 1
-        if new != text:
-            stale += 1
-            print(f"{path.name}: {'is stale' if '--check' in argv else 'written'}")
-            if "--check" not in argv:
-                path.write_text(new, encoding="utf-8")
-    return 1 if stale and "--check" in argv else 0
+            failed = True
+            continue
+        if new != text and "--check" in argv:
+            print(f"{path.name}: is stale")
+            failed = True
+        elif new != text:
+            print(f"{path.name}: written")
+            path.write_text(new, encoding="utf-8")
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ import contextlib
 import http.client
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
+from ringfence.host.files import read_json
 from ringfence.host.running import Fault
 from ringfence.host.units import unit_states
 
 SOCKET = "/run/docker.sock"
+DAEMON_CONFIG = "/etc/docker/daemon.json"
+ASKED, WORKING = 20, 120  # seconds
 
 
 class NotThereError(Fault):
@@ -25,14 +29,17 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(SOCKET)
 
 
-def engine(method: str, path: str, body: Any = None, timeout: float = 60) -> Any:
+def engine(method: str, path: str, body: Any = None, timeout: float = 0) -> Any:
     """Make one request of the engine and return its answer, decoded; None where it answers without a body.
+
+    Args:
+        timeout: seconds; a question is answered within `ASKED`, work done within `WORKING`, where none is given.
 
     Raises:
         NotThereError: what the path names does not exist.
-        Fault: the engine does not answer within ``timeout`` seconds, refuses, or answers something that is not JSON.
+        Fault: the engine does not answer in time, refuses, or answers something that is not JSON.
     """
-    connection = _UnixConnection("docker", timeout=timeout)
+    connection = _UnixConnection("docker", timeout=timeout or (ASKED if method == "GET" else WORKING))
     try:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -58,3 +65,12 @@ def engine(method: str, path: str, body: Any = None, timeout: float = 60) -> Any
 def docker_runs() -> bool:
     """Whether the engine runs; asking its socket would start it where only docker.socket is active."""
     return unit_states(["docker.service"], ["ActiveState"])["docker.service"].get("ActiveState") == "active"
+
+
+def daemon_config(path: str = DAEMON_CONFIG) -> dict[str, Any] | None:
+    """Return dockerd's configuration file; None where there is none. An empty file is an empty one to dockerd, too.
+
+    Raises:
+        Fault: it cannot be read, or is no JSON object.
+    """
+    return read_json(Path(path), empty=True)

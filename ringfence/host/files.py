@@ -20,14 +20,18 @@ def read(path: Path) -> str:
         return ""
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path, empty: bool = False) -> dict[str, Any] | None:
     """Return the JSON object in a file, None when the file is not there.
+
+    Args:
+        empty: whether a file without content is an empty object, as some programs have it.
 
     Raises:
         Fault: it cannot be read, or it holds something else: that is never taken for an empty one.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = {} if empty and not text.strip() else json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -40,9 +44,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def replace_file(path: Path, content: str | bytes, mode: int = 0o644, owner: tuple[int, int] | None = None) -> None:
     """Replace a file so that at any moment, also after a power cut, either the old or the new one is there.
 
-    It has its final mode and owner (user and group id) from birth. Missing parent directories are made.
+    It has its final mode and owner (user and group id) from birth. Missing parent directories are made, mode 0755.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".ringfence-")
     try:
         with os.fdopen(descriptor, "wb") as handle:
@@ -58,6 +62,16 @@ def replace_file(path: Path, content: str | bytes, mode: int = 0o644, owner: tup
             Path(name).unlink()
         raise
     sync_directory(path.parent)
+
+
+def make_directory(path: Path, mode: int = 0o755) -> None:
+    """Make a directory and its missing parents, each with the mode whatever the umask; those that exist stay."""
+    if path.is_dir():
+        return
+    make_directory(path.parent, mode)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(mode)
 
 
 def sync_directory(path: Path) -> None:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 from typing import NamedTuple
 
 
 class Login(NamedTuple):
-    """The ends of an SSH connection, as the host sees them."""
+    """The ends of an SSH connection, as the host sees them; addresses without scope, IPv4 never as a part of IPv6."""
 
     client: str
     client_port: int
     server: str
     server_port: int
+    user: str = ""  # who logged in, before sudo made another of them; "" where that is unknown
 
 
 def ssh_login() -> Login | None:
     """Return the SSH connection that this process came by; None at the console, or under systemd."""
-    pid = os.getpid()
+    pid, found = os.getpid(), None
     for _ in range(64):
         try:
             # A file of the running kernel: sudo drops the variable, but not from the environment of its parent.
@@ -26,14 +28,27 @@ def ssh_login() -> Login | None:
             # Field 4, counted from the end of the name, which may itself contain spaces and parentheses.
             text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
             parent = int([*text.rpartition(")")[2].split(), "", ""][1])
+            owner = Path(f"/proc/{pid}").stat().st_uid
         except (OSError, ValueError):
-            return None
-        for item in environment.split(b"\0"):
-            if item.startswith(b"SSH_CONNECTION="):
-                words = item.partition(b"=")[2].decode(errors="replace").split()
-                if len(words) == 4 and words[1].isdigit() and words[3].isdigit():
-                    return Login(words[0], int(words[1]), words[2], int(words[3]))
+            break
+        login = _login(environment, owner)
+        # The innermost is the connection; the outermost process of the same one is the login's.
+        if login and (found is None or found[:4] == login[:4]):
+            found = login
         pid = parent
         if pid <= 1:
-            return None
+            break
+    return found
+
+
+def _login(environment: bytes, owner: int) -> Login | None:
+    for item in environment.split(b"\0"):
+        words = item.partition(b"=")[2].decode(errors="replace").split()
+        if item.startswith(b"SSH_CONNECTION=") and len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+            client, server = (word.partition("%")[0].removeprefix("::ffff:") for word in (words[0], words[2]))
+            try:
+                user = pwd.getpwuid(owner).pw_name
+            except KeyError:
+                user = ""
+            return Login(client, int(words[1]), server, int(words[3]), user)
     return None

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from ringfence.host.running import Fault, say
@@ -35,6 +35,7 @@ def serve(
     with_desired: Mapping[str, Callable[[Desired], Any]],
     alone: Mapping[str, Callable[[list[str]], Any]] | None = None,
     report: Callable[[str], None] = say,
+    needs: Collection[str] = (),
 ) -> NoReturn:
     """Run the verb that was asked for and end the program.
 
@@ -45,6 +46,7 @@ def serve(
         with_desired: verbs that take the desired state and no further words.
         alone: verbs that take the words behind them.
         report: how a message is shown; replaced where secrets have to be kept out.
+        needs: what the desired state must hold.
 
     Raises:
         SystemExit: always. 0; `FAILED` after a message; `USAGE`; `BROKEN` with a traceback on standard error.
@@ -60,7 +62,11 @@ def serve(
         stream.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]  # the locale may be C
     try:
         if verb in with_desired and len(words) == 1:
-            answer = with_desired[verb](request["desired"] if request else read_desired())
+            desired = request["desired"] if request else read_desired()
+            lacking = sorted(set(needs) - set(desired))
+            if lacking:
+                raise Fault(f"the desired state lacks {', '.join(lacking)}: it is not what this release takes")
+            answer = with_desired[verb](desired)
         elif verb in (alone or {}):
             answer = (alone or {})[verb](words[1:])
         else:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 
 MISSING = 127  # exit code of a program that is not installed, as a shell has it
 HUNG = 124  # exit code of a program that took too long, as timeout(1) has it
@@ -48,7 +49,8 @@ def run(
             encoding="utf-8",
             errors="replace",
             env=environment,
-            start_new_session=True,  # so that what it started can be killed with it: it would hold the pipes open
+            start_new_session=True,  # so that what it started can be killed with it
+            umask=0o022,  # files that others write are theirs: apt's keys, ufw's rules, units are read by other users
         )
     except OSError as error:
         why = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot be run: {error.strerror}"
@@ -56,25 +58,42 @@ def run(
     try:
         out, err = child.communicate(text, timeout=timeout)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+        _end(child)
         return subprocess.CompletedProcess(argv, HUNG, "", f"{argv[0]} took longer than {timeout:.0f} s")
     except BaseException:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        _end(child)
         raise
     return subprocess.CompletedProcess(argv, child.returncode, out, err)
 
 
-def must(*argv: str, text: str | None = None, timeout: float = 30, extra: dict[str, str] | None = None) -> str:
+def _end(child: subprocess.Popen[str]) -> None:
+    """Kill a command and what it started, and let go of its pipes, which a daemon of its own may still hold."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    child.wait()
+
+
+def must(
+    *argv: str,
+    text: str | None = None,
+    timeout: float = 30,
+    extra: dict[str, str] | None = None,
+    codes: Collection[int] = (0,),
+) -> str:
     """Run a command that has to succeed and return its standard output.
+
+    Args:
+        codes: exit codes that are an answer; those of a query that found nothing, for instance.
 
     Raises:
         Fault: it is missing, took too long or failed; with its own words.
     """
     result = run(*argv, text=text, timeout=timeout, extra=extra)
-    if result.returncode:
+    if result.returncode not in codes:
         said = "\n".join((result.stderr.strip() or result.stdout.strip()).splitlines()[-15:])
         raise Fault(f"`{shlex.join(argv)}` failed: {said or f'exit code {result.returncode}'}")
     return result.stdout

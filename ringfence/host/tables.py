@@ -36,6 +36,20 @@ def parse_save(text: str) -> Tables:
     return tables
 
 
+def parse_policies(text: str) -> dict[str, dict[str, str]]:
+    """Return the policies of the built-in chains in such a text: {table: {chain: "ACCEPT" or "DROP"}}."""
+    policies: dict[str, dict[str, str]] = {}
+    table: dict[str, str] = {}
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = policies.setdefault(line[1:].strip(), {})
+        elif line.startswith(":"):
+            chain, policy = line[1:].split()[:2]
+            if policy != "-":
+                table[chain] = policy
+    return policies
+
+
 def live_text(family: str) -> str | None:
     """Return what iptables-save prints; None where iptables is not installed.
 

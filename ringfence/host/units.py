@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ringfence.host.running import must
+
+
+def booted() -> bool:
+    """Whether systemd runs this host."""
+    return Path("/run/systemd/system").is_dir()
 
 
 def unit_states(names: Sequence[str], properties: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
+import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).parents[2] / "roles" / "guard" / "files" / "ringfence-guard"
+from tests.programs import load, path_of
 
 
 @pytest.fixture
@@ -26,28 +25,23 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("RINGFENCE_GUARD_STATE", str(tmp_path / "state"))
     monkeypatch.setenv("RINGFENCE_GUARD_ROOT", str(root))
     monkeypatch.setenv("RINGFENCE_GUARD_LOCK", str(tmp_path / "lock"))
-    loader = SourceFileLoader("ringfence_guard", str(PROGRAM))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
+    module: Any = load("guard")
     calls: list[tuple[str, ...]] = []
 
-    def run(*argv: str, text: str | None = None, timeout: float = 20) -> Any:
+    def run(*argv: str, **options: Any) -> Any:
         calls.append(argv)
         return module.subprocess.CompletedProcess(argv, 0, "", "")
 
     monkeypatch.setattr(module, "run", run)
     monkeypatch.setattr(module, "stop_changes", lambda: None)
-    monkeypatch.setattr(module, "ssh_connection", lambda: module.connection)
-    module.connection = "10.0.0.1 40000 10.0.0.2 22"
+    monkeypatch.setattr(module, "connection", lambda: module.here)
+    module.here = "10.0.0.1 40000 10.0.0.2 22"
     module.calls, module.root = calls, root
     return module
 
 
 def come_back(guard: Any) -> None:
-    guard.connection = "10.0.0.1 40001 10.0.0.2 22"
+    guard.here = "10.0.0.1 40001 10.0.0.2 22"
 
 
 def test_restores_files_exactly(guard: Any) -> None:
@@ -87,10 +81,10 @@ def test_links_come_back_as_links(guard: Any) -> None:
 
 def test_arming_twice_keeps_the_first_snapshot_and_extends(guard: Any) -> None:
     guard.arm(45, "one")
-    first = guard.load(guard.PENDING)
+    first = guard.read_json(guard.PENDING)
     (guard.root / "etc/ufw/user.rules").write_text("half\n")
     guard.arm(300, "two")
-    second = guard.load(guard.PENDING)
+    second = guard.read_json(guard.PENDING)
     assert second["deadline"] > first["deadline"] + 200
     assert second["reasons"] == ["one", "two"]
     guard.restore()
@@ -105,13 +99,13 @@ def test_confirm_keeps_the_change_and_may_be_repeated(guard: Any) -> None:
     guard.confirm()
     assert (guard.root / "etc/ufw/user.rules").read_text() == "new\n"
     assert "old" not in guard.CONFIRMED.read_text()
-    with pytest.raises(guard.GuardError, match="nothing to restore"):
+    with pytest.raises(guard.Fault, match="nothing to restore"):
         guard.restore()
 
 
 def test_confirm_needs_a_new_connection(guard: Any) -> None:
     guard.arm(45, "test")
-    with pytest.raises(guard.GuardError, match="connection that made the change"):
+    with pytest.raises(guard.Fault, match="connection that made the change"):
         guard.confirm()
     assert guard.PENDING.exists()
 
@@ -120,7 +114,7 @@ def test_confirm_after_the_restore_fails_and_says_why(guard: Any) -> None:
     guard.arm(45, "policy")
     guard.restore()
     come_back(guard)
-    with pytest.raises(guard.GuardError, match=r"too late: the change \(policy\) was taken back"):
+    with pytest.raises(guard.Fault, match=r"too late: the change \(policy\) was taken back"):
         guard.confirm()
 
 
@@ -129,28 +123,28 @@ def test_confirm_after_the_deadline_fails_even_before_the_restore(guard: Any, mo
     come_back(guard)
     later = guard.now() + 46
     monkeypatch.setattr(guard, "now", lambda: later)
-    with pytest.raises(guard.GuardError, match="too late"):
+    with pytest.raises(guard.Fault, match="too late"):
         guard.confirm()
 
 
 def test_confirm_without_arm_fails(guard: Any) -> None:
-    with pytest.raises(guard.GuardError, match="nothing waits"):
+    with pytest.raises(guard.Fault, match="nothing waits"):
         guard.confirm()
 
 
 def test_nothing_is_armed_when_the_timer_does_not_start(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(*argv: str, text: str | None = None, timeout: float = 20) -> Any:
+    def run(*argv: str, **options: Any) -> Any:
         return guard.subprocess.CompletedProcess(argv, 1 if argv[0] == "systemd-run" else 0, "", "no bus")
 
     monkeypatch.setattr(guard, "run", run)
-    with pytest.raises(guard.GuardError, match="nothing may be changed: no bus"):
+    with pytest.raises(guard.Fault, match="nothing may be changed: no bus"):
         guard.arm(45, "test")
     assert not guard.PENDING.exists()
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 4, 901])
 def test_windows_have_bounds(guard: Any, seconds: int) -> None:
-    with pytest.raises(guard.GuardError, match="5 to 900"):
+    with pytest.raises(guard.Fault, match="5 to 900"):
         guard.arm(seconds, "test")
 
 
@@ -177,7 +171,7 @@ def test_an_interrupted_restore_is_run_again(guard: Any, monkeypatch: pytest.Mon
 
 def test_expire_waits_on_when_the_window_was_extended(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guard.arm(10, "test")
-    unit = guard.load(guard.PENDING)["unit"]
+    unit = guard.read_json(guard.PENDING)["unit"]
     start = guard.now()
     clock = [start + 10.1]
     monkeypatch.setattr(guard, "now", lambda: clock[0])
@@ -228,24 +222,29 @@ COMMIT
 """
 
 
+def part_of(guard: Any, text: str, table: str = "filter") -> Any:
+    return guard.own_part(guard.parse_save(text)[table], guard.parse_policies(text)[table])
+
+
 def test_only_own_rules_are_kept_from_the_kernel(guard: Any) -> None:
-    part = guard.parse_save(SAVE)
+    part = part_of(guard, SAVE)
     assert list(part["chains"]) == ["RF-FWD"]
     assert part["jumps"] == {"DOCKER-USER": [[0, "-j RF-FWD"]]}
     assert part["policies"] == {"INPUT": "ACCEPT", "FORWARD": "DROP", "OUTPUT": "ACCEPT"}
 
 
 def test_unchanged_rules_need_no_transaction(guard: Any) -> None:
-    part = guard.parse_save(SAVE)
+    part = part_of(guard, SAVE)
     assert guard.transaction("filter", part, part) == ""
 
 
 def test_transaction_removes_what_is_new_and_never_names_dockers_chains_as_its_own(guard: Any) -> None:
-    before = guard.parse_save(SAVE)
-    after = guard.parse_save(
+    before = part_of(guard, SAVE)
+    after = part_of(
+        guard,
         SAVE.replace(":INPUT ACCEPT", ":INPUT DROP")
         .replace(":RF-FWD - [0:0]\n", ":RF-FWD - [0:0]\n:RF-iot - [0:0]\n:ufw-user-input - [0:0]\n")
-        .replace("-A FORWARD -j", "-A INPUT -j ufw-user-input\n-A FORWARD -j", 1)
+        .replace("-A FORWARD -j", "-A INPUT -j ufw-user-input\n-A FORWARD -j", 1),
     )
     text = guard.transaction("filter", before, after)
     assert ":INPUT ACCEPT [0:0]" in text
@@ -257,24 +256,195 @@ def test_transaction_removes_what_is_new_and_never_names_dockers_chains_as_its_o
 
 
 def test_nothing_was_there_before(guard: Any) -> None:
-    text = guard.transaction("filter", {}, guard.parse_save(SAVE))
+    text = guard.transaction("filter", {}, part_of(guard, SAVE))
     assert ":FORWARD ACCEPT [0:0]" in text
     assert "-D DOCKER-USER -j RF-FWD" in text
     assert "-X RF-FWD" in text
 
 
+# -- a program that does not answer ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("silent", [("iptables-save",), ("ip6tables-save",), ("nft", "list", "tables")])
+@pytest.mark.parametrize("code", [124, 1])
+def test_rules_that_cannot_be_read_are_no_rules_to_flush(
+    guard: Any, monkeypatch: pytest.MonkeyPatch, silent: tuple[str, ...], code: int
+) -> None:
+    """A hanging iptables-save counted as an empty ruleset: arming then noted nothing, and the restore flushed."""
+    monkeypatch.setattr(guard, "families", lambda: ["v4", "v6"])
+    guard.arm(45, "test")
+    calls: list[tuple[str, ...]] = []
+
+    def run(*argv: str, **options: Any) -> Any:
+        calls.append(argv)
+        hangs = argv[: len(silent)] == silent
+        return guard.subprocess.CompletedProcess(argv, code if hangs else 0, "", "took longer" if hangs else "")
+
+    monkeypatch.setattr(guard, "run", run)
+    with pytest.raises(guard.Fault, match=silent[0]):
+        guard.restore()
+    assert guard.PENDING.exists()
+    assert not any(argv[0].endswith("-restore") or argv[:2] == ("nft", "-f") for argv in calls)
+    guard.PENDING.unlink()
+    with pytest.raises(guard.Fault, match=silent[0]):
+        guard.arm(45, "test")
+    assert not guard.PENDING.exists()
+
+
+def test_a_program_that_is_not_installed_has_no_rules(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*argv: str, **options: Any) -> Any:
+        missing = argv[0] in ("iptables-save", "ip6tables-save", "nft")
+        return guard.subprocess.CompletedProcess(argv, 127 if missing else 0, "", "")
+
+    monkeypatch.setattr(guard, "run", run)
+    assert guard.kernel_state()["nft"] == ""
+    guard.arm(45, "test")
+    guard.restore()
+    assert guard.RESTORED.exists()
+
+
+@pytest.mark.parametrize("verb", ["check", "apply"])
+def test_a_systemd_that_does_not_answer_is_an_error(guard: Any, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    monkeypatch.setattr(guard, "booted", lambda: True)
+    monkeypatch.setattr(guard, "run", lambda *argv, **_: guard.subprocess.CompletedProcess(argv, 124, "", "hangs"))
+    with pytest.raises(guard.Fault, match="systemctl show"):
+        getattr(guard, verb)()
+
+
+# -- the order of a restore ------------------------------------------------------------------------------------------
+
+RING = {"chains": {"RF-FWD": ["-j DROP"]}, "jumps": {"FORWARD": [[0, "-j RF-FWD"]]}, "policies": {}, "lengths": {}}
+OPEN = {"chains": {"RF-OPEN": ["-j ACCEPT"]}, "jumps": {"DOCKER-USER": [[0, "-j RF-OPEN"]]}, "policies": {}}
+OPEN["lengths"] = {"DOCKER-USER": 1}
+RAW = {"chains": {"RF-RAW": ["-j ACCEPT"]}, "jumps": {"PREROUTING": [[0, "-j RF-RAW"]]}, "policies": {}, "lengths": {}}
+OLD_LAYOUT = {"4": {"filter": RING, "raw": RAW}, "nft": ""}
+NEW_LAYOUT = {"4": {"mangle": RING, "filter": OPEN, "raw": RAW}, "nft": ""}
+NFTABLES = {"4": {"filter": OPEN}, "nft": "table inet ringfence {\n}"}
+NOTHING: dict[str, Any] = {"4": {}, "nft": ""}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "present", "order"),
+    [
+        (OLD_LAYOUT, NEW_LAYOUT, ["filter", "mangle"]),
+        (NEW_LAYOUT, OLD_LAYOUT, ["mangle", "filter"]),
+        (NEW_LAYOUT, NFTABLES, ["mangle", "raw", "inet ringfence"]),
+        (NFTABLES, NEW_LAYOUT, ["inet ringfence", "raw", "mangle"]),
+        (NEW_LAYOUT, NOTHING, ["mangle", "filter", "raw"]),
+        (NOTHING, NEW_LAYOUT, ["raw", "filter", "mangle"]),
+        (NOTHING, OLD_LAYOUT, ["raw", "filter"]),
+        (OLD_LAYOUT, NOTHING, ["filter", "raw"]),
+        (NOTHING, NFTABLES, ["filter", "inet ringfence"]),
+        (NEW_LAYOUT, NEW_LAYOUT, []),
+    ],
+)
+def test_a_deny_comes_first_and_goes_last(guard: Any, wanted: Any, present: Any, order: list[str]) -> None:
+    assert [step.table for step in guard.steps(wanted, present)] == order
+
+
+def test_a_deny_stays_while_what_replaces_it_cannot_be_loaded(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def run(*argv: str, text: str = "", **options: Any) -> Any:
+        loaded.append(text.split()[0])
+        return guard.subprocess.CompletedProcess(argv, int("*filter" in text), "", "line 3 failed")
+
+    monkeypatch.setattr(guard, "run", run)
+    monkeypatch.setattr(guard, "kernel_state", lambda: NEW_LAYOUT)
+    failures = guard.restore_kernel(OLD_LAYOUT)
+    assert loaded == ["*filter"]
+    assert "mangle stays as it is" in failures[1]
+
+
+def test_our_table_of_nftables_comes_back_in_one_transaction(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = "table inet ringfence {\n\tchain forward {\n\t}\n}\n"
+    tables, loaded = ["table ip docker-bridges\ntable inet ringfence\n"], []
+
+    def run(*argv: str, text: str = "", **options: Any) -> Any:
+        answers = {("nft", "list", "tables"): tables[0], ("nft", "--stateless", "list"): table}
+        if argv[:2] == ("nft", "-f"):
+            loaded.append(text)
+        return guard.subprocess.CompletedProcess(argv, 0, answers.get(argv[:3], ""), "")
+
+    monkeypatch.setattr(guard, "run", run)
+    guard.arm(45, "test")
+    assert guard.read_json(guard.PENDING)["kernel"]["nft"] == table
+    tables[0] = "table ip docker-bridges\n"
+    guard.restore()
+    assert [text.split("\n")[:3] for text in loaded] == [
+        ["add table inet ringfence", "delete table inet ringfence", "table inet ringfence {"]
+    ]
+
+
+# -- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_sshd_is_restarted_also_by_a_restore_that_is_run_again(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    restarts: list[int] = []
+    monkeypatch.setattr(guard, "restart_sshd", lambda: restarts.append(1))
+    guard.arm(45, "test")
+    (guard.root / "etc/ssh/sshd_config").write_text("new\n")
+
+    def cut(wanted: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(guard, "restore_kernel", cut)
+    with pytest.raises(KeyboardInterrupt):
+        guard.restore()
+    monkeypatch.setattr(guard, "restore_kernel", lambda wanted: [])
+    guard.restore()
+    assert restarts == [1]
+
+
+def test_extending_never_arms(guard: Any) -> None:
+    guard.extend(600)
+    assert not guard.PENDING.exists()
+    guard.arm(30, "test")
+    first = guard.read_json(guard.PENDING)["deadline"]
+    guard.extend(600)
+    assert guard.read_json(guard.PENDING)["deadline"] > first + 500
+    guard.extend(None)
+    assert guard.read_json(guard.PENDING)["deadline"] == pytest.approx(first, abs=5)
+
+
+def test_an_overdue_window_is_restored_by_apply(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "booted", lambda: True)
+    guard.arm(45, "ufw")
+    rules = guard.root / "etc/ufw/user.rules"
+    rules.write_text("new\n")
+    later = guard.now() + 46
+    monkeypatch.setattr(guard, "now", lambda: later)
+    states = {"UnitFileState": "enabled", "NeedDaemonReload": "no"}
+    monkeypatch.setattr(guard, "unit_states", lambda names, properties: dict.fromkeys(names, states))
+    assert guard.apply() == {"changes": ["~ restore the state before ufw: it was never confirmed"]}
+    assert rules.read_text() == "old\n"
+
+
 def test_check_says_that_a_change_waits(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "booted", lambda: True)
     monkeypatch.setattr(guard, "timer_active", lambda unit: True)
     guard.arm(45, "ufw")
     assert any("waits for confirmation" in line for line in guard.check()["notices"])
 
 
-def test_messages_not_tracebacks(guard: Any, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["confirm"], 1, "cannot be read"),
+        (["status"], 1, "cannot be read"),
+        (["arm", "--seconds", "3"], 1, "5 to 900"),
+        (["arm", "--second", "60"], 2, "unrecognized"),
+        (["status", "now"], 2, "unrecognized"),
+        (["shout"], 2, "usage: ringfence-guard arm"),
+    ],
+)
+def test_messages_not_tracebacks(guard: Any, words: list[str], code: int, said: str) -> None:
     guard.STATE.mkdir()
     guard.PENDING.write_text("{broken")
-    assert guard.main(["confirm"]) == 1
-    assert "cannot be read" in capsys.readouterr().err
-    assert guard.main(["status"]) == 1
+    done = subprocess.run([sys.executable, path_of("guard"), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_snapshot_is_for_root_only(guard: Any) -> None:
