@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.machinery
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,7 +12,8 @@ from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[2] / "roles/segments/files/ringfence-segments"
+from ringfence.facts.remote_survey import LOADER
+from tests.programs import load, path_of
 
 IOT = {
     "name": "iot", "network": "rf-iot", "bridge": "rf-iot", "subnet": "172.22.0.0/24", "gateway": "172.22.0.1",
@@ -24,12 +23,7 @@ IOT = {
 
 @pytest.fixture(scope="module")
 def segments() -> ModuleType:
-    loader = importlib.machinery.SourceFileLoader("ringfence_segments", str(PROGRAM))
-    spec = importlib.util.spec_from_loader("ringfence_segments", loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+    return load("segments")
 
 
 def live(segments: ModuleType, entry: dict[str, Any], ipv6: bool = True) -> dict[str, Any]:
@@ -189,14 +183,136 @@ def test_ipv6_only_where_the_engine_filters_it(segments: ModuleType) -> None:
     assert segments.wanted_network(IOT, ipv6=False)["EnableIPv6"] is False
 
 
-def test_it_runs_when_an_engine_sends_it() -> None:
-    loader = (
-        'import json,sys; r=json.load(sys.stdin); exec(compile(r["program"], "ringfence", "exec"), '
-        '{"__name__": "__main__", "REQUEST": r})'
-    )
-    request = {"program": PROGRAM.read_text(encoding="utf-8"), "arguments": ["nonsense"], "desired": {}}
+# -- what does not answer --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "out", "said"),
+    [(124, "", "took longer"), (1, "", "no netlink"), (127, "", "not installed"), (0, "<html>", "not JSON")],
+)
+def test_routes_that_cannot_be_read_are_not_no_routes(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, code: int, out: str, said: str
+) -> None:
+    """All of these counted as a host that routes nothing, on which every subnet fits."""
+    words = {124: "ip took longer than 30 s", 1: "no netlink", 127: "ip is not installed"}.get(code, "")
+    answer = subprocess.CompletedProcess[str]([], code, out, words)
+    monkeypatch.setattr(segments, "run", lambda *argv, **_: answer)
+    with pytest.raises(segments.Fault, match=said):
+        segments.make_plan({"networks": [IOT]})
+
+
+@pytest.mark.parametrize("text", ["{broken", "[1]"])
+def test_a_daemon_json_that_cannot_be_read_does_not_allow_ipv6(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    """An unreadable file counted as one that says nothing of ip6tables: unfiltered IPv6."""
+    (tmp_path / "daemon.json").write_text(text)
+    config = segments.daemon_config
+    monkeypatch.setattr(segments, "daemon_config", lambda: config(str(tmp_path / "daemon.json")))
+    answers = {"/networks": [], "/version": {"Version": "29.0.1"}, "/containers/json?all=1": []}
+    engine_of(segments, monkeypatch, answers)
+    with pytest.raises(segments.Fault, match=r"daemon\.json"):
+        segments.make_plan({"networks": [IOT]})
+
+
+def engine_of(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> list[Any]:
+    """Put an engine in place that answers questions, and takes every request but those whose answer is a fault."""
+    asked: list[Any] = []
+
+    def engine(method: str, path: str, body: Any = None) -> Any:
+        asked.append((method, path, body))
+        answer = answers.get(path)
+        if isinstance(answer, str):
+            raise segments.Fault(answer)
+        return copy.deepcopy(answer)
+
+    monkeypatch.setattr(segments, "engine", engine)
+    monkeypatch.setattr(segments, "docker_runs", lambda: True)
+    monkeypatch.setattr(segments, "host_routes", list)
+    return asked
+
+
+# -- containers of a network that is made anew -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def recreated(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+    """Answers of an engine whose network rf-iot has to be made anew with two containers on it."""
+    monkeypatch.setattr(segments, "INTERRUPTED", tmp_path / "left.json")
+    monkeypatch.setattr(segments, "daemon_config", dict)
+    boxes = [container("mqtt", "rf-iot", "172.22.0.10"), container("guest", "rf-iot")]
+    network = {**live(segments, IOT), "Internal": True}
+    return {
+        "/networks": [network],
+        "/version": {"Version": "29.0.1"},
+        "/containers/json?all=1": boxes,
+        **{f"/containers/{box['Id']}/json": box for box in boxes},
+    }
+
+
+def test_a_container_that_cannot_be_connected_again_is_a_failure_that_the_next_check_finds(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, recreated: dict[str, Any]
+) -> None:
+    """It was one line on standard error, exit code 0, and forgotten."""
+    monkeypatch.setattr(segments, "families", lambda: ["v4", "v6"])
+    asked = engine_of(segments, monkeypatch, {**recreated, "/networks/rf-iot/connect": "Address already in use"})
+    with pytest.raises(segments.Fault, match=r"container guest is off network rf-iot.*Address already in use"):
+        segments.apply({"networks": [IOT]})
+    tried = [body["Container"][:4] for _, path, body in asked if path.endswith("/connect")]
+    assert tried == ["gues", "mqtt"]  # one that fails does not keep the others off
+    boxes = copy.deepcopy(recreated["/containers/json?all=1"])
+    for box in boxes:
+        box["NetworkSettings"]["Networks"] = {}
+    again = {**recreated, "/networks": [live(segments, IOT)], "/containers/json?all=1": boxes}
+    monkeypatch.setattr(segments, "compare", with_bridges(segments.compare))
+    engine_of(segments, monkeypatch, again)
+    changes = segments.check({"networks": [IOT]})["changes"]
+    assert [line.split(" (")[0] for line in changes] == [
+        "+ container guest on network rf-iot",
+        "+ container mqtt on network rf-iot",
+    ]
+    assert segments.apply({"networks": [IOT]})["changes"] == changes
+    assert not segments.INTERRUPTED.exists()
+
+
+def with_bridges(compare: Any) -> Any:
+    """Compare as on a host that has the bridges."""
+    return lambda declared, networks, containers, ipv6, bridges: compare(declared, networks, containers, ipv6, None)
+
+
+def test_what_was_connected_by_hand_or_has_no_network_any_more_is_not_tried_again(segments: ModuleType) -> None:
+    left = [{"network": n, "name": "mqtt", "body": {"Container": f"{'mqtt':0<64}"}} for n in ("rf-iot", "rf-gone")]
+    on, off = container("mqtt", "rf-iot"), container("mqtt", "other")
+    assert segments.still_apart(left, [IOT], [on]) == []
+    assert segments.still_apart(left, [IOT], []) == []
+    assert segments.still_apart(left, [IOT], [off]) == left[:1]
+
+
+def test_a_foreign_container_whose_address_would_not_fit_is_refused_before_anything_changes(
+    segments: ModuleType,
+) -> None:
+    moved = {**IOT, "subnet": "172.30.0.0/24", "gateway": "172.30.0.1"}
+    plan = compare(segments, [moved], [live(segments, IOT)], [container("guest", "rf-iot", "172.22.0.10")])
+    assert "docker network disconnect rf-iot guest" in plan.refusals[0]
+    own = container("mqtt", "rf-iot", "172.22.0.10", **{"ringfence.project": "mqtt"})
+    plan = compare(segments, [moved], [live(segments, IOT)], [own])
+    assert (plan.refusals, plan.reconnect) == ([], [])
+
+
+# -- the program -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "desired", "code", "said"),
+    [
+        (["nonsense"], {}, 2, "ringfence-segments check"),
+        (["check"], {}, 1, "desired state lacks networks"),
+    ],
+)
+def test_it_runs_when_an_engine_sends_it(arguments: list[str], desired: Any, code: int, said: str) -> None:
+    request = {"program": path_of("segments").read_text(encoding="utf-8"), "arguments": arguments, "desired": desired}
     answer = subprocess.run(
-        [sys.executable, "-I", "-c", loader], input=json.dumps(request), capture_output=True, text=True, check=False
+        [sys.executable, "-I", "-c", LOADER], input=json.dumps(request), capture_output=True, text=True, check=False
     )
-    assert answer.returncode == 2
-    assert "ringfence-segments check" in answer.stderr
+    assert answer.returncode == code
+    assert said in answer.stderr
