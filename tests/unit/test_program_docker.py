@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[2] / "roles/docker/files/ringfence-docker"
+from tests.programs import load, path_of
+
 POOLS = [{"base": "172.24.0.0/13", "size": 24}]
 
 
-def load() -> SimpleNamespace:
-    space: dict[str, Any] = {"__name__": "under_test"}
-    exec(compile(PROGRAM.read_text(encoding="utf-8"), str(PROGRAM), "exec"), space)
-    return SimpleNamespace(**space)
-
-
-program = load()
+program = load("docker")
 
 
 def desired(**changes: Any) -> dict[str, Any]:
@@ -36,10 +31,10 @@ def bare(**changes: Any) -> dict[str, Any]:
         "engine": None, "cli": False, "compose": False, "version": (0, 0), "codename": "trixie",
         "unit": {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": "", "NeedDaemonReload": "no"},
         "argv": [], "flags": {}, "config_path": "/etc/docker/daemon.json", "config": None, "config_fault": "",
-        "record": {}, "half_installed": [], "podman_docker": False, "debian_engine": False, "sources": None,
+        "record": {}, "half_installed": [], "podman_docker": False, "debian_engine": False, "sources": "",
         "snap": False, "rootless": [],
         "candidates": {"docker.io": "26.1.5+dfsg1", "docker-cli": "26.1.5+dfsg1", "docker-compose": "2.26.1-4"},
-        "apparmor_missing": False, "br_netfilter": True, "info": None, "swarm": False, "firewall_backend": "",
+        "apparmor_missing": False, "br_netfilter": True, "info": {}, "swarm": False, "firewall_backend": "",
         "containers": {}, "publishing": [], "bridge": "", "loaded": None,
     } | changes  # fmt: skip
 
@@ -169,7 +164,7 @@ def test_swarm_and_flags_are_respected() -> None:
         (running(firewall_backend="nftables"), {}, "not supported yet"),
         (running({"ip6tables": False}, version=(29, 1)), {}, "ip6tables to false"),
         (running(version=(19, 3)), {}, "too old"),
-        (running(config_fault="it is not JSON (line 3)"), {}, "not usable"),
+        (running(config_fault="/etc/docker/daemon.json cannot be read: line 3"), {}, "cannot be read: line 3"),
         (running(podman_docker=True), {}, "podman-docker"),
         (running(snap=True), {}, "snap"),
         (running(), {"hosts": ["tcp://0.0.0.0:2375"]}, "tlsverify"),
@@ -209,9 +204,76 @@ def test_the_fingerprint_of_a_key_is_computed_as_the_standard_says() -> None:
         program.fingerprint("<html>")
 
 
+# -- looking at a host -----------------------------------------------------------------------------------------------
+
+SYSTEMCTL = "echo Id=docker.service; echo LoadState=loaded; echo ActiveState={state}; echo MainPID=0"
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put shell scripts in the place of the host's programs: name → script."""
+
+    def put(**scripts: str) -> None:
+        for name, script in scripts.items():
+            path = tmp_path / name.replace("_", "-")
+            path.write_text(f"#!/bin/sh\n{script}\n")
+            path.chmod(0o755)
+
+    put(systemctl=SYSTEMCTL.format(state="inactive"), dpkg_query="exit 1", apt_cache="true", modprobe="exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(program, "daemon_config", lambda path: None)
+    for name in ("RECORD", "STAMP"):
+        monkeypatch.setattr(program, name, tmp_path / name)
+    return put
+
+
+@pytest.mark.usefixtures("host")
 def test_check_speaks_the_protocol_with_a_sent_program(capsys: pytest.CaptureFixture[str]) -> None:
     space: dict[str, Any] = {"__name__": "__main__", "REQUEST": {"arguments": ["check"], "desired": desired()}}
     with pytest.raises(SystemExit) as end:
-        exec(compile(PROGRAM.read_text(encoding="utf-8"), "ringfence", "exec"), space)
+        exec(compile(path_of("docker").read_text(encoding="utf-8"), "ringfence", "exec"), space)
     assert end.value.code == 0
     assert set(json.loads(capsys.readouterr().out)) == {"changes", "refusals", "notices"}
+
+
+@pytest.mark.parametrize("silent", ["systemctl", "dpkg_query", "apt_cache"])
+def test_what_fails_is_an_error_not_an_empty_answer(host: Callable[..., None], silent: str) -> None:
+    """A failing systemctl counted as an engine that does not run, a failing dpkg-query as nothing installed."""
+    host(**{silent: "echo broken >&2; exit 3"})
+    with pytest.raises(program.Fault, match="broken"):
+        program.look()
+
+
+def test_a_running_docker_that_does_not_answer_is_an_error(
+    host: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counted as one that has no containers, and that may be restarted at will."""
+    host(systemctl=SYSTEMCTL.format(state="active"))
+
+    def engine(method: str, path: str, **options: Any) -> Any:
+        raise program.Fault(f"docker does not answer ({method} {path})")
+
+    monkeypatch.setattr(program, "engine", engine)
+    with pytest.raises(program.Fault, match="GET /info"):
+        program.look()
+
+
+def test_an_unreadable_daemon_json_is_refused(host: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(path: str) -> Any:
+        raise program.Fault(f"{path} cannot be read: Permission denied")
+
+    monkeypatch.setattr(program, "daemon_config", unreadable)
+    assert program.make_plan(desired(), program.look()).refusals[0].endswith("Permission denied")
+
+
+def test_a_container_that_does_not_start_again_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was one line on standard error and exit code 0."""
+
+    def engine(method: str, path: str, **options: Any) -> Any:
+        if method == "POST":
+            raise (program.NotThereError if "gone" in path else program.Fault)("no such device")
+        return [{"Id": "on"}]
+
+    monkeypatch.setattr(program, "engine", engine)
+    failed = program.revive({"containers": {"on": "web", "off": "db", "gone": "job"}})
+    assert [line.split(",")[0] for line in failed] == ["container db"]
