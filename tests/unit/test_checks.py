@@ -20,6 +20,13 @@ LINTERS = {
     "ruff check": [BIN / "ruff", "check", "--no-cache", "."],
     "ruff format": [BIN / "ruff", "format", "--no-cache", "--check", "."],
     "mypy --strict": [BIN / "mypy", "--no-incremental"],
+    "mypy --strict, programs": [
+        BIN / "mypy",
+        "--no-incremental",
+        "--strict",
+        "--scripts-are-modules",
+        *(f"roles/{role}/files/ringfence-{role}" for role in ("docker", "guard", "segments")),
+    ],
     "yamllint": [BIN / "yamllint", "--strict", "."],
     "ansible-lint": [BIN / "ansible-lint", "--offline", "--strict", "-q"],
 }
