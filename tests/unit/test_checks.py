@@ -25,7 +25,7 @@ LINTERS = {
         "--no-incremental",
         "--strict",
         "--scripts-are-modules",
-        *(f"roles/{role}/files/ringfence-{role}" for role in ("docker", "guard", "segments")),
+        *(f"roles/{role}/files/ringfence-{role}" for role in ("base", "docker", "guard", "segments", "ufw")),
     ],
     "yamllint": [BIN / "yamllint", "--strict", "."],
     "ansible-lint": [BIN / "ansible-lint", "--offline", "--strict", "-q"],

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROLE = Path(__file__).parents[2] / "roles" / "base"
+from tests.programs import ROLES, load, path_of
+
+ROLE = ROLES / "base"
 DEFAULTS = yaml.safe_load((ROLE / "defaults" / "main.yml").read_text())
 
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    loader = SourceFileLoader("ringfence_base", str(ROLE / "files" / "ringfence-base"))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
+    module = load("base")
     dropins = tmp_path / "sshd_config.d"
     dropins.mkdir()
     main = tmp_path / "sshd_config"
@@ -113,7 +108,7 @@ def user(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / ".ssh").mkdir(parents=True)
     entry = base.pwd.struct_passwd(("ann", "x", 1000, 1000, "", str(home), "/bin/sh"))
     monkeypatch.setattr(base.pwd, "getpwnam", lambda name: entry)
-    monkeypatch.setattr(base, "controller", lambda: ("ann", "10.0.0.5"))
+    monkeypatch.setattr(base, "ssh_login", lambda: base.Login("10.0.0.5", 40000, "10.0.0.2", 22, "ann"))
     return home
 
 
@@ -157,7 +152,7 @@ def test_force_says_what_it_overrides(base: Any, user: Path) -> None:
 
 def test_root_is_not_shut_out_by_its_own_run(base: Any, user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (user / ".ssh/authorized_keys").write_text("ssh-ed25519 AAAA\n")
-    monkeypatch.setattr(base, "controller", lambda: ("root", "10.0.0.5"))
+    monkeypatch.setattr(base, "ssh_login", lambda: base.Login("10.0.0.5", 40000, "10.0.0.2", 22, "root"))
     result = report()
     base.refuse_password_login(wish(sshd={**DEFAULTS["base_sshd"], "PermitRootLogin": "no"}), {}, result)
     assert "PermitRootLogin no" in result["refusals"][0]
@@ -186,17 +181,21 @@ def test_live_values_are_compared_and_set(base: Any, proc: Path) -> None:
     assert base.live_differences(desired) == ({}, [])
 
 
-def test_what_cannot_be_set_is_a_notice_not_a_change_for_ever(
-    base: Any, proc: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (proc / "kernel.x").write_text("0\n")
+def test_what_cannot_be_set_is_a_notice_not_a_change_for_ever(base: Any, proc: Path) -> None:
     different, [line] = base.live_differences(wish(sysctls={"net.gone": "1"}))
     assert different == {}
     assert "this kernel does not have it" in line
+
+
+def test_what_a_containers_kernel_does_not_allow_is_no_noise(
+    base: Any, proc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them was a notice on every run."""
+    (proc / "kernel.x").write_text("0\n")
+    (proc / "net.a").write_text("0\n")
     monkeypatch.setattr(base, "in_container", lambda: True)
-    different, [line] = base.live_differences(wish(sysctls={"kernel.x": "1"}))
-    assert different == {}
-    assert "belongs to the machine" in line
+    desired = wish(sysctls={"kernel.x": "1", "net.gone": "1", "net.a": "1"})
+    assert base.live_differences(desired) == ({"net.a": "0"}, [])
 
 
 @pytest.mark.parametrize("key", ["net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.ipv6.conf.all.forwarding"])
@@ -227,10 +226,73 @@ def test_unknown_time_zone_is_refused(base: Any) -> None:
     assert "Mars/Olympus" in result["refusals"][0]
 
 
+@pytest.fixture
+def commands(base: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[str, ...]]:
+    """The commands that are run, none of which does anything."""
+    found: list[tuple[str, ...]] = []
+
+    def run(*argv: str, **options: Any) -> Any:
+        found.append(argv)
+        return base.subprocess.CompletedProcess(argv, 0, "", "")
+
+    monkeypatch.setattr(base, "run", run)
+    (tmp_path / "guard").touch()
+    monkeypatch.setattr(base, "GUARD", str(tmp_path / "guard"))
+    return found
+
+
+def test_a_run_by_hand_is_never_given_a_window_that_nobody_confirms(base: Any, commands: list[tuple[str, ...]]) -> None:
+    """It armed the guard where no window was open: what a person applied was taken back after 45 s."""
+    base.install("chrony")
+    assert [argv[1:] for argv in commands if argv[0] == base.GUARD] == [("extend", "--seconds", "900"), ("extend",)]
+
+
+def test_a_guard_that_fails_stops_the_installation(
+    base: Any, commands: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "run", lambda *argv, **_: base.subprocess.CompletedProcess(argv, 1, "", "locked"))
+    with pytest.raises(base.Fault, match="extend --seconds 900` failed: locked"):
+        base.install("chrony")
+    assert commands == []
+
+
+def test_units_are_enabled_and_started_as_planned(
+    base: Any, commands: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = {
+        "chrony.service": {"LoadState": "loaded", "UnitFileState": "enabled", "ActiveState": "inactive"},
+        "apt-daily.timer": {"LoadState": "loaded", "UnitFileState": "disabled", "ActiveState": "inactive"},
+        "apt-daily-upgrade.timer": {"LoadState": "masked"},
+    }
+    monkeypatch.setattr(base, "booted", lambda: True)
+    monkeypatch.setattr(base, "in_container", lambda: False)
+    monkeypatch.setattr(base, "package_states", lambda names: {"chrony": "installed"})
+    monkeypatch.setattr(base, "unit_states", lambda names, properties: states)
+    plan = base.plan_units(wish())
+    assert plan.changes == ["+ apt-daily.timer enabled", "~ chrony.service started", "~ apt-daily.timer started"]
+    assert plan.notices == ["apt-daily-upgrade.timer is masked: systemctl unmask apt-daily-upgrade.timer"]
+    base.apply_units(wish())
+    assert [argv[1:] for argv in commands] == [
+        ("enable", "apt-daily.timer"),
+        ("start", "chrony.service"),
+        ("start", "apt-daily.timer"),
+    ]
+
+
+@pytest.mark.parametrize("code", [124, 127, 1])
+def test_an_sshd_that_does_not_tell_is_an_error(base: Any, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A hanging `sshd -T` counted as an sshd about which nothing is known, so that nothing was refused."""
+    monkeypatch.setattr(base, "RUN", base.SSH)
+    monkeypatch.setattr(base.shutil, "which", lambda name, path: name)
+    run = lambda *argv, **_: base.subprocess.CompletedProcess(argv, code if "-T" in argv else 0, "", "no answer")  # noqa: E731
+    monkeypatch.setattr(base, "run", run)
+    with pytest.raises(base.Fault, match="sshd -T"):
+        base.compare_sshd(wish(), report())
+
+
 def test_nonsense_on_standard_input_is_a_message() -> None:
-    program = ROLE / "files" / "ringfence-base"
     result = subprocess.run(
-        [sys.executable, str(program), "check"],
+        [sys.executable, str(path_of("base")), "check"],
         input="",
         capture_output=True,
         text=True,
@@ -239,5 +301,5 @@ def test_nonsense_on_standard_input_is_a_message() -> None:
         env=os.environ,
     )
     assert result.returncode == 1
-    assert "not the desired state" in result.stderr
+    assert "standard input is not JSON" in result.stderr
     assert "Traceback" not in result.stderr

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import subprocess
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PROGRAM = Path(__file__).parents[2] / "roles" / "ufw" / "files" / "ringfence-ufw"
+from ringfence.facts.remote_survey import LOADER
+from tests.programs import load, path_of
+
 FIXTURES = Path(__file__).parent / "fixtures" / "ufw" / "trixie"
 LAN = "10.213.7.0/24"
 
 
-def load() -> Any:
-    loader = SourceFileLoader("ringfence_ufw", str(PROGRAM))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[loader.name] = module
-    loader.exec_module(module)
-    return module
-
-
-ufw = load()
+ufw: Any = load("ufw")
 
 
 @pytest.fixture
@@ -136,7 +126,8 @@ def test_unreadable_tuples_are_recognised(line: str) -> None:
 
 
 def report(state: Any, desired: dict[str, Any], connection: Any = None) -> dict[str, list[str]]:
-    result: dict[str, list[str]] = ufw.compare(desired, state, connection)
+    login = ufw.Login(connection[0], 40000, *connection[1:]) if connection else None
+    result: dict[str, list[str]] = ufw.compare(desired, state, login)
     return result
 
 
@@ -234,7 +225,7 @@ def distinct(rules: list[Any]) -> list[Any]:
 @given(st.lists(pool, max_size=8), st.lists(pool, max_size=8), st.sampled_from(["stop", "keep", "remove"]))
 def test_always_ends_in_order_and_stays_there(current: list[Any], wanted: list[Any], foreign: str) -> None:
     current = distinct(current)
-    wanted = distinct([ufw.replace(each, comment="rf:x") for each in wanted])
+    wanted = distinct([each._replace(comment="rf:x") for each in wanted])
     final, _ = ufw.simulate(current, wanted, foreign)
     assert [each for each in final if each.own] == wanted
     assert ufw.simulate(final, wanted, foreign) == (final, [])
@@ -299,7 +290,7 @@ def test_lists_of_ports_are_split_by_protocol_because_ufw_asks_for_it() -> None:
 @pytest.fixture
 def bare() -> Any:
     state = ufw.State(installed=False)
-    state.live = {"4": ufw.Live(), "6": ufw.Live()}
+    state.live = {"4": ufw.Live({}, {}), "6": ufw.Live({}, {})}
     return state
 
 
@@ -385,30 +376,55 @@ def test_settings_are_assigned_in_place(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_sent_before_it_is_installed() -> None:
-    loader = (
-        "import json,sys; r=json.load(sys.stdin); "
-        'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
-    )
-    request = {"program": PROGRAM.read_text(), "arguments": ["check"], "desired": wish(SSH, force=True)}
+@pytest.mark.parametrize(
+    ("arguments", "desired", "code", "said"),
+    [
+        (["check"], wish(SSH, force=True), 0, ""),
+        (["check"], {"rules": []}, 1, "desired state lacks denied_ports, force, foreign, logging"),
+        (["reload"], {}, 2, "usage: ringfence-ufw check|apply"),
+    ],
+)
+def test_sent_before_it_is_installed(arguments: list[str], desired: Any, code: int, said: str) -> None:
+    request = {"program": path_of("ufw").read_text(), "arguments": arguments, "desired": desired}
     result = subprocess.run(
-        [sys.executable, "-c", loader],
+        [sys.executable, "-c", LOADER],
         input=json.dumps(request),
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
         timeout=60,
     )
-    assert set(json.loads(result.stdout)) == {"changes", "refusals", "notices"}
+    assert result.returncode == code
+    assert said in result.stderr
+    if code == 0:
+        assert set(json.loads(result.stdout)) == {"changes", "refusals", "notices"}
 
 
-def test_nonsense_on_standard_input_is_a_message(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("silent", ["iptables-save", "ip6tables-save", "systemctl", "dpkg-query"])
+@pytest.mark.parametrize("code", [124, 1])
+def test_what_cannot_be_read_is_an_error_not_an_empty_answer(
+    monkeypatch: pytest.MonkeyPatch, silent: str, code: int
 ) -> None:
-    monkeypatch.setattr(ufw.sys, "stdin", iter(()))
-    monkeypatch.setattr(ufw.json, "load", lambda handle: json.loads("nonsense"))
-    assert ufw.main(["check"]) == 1
-    assert "not the desired state" in capsys.readouterr().err
+    """A hanging iptables-save counted as a kernel without rules, a hanging dpkg-query as one without rivals."""
+
+    def run(*argv: str, **options: Any) -> Any:
+        fails = argv[0] == silent
+        code_of = code + 1 if fails and silent == "dpkg-query" else code
+        return ufw.subprocess.CompletedProcess(argv, code_of if fails else 0, "", "no answer")
+
+    monkeypatch.setattr(ufw, "run", run)
+    monkeypatch.setattr(ufw, "booted", lambda: True)
+    monkeypatch.setattr(ufw, "families", lambda: ["v4", "v6"])
+    with pytest.raises(ufw.Fault, match=silent):
+        ufw.gather()
+
+
+def test_files_are_not_taken_for_good_where_iptables_restore_hangs(
+    captured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ufw, "run", lambda *argv, **_: ufw.subprocess.CompletedProcess(argv, 124, "", "took longer"))
+    with pytest.raises(ufw.Fault, match="took longer"):
+        ufw.check_files(captured, "4")
 
 
 def test_order_of_the_declaration_does_not_flip_flop() -> None:
