@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringfence.compile import ufw
+from ringfence.compile import calls, ufw
 from ringfence.compile.plan import Plan
 
 
@@ -14,10 +14,7 @@ def variables(plan: Plan) -> dict[str, Any]:
         "verify_services": _services(plan),
         "verify_published": _published(plan),
         "verify_hosts": _hosts(plan),
-        "verify_flows": [
-            {"source": caller, "destination": callee, "proto": proto, "port": port}
-            for caller, callee, proto, port in plan.calls
-        ],
+        "verify_flows": _flows(plan),
         "verify_egress": [
             {"source": service, "to": to, "proto": proto, "port": port} for service, to, proto, port in plan.egress
         ],
@@ -31,6 +28,20 @@ def variables(plan: Plan) -> dict[str, Any]:
             for name, vantage in sorted(plan.lab.vantages.items())
         ],
     }
+
+
+def _flows(plan: Plan) -> list[dict[str, Any]]:
+    declared = set(calls.declared(plan.lab))
+    return [
+        {
+            "source": call.caller,
+            "destination": call.callee,
+            "proto": call.proto,
+            "port": call.port,
+            "implied": call not in declared,
+        }
+        for call in plan.calls
+    ]
 
 
 def _services(plan: Plan) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Proof by real connections: which cells there are, what is expected of each, and how the answers differ.
 
-Nothing here reads the policy's rules. Expectations come from the declaration (the ``verify_*`` variables), facts from
-the running hosts, so that a mistake in the compiler or in a template cannot hide in the proof.
+Nothing here reads the policy's rules. Expectations come from the ``verify_*`` variables, which the compiler writes, and
+are compared with a second reading of the declaration (`second_reading`); facts come from the running hosts. How far
+that goes is said in docs/verify.md.
 """

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from ringfence.verify.declared import ANY, Declared, Machine, Published, Service, Vantage, family
 from ringfence.verify.expected import Rules, Source, Verdict
@@ -56,6 +58,8 @@ class Matrix:
         destinations: names of all services, hosts and vantages, in the order in which they are shown.
         problems: differences between the declaration and what runs, a line each.
         skipped: number of cells that are expected closed and were left out, because there are too many.
+        untried: (source's host, destination) → number of cells for which no way leads from the one to the other, so
+            that a probe might wander off into somebody else's network. A declared flow among them is a problem.
     """
 
     sources: Mapping[str, Source]
@@ -63,6 +67,18 @@ class Matrix:
     destinations: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     skipped: int = 0
+    untried: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """An address that a source may aim at, what it would ask there, and who judges that."""
+
+    name: str
+    host: str
+    address: str
+    asks: tuple[tuple[str, int], ...]
+    judge: Callable[[str, int], Verdict]
 
 
 def build(
@@ -78,21 +94,20 @@ def build(
     """
     rules = Rules(declared, seen, frozenset(keep_rules))
     sources = {source.name: source for source in _sources(declared, seen)}
-    cells = [
-        cell
-        for source in sources.values()
-        for cell in (
-            *_to_containers(rules, source),
-            *_to_hosts(rules, source),
-            *_to_vantages(rules, source),
-        )
-    ]
+    cells: list[Cell] = []
+    untried: Counter[tuple[str, str]] = Counter()
+    for source in sources.values():
+        for target in _targets(rules, source):
+            if rules.leads(source, target.host, target.address):
+                cells += (_cell(source, target, proto, port) for proto, port in target.asks)
+            elif target.asks:
+                untried[source.host, target.name] += len(target.asks)
     kept = _thinned(cells, at_most)
     numbered = tuple(replace(cell, number=number) for number, cell in enumerate(kept))
     destinations = [one.name for kind in (declared.services, declared.machines, declared.vantages) for one in kind]
-    problems = (*_problems(declared, seen), *_dead_ends(rules, sources, cells))
+    problems = (*_problems(declared, seen), *_dead_ends(rules, cells))
     skipped = sum(c.expected == "closed" for c in cells) - sum(c.expected == "closed" for c in kept)
-    return Matrix(sources, numbered, tuple(destinations), problems, skipped)
+    return Matrix(sources, numbered, tuple(destinations), problems, skipped, dict(untried))
 
 
 def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
@@ -115,37 +130,36 @@ def _container(seen: Mapping[str, Seen], service: Service) -> Container | None:
     return seen[service.host].find(service) if service.host in seen else None
 
 
-def _to_containers(rules: Rules, source: Source) -> Iterator[Cell]:
+def _targets(rules: Rules, source: Source) -> Iterator[_Target]:
+    """Yield whatever a source may aim at, on every host, also where no way leads."""
+    yield from _containers(rules, source)
+    yield from _machines(rules, source)
+    yield from _vantages(rules, source)
+
+
+def _containers(rules: Rules, source: Source) -> Iterator[_Target]:
     for service in rules.declared.services:
         container = _container(rules.seen, service)
-        # A container's address means something on its own host only; a vantage is led there by a route.
-        if container is None or source.service == service or (source.vantage is None and source.host != service.host):
+        if container is None or source.service == service:
             continue
         addresses = dict.fromkeys(container.addresses())
         addresses.update(dict.fromkeys((n.network, a) for n in service.networks for a in (n.address, n.address6) if a))
+        asks = tuple((proto, port) for port in sorted({port for _, port in service.ports}) for proto in PROTOS)
         for network, address in addresses:
-            if not rules.leads(source, service.host, address):
-                continue
-            for port in sorted({port for _, port in service.ports}):
-                for proto in PROTOS:
-                    verdict = rules.to_container(source, service, container, network, address, proto, port)
-                    yield _cell(source, service.name, address, proto, port, verdict)
+            judge = partial(rules.to_container, source, service, container, network, address)
+            yield _Target(service.name, service.host, address, asks, judge)
 
 
-def _to_hosts(rules: Rules, source: Source) -> Iterator[Cell]:
+def _machines(rules: Rules, source: Source) -> Iterator[_Target]:
     for machine in rules.declared.machines:
         if machine.name not in rules.seen:
             continue
         here = rules.seen[machine.name]
         if source.vantage and source.host == machine.name:
             continue  # it would talk to itself
-        ports = _host_ports(rules.declared.published, machine, here, managed_only=source.foreign)
+        asks = tuple(_host_ports(rules.declared.published, machine, here, managed_only=source.foreign))
         for _, address, _ in here.addresses:
-            if not rules.leads(source, machine.name, address):
-                continue
-            for proto, port in ports:
-                verdict = rules.to_host(source, machine, address, proto, port)
-                yield _cell(source, machine.name, address, proto, port, verdict)
+            yield _Target(machine.name, machine.name, address, asks, partial(rules.to_host, source, machine, address))
 
 
 def _host_ports(
@@ -163,22 +177,22 @@ def _host_ports(
     return sorted(found)
 
 
-def _to_vantages(rules: Rules, source: Source) -> Iterator[Cell]:
+def _vantages(rules: Rules, source: Source) -> Iterator[_Target]:
     if source.service is None:
         return
     ports = sorted({e.port for e in rules.declared.egress} | {PROBE_PORT})
+    asks = tuple((proto, port) for port in ports for proto in PROTOS)
     for vantage in rules.declared.vantages:
-        if vantage.host not in rules.seen:
-            continue
         for address in (vantage.address, vantage.address6):
-            for port in ports if address else ():
-                for proto in PROTOS:
-                    verdict = rules.to_outside(source, address, proto, port)
-                    yield _cell(source, vantage.name, address, proto, port, verdict)
+            if address and vantage.host in rules.seen:
+                yield _Target(vantage.name, vantage.host, address, asks, partial(rules.to_outside, source, address))
 
 
-def _cell(source: Source, destination: str, address: str, proto: str, port: int, verdict: Verdict) -> Cell:
-    return Cell(-1, source.name, source.host, destination, address, proto, port, verdict.expected, verdict.reason)
+def _cell(source: Source, target: _Target, proto: str, port: int) -> Cell:
+    verdict = target.judge(proto, port)
+    return Cell(
+        -1, source.name, source.host, target.name, target.address, proto, port, verdict.expected, verdict.reason
+    )
 
 
 def _thinned(cells: list[Cell], at_most: int) -> list[Cell]:
@@ -245,13 +259,13 @@ def _attachments(service: Service, container: Container) -> Iterator[str]:
             yield f"{service.name}: is not attached to {network}, where it is declared with {want.address}"
 
 
-def _dead_ends(rules: Rules, sources: Mapping[str, Source], cells: Iterable[Cell]) -> Iterator[str]:
+def _dead_ends(rules: Rules, cells: Iterable[Cell]) -> Iterator[str]:
     """Name what is declared and yet expected open nowhere: no probe would miss it where, say, a network is internal."""
-    tried = {(c.source, c.destination) for c in cells}
+    run = {s.name for s in rules.declared.services if _container(rules.seen, s)}
     opened = {(c.source, c.destination, c.proto, c.port) for c in cells if c.expected == "open"}
     for flow in rules.declared.flows:
         way = (flow.source, flow.destination)
-        if way in tried and (*way, flow.proto, flow.port) not in opened:
+        if {*way} <= run and (*way, flow.proto, flow.port) not in opened:
             yield (
                 f"{flow.source}: declared to call {flow.destination} at {flow.proto}/{flow.port}, but no network leads "
                 "there (the ones that run are internal, or not shared)"
@@ -260,10 +274,10 @@ def _dead_ends(rules: Rules, sources: Mapping[str, Source], cells: Iterable[Cell
         protos = PROTOS if egress.proto == ANY else (egress.proto,)
         for vantage in rules.declared.vantages:
             way = (egress.source, vantage.name)
-            for proto in protos if egress.source in sources else ():
+            for proto in protos if egress.source in run else ():
                 if not rules.covers(egress, vantage.address, proto, egress.port):
                     continue
-                if way in tried and (*way, proto, egress.port) not in opened:
+                if vantage.host in rules.seen and (*way, proto, egress.port) not in opened:
                     yield (
                         f"{egress.source}: declared to reach {egress.to} at {proto}/{egress.port}, but each network "
                         "that it runs in is internal"

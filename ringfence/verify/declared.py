@@ -73,12 +73,13 @@ class Machine:
 
 @dataclass(frozen=True)
 class Flow:
-    """A call of one service to another."""
+    """A call of one service to another; ``implied``: no service declares it, it follows from something else."""
 
     source: str
     destination: str
     proto: str
     port: int
+    implied: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def read(data: Mapping[str, Any]) -> Declared:
                 for h in data.get("verify_hosts") or ()
             ),
             flows=tuple(
-                Flow(f["source"], f["destination"], f["proto"], int(f["port"])) for f in data.get("verify_flows") or ()
+                Flow(f["source"], f["destination"], f["proto"], int(f["port"]), bool(f.get("implied")))
+                for f in data.get("verify_flows") or ()
             ),
             egress=tuple(
                 Egress(e["source"], e["to"], e["proto"], int(e["port"])) for e in data.get("verify_egress") or ()

@@ -109,12 +109,18 @@ class Rules:
         return f"{source} calls {destination}" if (source, destination, proto, port) in self._flows else None
 
     def leads(self, source: Source, host: str, address: str) -> bool:
-        """Whether a probe can find the way to a host's address; no probe is sent where it might wander off."""
-        if address in next((m.addresses for m in self.declared.machines if m.name == host), ()):
+        """Whether a probe finds the way to an address of a host; no probe is sent where it might wander off.
+
+        The addresses by which others reach a machine are found from everywhere, its inner ones (of bridges and of
+        containers) from the host itself, by a vantage's own route, or by a route that leads to that very host.
+        """
+        known = [m.addresses for m in self.declared.machines if m.name == host]
+        known += [(v.address, v.address6) for v in self.declared.vantages if v.host == host]
+        if any(address in addresses for addresses in known):
             return True
-        if source.vantage is None:
-            return source.host == host
-        return self.way(source, host, address) is not None
+        if source.vantage:
+            return self.way(source, host, address) is not None
+        return source.host == host or self.seen[source.host].hands_on(address, self.seen[host])
 
     def way(self, source: Source, host: str, address: str) -> str | None:
         """Return the neighbour by which a vantage reaches a host's inner address: the host itself, next to it."""
@@ -135,18 +141,21 @@ class Rules:
             return NOT_DECLARED
         if (network, address) not in container.addresses():
             return Verdict("closed", f"{flow}, but IPv{family(address)} is off there")
-        shared = set(source.container.networks) & set(container.networks)
+        # A segment's bridges on two hosts have one name and are two networks.
+        here = source.host == service.host
+        shared = set(source.container.networks) & set(container.networks) if here else set()
         if shared and network not in shared:
             return Verdict("closed", f"{flow}, but by the shared segment {', '.join(sorted(shared))}")
-        internal = self.seen[service.host].internal
-        ways = [n for n in source.container.networks if n == network or (not shared and n not in internal)]
+        ways = {network}
         if not shared:
+            internal = self.seen[service.host].internal
             if network in internal:
                 return Verdict("closed", f"{flow}, but {network} is internal")
             # Docker puts a container's default route on the first network by name that has one: replies go there.
             first = min(n for n in container.networks if n not in internal)
             if network != first:
                 return Verdict("closed", f"{flow}, but by {first}, which has its default route")
+            ways = set(source.container.networks) - self.seen[source.host].internal
         if not any(source.container.networks[n][family(address) == 6] for n in ways):
             return Verdict("closed", f"{flow}, but IPv{family(address)} is off at {source.name}")
         return Verdict("open", flow)
@@ -189,7 +198,7 @@ class Rules:
                 continue
             if source.vantage and any(matches(published.sources, own) for own in source.addresses(version)):
                 return self._near(source, machine, address, name)
-            if source.service and source.host != machine.name:
+            if source.container and source.host != machine.name:
                 return self._from_other_host(source, published.sources, address, proto, port, name)
             if source.service and source.host == machine.name:
                 flow = self._flow(source.service.name, published.service, proto, published.port)
@@ -202,7 +211,7 @@ class Rules:
             if service.port != port or service.proto not in (proto, ANY):
                 continue
             name = f"{service.name} of {machine.name}"
-            if source.service and source.host != machine.name:
+            if source.container and source.host != machine.name:
                 return self._from_other_host(source, service.sources, address, proto, port, name)
             if not any(matches(service.sources, own) for own in source.addresses(family(address))):
                 continue
@@ -231,12 +240,14 @@ class Rules:
         self, source: Source, sources: tuple[str, ...], address: str, proto: str, port: int, name: str
     ) -> Verdict:
         """Judge a container's way to another host: its own egress and that host's door must both be declared."""
-        egress = self._egress(source, address, proto, port)
         # It leaves its host masqueraded, so the other host sees its host's address.
         theirs = [own for _, own, _ in self.seen[source.host].addresses if family(own) == family(address)]
-        if egress and any(matches(sources, own) for own in theirs):
-            return Verdict("open", f"{name}, and {egress}")
-        return NOT_DECLARED
+        if not any(matches(sources, own) for own in theirs):
+            return NOT_DECLARED
+        if source.foreign:
+            return Verdict("either", f"{name}, and {source.name} goes out as {source.host}")
+        egress = self._egress(source, address, proto, port)
+        return Verdict("open", f"{name}, and {egress}") if egress else NOT_DECLARED
 
     def to_outside(self, source: Source, address: str, proto: str, port: int) -> Verdict:
         """Judge a container's connection to a vantage."""

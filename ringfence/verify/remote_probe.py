@@ -23,6 +23,7 @@ import os
 import re
 import resource
 import selectors
+import shutil
 import socket
 import struct
 import subprocess
@@ -59,19 +60,45 @@ class ProbeFailedError(Exception):
 def run(*argv: str, text: str | None = None, seconds: float = 20) -> str | None:
     """Standard output of a command, or None when it is missing, fails or hangs."""
     try:
-        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=seconds, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        return asked(*argv, text=text, seconds=seconds)
+    except ProbeFailedError:
         return None
-    return done.stdout if done.returncode == 0 else None
+
+
+def asked(*argv: str, text: str | None = None, seconds: float = 20) -> str:
+    """Standard output of a command. What it cannot tell must not look like "there is nothing"."""
+    what = " ".join(argv[:4])
+    try:
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ProbeFailedError(f"{what}: no answer within {seconds:.0f} s") from error
+    except OSError as error:
+        raise ProbeFailedError(f"{what}: {error.strerror}") from error
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or ["it failed without a message"]
+        raise ProbeFailedError(f"{what}: {said[-1]}")
+    return done.stdout
 
 
 def addresses() -> list[Json]:
     """Every address of the host that others could aim at: loopback and link-local ones are left out."""
     found = []
-    for link in json.loads(run("ip", "-j", "address", "show") or "[]"):
+    for link in json.loads(asked("ip", "-j", "address", "show")):
         for entry in link.get("addr_info", []):
             if entry.get("scope") == "global" and "local" in entry:
                 found.append({"device": link["ifname"], "address": entry["local"], "prefix": entry["prefixlen"]})
+    return found
+
+
+def routes() -> list[Json]:
+    """The host's routes, without default ones and those of links: [{network, gateway}], gateway "" for a neighbour."""
+    found = []
+    for flag in ("-4", "-6"):
+        # Where there is none it says nothing at all.
+        for entry in json.loads(asked("ip", flag, "-j", "route", "show") or "[]"):
+            network = entry.get("dst", "default")
+            if network != "default" and not ipaddress.ip_network(network, strict=False).is_link_local:
+                found.append({"network": network, "gateway": entry.get("gateway", "")})
     return found
 
 
@@ -100,11 +127,8 @@ def sockets(text: str) -> list[Json]:
 
 def containers() -> list[Json]:
     """Running containers: where they are attached, what they publish, which process holds their namespace."""
-    listed = (run("docker", "ps", "-q", "--no-trunc") or "").split()
-    if not listed:
-        return []
     found = []
-    for one in json.loads(run("docker", "inspect", *listed, seconds=60) or "[]"):
+    for one in inspected(["docker", "ps", "-q", "--no-trunc"], ["docker", "inspect"]):
         labels = one["Config"].get("Labels") or {}
         network = one["NetworkSettings"]
         published = [
@@ -137,14 +161,42 @@ def containers() -> list[Json]:
 
 def networks() -> list[Json]:
     """Docker's bridge networks: {name, internal, label} (label: the segment it is, if ringfence made it)."""
-    listed = (run("docker", "network", "ls", "-q", "--filter", "driver=bridge") or "").split()
-    if not listed:
-        return []
-    found = json.loads(run("docker", "network", "inspect", *listed, seconds=60) or "[]")
+    listing = ["docker", "network", "ls", "-q", "--no-trunc", "--filter", "driver=bridge"]
+    found = inspected(listing, ["docker", "network", "inspect"])
     return [
         {"name": n["Name"], "internal": n["Internal"], "segment": (n.get("Labels") or {}).get("ringfence.segment", "")}
         for n in found
     ]
+
+
+def inspected(listing: list[str], inspect: list[str], tries: int = 3) -> list[Json]:
+    """Docker's words on everything that it lists; asked again where something is gone before it is inspected."""
+    listed = asked(*listing).split()
+    if not listed:
+        return []
+    try:
+        found: list[Json] = json.loads(asked(*inspect, *listed, seconds=60))
+    except ProbeFailedError:
+        if tries == 1:
+            raise
+        return inspected(listing, inspect, tries - 1)
+    return found
+
+
+def engine() -> Json:
+    """What Docker runs here, nothing where it is not installed; in `complaints`, why it does not tell."""
+    nothing: Json = {"containers": [], "networks": [], "engine": "", "complaints": []}
+    if shutil.which("docker") is None:
+        return nothing
+    try:
+        return {
+            **nothing,
+            "engine": asked("docker", "version", "--format", "{{.Server.Version}}").strip(),
+            "containers": containers(),
+            "networks": networks(),
+        }
+    except ProbeFailedError as failure:
+        return {**nothing, "complaints": [f"what Docker runs is not known: {failure}"]}
 
 
 def ufw_allows() -> list[Json]:
@@ -308,12 +360,10 @@ def prepare(wanted: Json) -> Json:
     """Look around, then listen in the background unless `listen` is false: `token`, `life`, `doors`."""
     seen: Json = {
         "addresses": addresses(),
-        "sockets": sockets(run("ss", "-ltnupH") or ""),
-        "containers": containers(),
-        "networks": networks(),
+        "routes": routes(),
+        "sockets": sockets(asked("ss", "-ltnupH")),
         "ufw": ufw_allows(),
-        "engine": (run("docker", "version", "--format", "{{.Server.Version}}") or "").strip(),
-        "complaints": [],
+        **engine(),
     }
     if not wanted.get("listen", True):
         return seen

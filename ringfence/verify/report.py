@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
@@ -49,12 +49,24 @@ class Judged:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a run. ``outside`` lists what lies outside the fence; it does not count as a difference."""
+    """The outcome of a run.
+
+    Attributes:
+        judged: every cell that was tried.
+        differences: a line each; only they make a run fail.
+        outside: what lies outside the fence.
+        notices: what the roles say about the hosts, and what verify could not do.
+        skipped: number of closed cells that were left out, because there are too many.
+        untried: (source's host, destination) → number of cells to which no way leads.
+        destinations: their names, in the order in which they are shown.
+    """
 
     judged: tuple[Judged, ...]
     differences: tuple[str, ...]
     outside: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     skipped: int = 0
+    untried: Mapping[tuple[str, str], int] = field(default_factory=dict)
     destinations: tuple[str, ...] = ()
 
     @property
@@ -63,18 +75,19 @@ class Report:
         count = {got: sum(j.got == got for j in self.judged) for got in (OPEN, REFUSED, CLOSED, UNKNOWN)}
         parts = [f"{len(self.judged)} cells: {count[OPEN]} open", f"{count[CLOSED]} closed"]
         parts += [f"{count[other]} {other}" for other in (REFUSED, UNKNOWN) if count[other]]
+        parts += [f"{sum(self.untried.values())} not tried"] if self.untried else []
         parts.append(f"{len(self.differences)} difference{'' if len(self.differences) == 1 else 's'}")
         return ", ".join(parts)
 
 
-def judge(matrix: Matrix, answers: Answers, drift: Iterable[str] = (), outside: Iterable[str] = ()) -> Report:
+def judge(matrix: Matrix, answers: Answers, drift: Iterable[str] = (), notices: Iterable[str] = ()) -> Report:
     """Compare every cell with its answer.
 
     Args:
         matrix: what was asked.
         answers: what came back.
         drift: lines on what the roles would change; each is a difference.
-        outside: lines on what ringfence does not manage.
+        notices: lines on what the roles say besides.
     """
     judged = tuple(_judge(cell, answers) for cell in matrix.cells)
     lines = [*matrix.problems]
@@ -82,7 +95,14 @@ def judge(matrix: Matrix, answers: Answers, drift: Iterable[str] = (), outside: 
     lines += [f"{host}: its listener ended too early; what arrived there by UDP is not known" for host in answers.deaf]
     lines += _differences(j for j in judged if j.wrong and j.cell.source not in answers.errors)
     lines += drift
-    return Report(judged, tuple(lines), tuple(outside), matrix.skipped, matrix.destinations)
+    return Report(
+        judged,
+        tuple(lines),
+        notices=tuple(notices),
+        skipped=matrix.skipped,
+        untried=matrix.untried,
+        destinations=matrix.destinations,
+    )
 
 
 def _judge(cell: Cell, answers: Answers) -> Judged:
@@ -159,11 +179,26 @@ def text(report: Report) -> str:
     lines = [matrix_text(report)] if report.judged else []
     if report.skipped:
         lines.append(f"{report.skipped} cells that are expected closed were left out: there are too many of them")
+    lines += untried_lines(report)
     if report.outside:
         lines += ["", "outside the fence (running, but not ringfence's):", *(f"  {line}" for line in report.outside)]
+    if report.notices:
+        lines += ["", "notices:", *(f"  {line}" for line in report.notices)]
     if report.differences:
         lines += ["", "differences:", *(f"  ✗ {line}" for line in report.differences)]
     return "\n".join([*lines, "", report.summary])
+
+
+def untried_lines(report: Report) -> list[str]:
+    """Say what could not be tried, a line per host to probe from."""
+    lines = []
+    for host in sorted({host for host, _ in report.untried}):
+        counts = {to: count for (source, to), count in sorted(report.untried.items()) if source == host}
+        lines.append(
+            f"{sum(counts.values())} cells were not tried: from {host} no way leads to the inner addresses of "
+            f"{', '.join(counts)} (a probe might wander off)"
+        )
+    return lines
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -172,7 +207,9 @@ def as_json(report: Report) -> dict[str, Any]:
         "summary": report.summary,
         "differences": list(report.differences),
         "outside": list(report.outside),
+        "notices": list(report.notices),
         "skipped": report.skipped,
+        "untried": untried_lines(report),
         "cells": [
             {
                 "source": j.cell.source, "destination": j.cell.destination, "address": j.cell.address,

@@ -23,13 +23,16 @@ from pyinfra.api.state import State
 from ringfence.facts.remote_survey import LOADER
 from ringfence.facts.survey import survey, wanted_of
 from ringfence.remote_input import RemoteInput
+from ringfence.render import RenderError
 from ringfence.role import Role, RoleError
 from ringfence.verify import declared as declaration
+from ringfence.verify import second_reading
 from ringfence.verify import seen as sight
 from ringfence.verify.cells import Matrix, build
 from ringfence.verify.outside import outside
 from ringfence.verify.report import Answers, Report, as_json, judge, junit, text
 from ringfence.verify.requests import listen_request, probe_request
+from ringfence.verify.second_reading import LAB_VARIABLES
 
 PROGRAM = Path(__file__).with_name("remote_probe.py")
 JSON_SETTING = "RINGFENCE_VERIFY_JSON"
@@ -47,6 +50,7 @@ class Run:
     """What is known so far, of all hosts. Hosts take their turns in greenlets of one thread."""
 
     token: str = field(default_factory=lambda: secrets.token_hex(8))
+    data: dict[str, Any] = field(default_factory=dict)
     lab: declaration.Declared | None = None
     seen: dict[str, sight.Seen] = field(default_factory=dict)
     keep: set[str] = field(default_factory=set)
@@ -103,16 +107,22 @@ def _compare(state: State, host: Host, roles: list[Role]) -> bool:
     del state
     if not roles:
         return True
+    wishes = {}
+    for role in roles:
+        try:
+            wishes[role.name] = wanted_of(role, host)
+        except (RoleError, RenderError) as error:
+            # The others are compared all the same: what drifts there must not hide behind this one.
+            _run.troubles.append(f"{_name(host)}: {_one_line(str(error))}; so it is not known whether it has drifted")
     try:
-        wishes = {role.name: wanted_of(role, host) for role in roles}
         differences = survey(host, wishes, fresh=True)
-    except (PyinfraError, RoleError, OSError, ValueError, KeyError) as error:
+    except (PyinfraError, OSError, ValueError, KeyError) as error:
         _run.troubles.append(f"{_name(host)}: its roles could not be compared: {_short(error)}")
         return True
-    for role, difference in differences.items():
+    for name, difference in differences.items():
         lines = [*difference.pending, *map(_one_line, difference.refusals)]
-        _run.drift += [f"{_name(host)}: {role}: {line}" for line in lines]
-        _run.notices += [f"{_name(host)}: {role}: {line}" for line in difference.notices]
+        _run.drift += [f"{_name(host)}: {name}: {line}" for line in lines]
+        _run.notices += [f"{_name(host)}: {name}: {_one_line(line)}" for line in difference.notices]
     return True
 
 
@@ -120,8 +130,11 @@ def _listen(state: State, host: Host) -> bool:
     del state
     name = _name(host)
     try:
-        if _run.lab is None:
-            _run.lab = declaration.read({key: host.data.get(key) for key in _VARIABLES})
+        # The compiler tells every host the same; the declaration itself is seen by those that are in its groups.
+        for key in (*_VARIABLES, *LAB_VARIABLES):
+            if _run.data.get(key) is None:
+                _run.data[key] = host.data.get(key)
+        _run.lab = declaration.read(_run.data)
         _run.seen[name] = sight.read(name, _ask(host, "prepare", listen_request(_run.lab, name, _run.token)))
         if host.data.get("ufw_foreign") == "keep":
             _run.keep.add(name)
@@ -132,8 +145,11 @@ def _listen(state: State, host: Host) -> bool:
 
 _VARIABLES = (
     "verify_services", "verify_published", "verify_hosts", "verify_flows", "verify_egress", "verify_vantages",
-    "lab_places",
 )  # fmt: skip
+NOT_READ_TWICE = (
+    "no host sees the declaration itself (lab_hosts), so it was not read a second time: "
+    "a mistake of the compiler may hide in what is expected"
+)
 
 
 def _probe(state: State, host: Host) -> bool:
@@ -197,8 +213,13 @@ def _report() -> Report:
         for vantage in lab.vantages
         if vantage.host not in _run.seen
     ]
-    report = judge(matrix, answers, [*troubles, *_run.drift])
-    return replace(report, outside=(*_run.notices, *outside(lab, _run.seen, report)))
+    notices = list(_run.notices)
+    if _run.data.get("lab_hosts"):
+        troubles += second_reading.differences(_run.data, lab)
+    else:
+        notices.append(NOT_READ_TWICE)
+    report = judge(matrix, answers, [*troubles, *_run.drift], notices)
+    return replace(report, outside=tuple(outside(lab, _run.seen, report)))
 
 
 def _write(report: Report) -> None:

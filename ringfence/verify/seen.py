@@ -32,7 +32,8 @@ class Container:
 
 @dataclass(frozen=True)
 class Seen:
-    """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process)."""
+    """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process); ``routes``:
+    (network, gateway), without those that are everything."""
 
     host: str
     addresses: tuple[tuple[str, str, int], ...] = ()
@@ -43,6 +44,7 @@ class Seen:
     allows: tuple[tuple[str, str, str], ...] = ()
     engine: str = ""
     complaints: tuple[str, ...] = ()
+    routes: tuple[tuple[str, str], ...] = ()
 
     def find(self, service: Service) -> Container | None:
         """Return the running container of a declared service."""
@@ -58,6 +60,16 @@ class Seen:
             return []
         network = ipaddress.ip_network(f"{address}/{prefix}", strict=False)
         return [own for _, own, _ in self.addresses if ipaddress.ip_address(own) in network]
+
+    def hands_on(self, address: str, to: Seen) -> bool:
+        """Whether this host's routes (but not one for everything) lead to an address by way of a given host."""
+        target = ipaddress.ip_address(address)
+        ways = [(ipaddress.ip_network(network), gateway) for network, gateway in self.routes]
+        ways = [(network, gateway) for network, gateway in ways if target in network]
+        if not ways:
+            return False
+        _, gateway = max(ways, key=lambda way: way[0].prefixlen)
+        return (gateway or address) in {own for _, own, _ in to.addresses}
 
     def kept_rule(self, proto: str, port: int, address: str) -> bool:
         """Whether some UFW rule on the host, whoever made it, lets an address in to a port."""
@@ -95,6 +107,7 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
         allows=tuple((r["proto"], r["port"], r["source"]) for r in answer["ufw"]),
         engine=answer["engine"],
         complaints=tuple(answer["complaints"]),
+        routes=tuple((r["network"], r["gateway"]) for r in answer["routes"]),
     )  # fmt: skip
 
 

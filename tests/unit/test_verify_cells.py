@@ -294,20 +294,83 @@ def test_thinning_drops_what_is_not_judged_first_and_then_further_addresses_of_t
     assert len(closed(few)) == len(questions) < len(closed(MATRIX))
 
 
-def test_another_hosts_published_port_needs_egress_and_a_door() -> None:
+def two_hosts(**more: Any) -> tuple[Declared, dict[str, Seen]]:
+    """The lab with a second host, which has a service `far` in a segment that is on the first one as well."""
     variables = json.loads(json.dumps(VARIABLES))
-    variables["verify_services"].append(service("far", [], host="borea", front=50))
+    far = service("far", [("tcp", 8080)], host="borea", front=50)
+    far["networks"][0].update(address="172.30.0.50", address6="fd00:30::50")
+    variables["verify_services"].append(far)
     variables["verify_hosts"].append({"name": "borea", "addresses": ["10.213.0.11"], "services": []})
     variables["verify_egress"].append({"source": "far", "to": "10.213.0.0/24", "proto": "tcp", "port": 9883})
-    lab = declaration.read(variables)
-    container = Container("far", 1, 2, "far", "far", {"rf-front": ("172.20.0.50", "")})
-    borea = Seen("borea", (("lan0", "10.213.0.11", 24), ("rf-front", "172.20.0.1", 24)), (), (container,))
-    matrix = build(lab, {**SEEN, "borea": borea})
+    for name, entries in more.items():
+        variables[name] += entries
+    container = Container("far", 1, 2, "far", "far", {"rf-front": ("172.30.0.50", "fd00:30::50")})
+    addresses = (("lan0", "10.213.0.11", 24), ("rf-front", "172.30.0.1", 16))
+    return declaration.read(variables), {
+        **SEEN,
+        "borea": Seen("borea", addresses, (("tcp", 22, "sshd"),), (container,)),
+    }
+
+
+def routed(seen: dict[str, Seen]) -> dict[str, Seen]:
+    """The same hosts, where atlas has a route to what is inside of borea."""
+    routes = (("172.20.0.0/24", ""), ("172.16.0.0/12", "10.213.0.1"), ("172.30.0.0/16", "10.213.0.11"))
+    return {**seen, "atlas": replace(seen["atlas"], routes=routes)}
+
+
+def test_another_hosts_published_port_needs_egress_and_a_door() -> None:
+    matrix = build(*two_hosts())
     assert cell(matrix, "far", "10.213.0.10", "tcp", 9883).expected == "open"
     assert cell(matrix, "far", "198.51.100.10", "tcp", 9883).expected == "closed"
+
+
+def test_what_is_inside_of_another_host_is_tried_only_where_a_way_leads_and_counted_else() -> None:
+    lab, seen = two_hosts()
+    matrix = build(lab, seen)
     assert not any(
         c.source == "far" and c.address.startswith("172.") and c.destination != "borea" for c in matrix.cells
     )
+    # Five containers of atlas, TCP and UDP, IPv4 and IPv6; the other way round the ports of four services.
+    assert matrix.untried["atlas", "far"] == 5 * 2 * 2
+    assert matrix.untried["borea", "db"] == 2 * 2
+    report = judge(matrix, perfect(matrix))
+    assert report.differences == ()
+    assert f"{sum(matrix.untried.values())} not tried" in report.summary
+    (line,) = [line for line in text(report).splitlines() if "from borea no way leads" in line]
+    assert "to the inner addresses of atlas, broker, db, lone, web (" in line
+    assert line in as_json(report)["untried"]
+
+
+def test_where_a_route_leads_into_another_host_its_containers_are_tried_and_closed() -> None:
+    lab, seen = two_hosts()
+    matrix = build(lab, routed(seen))
+    found = cell(matrix, "web", "172.30.0.50", "tcp", 8080)
+    assert (found.host, found.expected, found.reason) == ("atlas", "closed", "not declared")
+    assert ("atlas", "far") in matrix.untried  # IPv6: there is no route for it
+    assert cell(matrix, "web", "172.30.0.1", "tcp", 22).expected == "closed"
+    others = replace(seen["atlas"], routes=(("172.30.0.0/16", "10.213.0.1"),))
+    assert not any(
+        c.address == "172.30.0.50" and c.host == "atlas" for c in build(lab, {**seen, "atlas": others}).cells
+    )
+
+
+def test_a_call_to_another_host_is_expected_where_a_way_leads_and_a_difference_where_none_does() -> None:
+    # `web` is in a segment of the same name on its own host: that is another network.
+    lab, seen = two_hosts(verify_flows=[{"source": "web", "destination": "far", "proto": "tcp", "port": 8080}])
+    found = cell(build(lab, routed(seen)), "web", "172.30.0.50", "tcp", 8080)
+    assert (found.expected, found.reason) == ("open", "web calls far")
+    assert build(lab, seen).problems == (
+        "web: declared to call far at tcp/8080, but no network leads there (the ones that run are internal, or not "
+        "shared)",
+    )
+
+
+def test_a_container_of_others_goes_out_as_its_host() -> None:
+    lab, seen = two_hosts()
+    borea = replace(seen["borea"], containers=(*seen["borea"].containers, THEIRS))
+    matrix = build(lab, {**seen, "borea": borea})
+    assert cell(matrix, "(their-web)", "10.213.0.10", "tcp", 9883).expected == "either"
+    assert cell(matrix, "(their-web)", "10.213.0.10", "udp", 9883).expected == "closed"
 
 
 def test_requests_route_vantages_by_the_host_next_to_them() -> None:
@@ -332,8 +395,10 @@ def test_a_host_answer_is_read() -> None:
                                        {"name": "theirs", "internal": False, "segment": ""},
                                        {"name": "bridge", "internal": False, "segment": ""}],
         "ufw": [], "engine": "26.1.5", "complaints": [],
+        "routes": [{"network": "172.30.0.0/16", "gateway": "10.213.0.11"}],
     })  # fmt: skip
     assert seen.sockets == (("tcp", 22, "sshd"),)
+    assert seen.routes == (("172.30.0.0/16", "10.213.0.11"),)
     assert (seen.internal, seen.unmanaged) == (frozenset({"rf-back"}), ("theirs",))
 
 
@@ -365,10 +430,9 @@ def test_a_lab_that_does_what_it_declares_has_no_differences() -> None:
     report = judge(MATRIX, perfect(MATRIX))
     assert report.differences == ()
     opened = sum(c.expected == "open" for c in MATRIX.cells)
-    assert (
-        report.summary
-        == f"{len(MATRIX.cells)} cells: {opened} open, {len(MATRIX.cells) - opened} closed, 0 differences"
-    )
+    cells = len(MATRIX.cells)
+    # There is no way from `internet` to addresses inside over IPv6: atlas has none of its own on that side.
+    assert report.summary == f"{cells} cells: {opened} open, {cells - opened} closed, 10 not tried, 0 differences"
     drawn = matrix_text(report)
     assert "✗" not in drawn.replace("✗ DIFFERENCE", "")
     assert "db:5432" in drawn
@@ -427,11 +491,21 @@ def test_what_was_not_tried_or_heard_is_not_taken_for_closed() -> None:
 
 
 def test_drift_is_a_difference_and_what_lies_outside_is_not() -> None:
-    report = judge(MATRIX, perfect(MATRIX), ["atlas: policy: + rule flow web > db tcp/5432"], ["atlas: network theirs"])
+    report = judge(MATRIX, perfect(MATRIX), ["atlas: policy: + rule flow web > db tcp/5432"])
     assert report.differences == ("atlas: policy: + rule flow web > db tcp/5432",)
-    shown = text(report)
-    assert "outside the fence" in shown
+    shown = text(replace(report, outside=("atlas: network theirs",)))
+    assert "outside the fence (running, but not ringfence's):\n  atlas: network theirs\n" in shown
     assert shown.endswith("1 difference")
+
+
+def test_what_the_roles_say_has_a_heading_of_its_own() -> None:
+    report = judge(MATRIX, perfect(MATRIX), notices=["atlas: base: net.x is not offered by this kernel"])
+    assert report.differences == ()
+    shown = text(report)
+    assert "notices:\n  atlas: base: net.x is not offered by this kernel\n" in shown
+    assert "outside the fence" not in shown
+    assert as_json(report)["notices"] == ["atlas: base: net.x is not offered by this kernel"]
+    assert as_json(report)["outside"] == []
 
 
 def test_the_matrix_shows_names_marks_and_differences() -> None:

@@ -1,0 +1,163 @@
+"""A second reading of the declared lab, which shares no code with the model and the compiler.
+
+What verify expects comes in the ``verify_*`` variables, which the compiler writes. So that a mistake of the compiler
+does not hide in what is expected, the ``lab_*`` variables are read here once more, as far as they say who may reach
+whom, and every difference between the two readings is named. The lab was accepted by the model before, so the shapes
+are known; what cannot be read all the same is a difference, too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ringfence.verify.declared import ANY, INTERNET, Declared
+
+LAB_VARIABLES = (
+    "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_services", "lab_vantages",
+)  # fmt: skip
+_Fact = tuple[str, ...]  # kind, owner, what is said
+
+
+def differences(lab: Mapping[str, Any], declared: Declared) -> list[str]:
+    """Return a line per statement that only one of the two readings finds.
+
+    Args:
+        lab: the `LAB_VARIABLES` as the user wrote them.
+        declared: the same lab as the compiler understood it.
+    """
+    try:
+        reading = _Reading(lab, declared)
+        read, misplaced = reading.facts(), list(reading.misplaced())
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return [f"the declaration could not be read a second time: {error!r}"]
+    compiled = _compiled(declared)
+    lines = [f"{_told(fact)}: is declared, but verify was not told of it" for fact in read - compiled]
+    lines += [f"{_told(fact)}: verify was told of it, but it is not declared" for fact in compiled - read]
+    return sorted([*lines, *misplaced])
+
+
+def _told(fact: _Fact) -> str:
+    kind, owner, *rest = fact
+    return f"{owner}: {kind} {' '.join(rest)}"
+
+
+class _Reading:
+    """The raw variables, with what is needed to follow a name to its networks."""
+
+    def __init__(self, lab: Mapping[str, Any], declared: Declared) -> None:
+        self.services: Mapping[str, Any] = lab.get("lab_services") or {}
+        self.hosts: Mapping[str, Any] = lab.get("lab_hosts") or {}
+        self.places = {name: _list(networks) for name, networks in (lab.get("lab_places") or {}).items()}
+        self.resolvers = lab.get("lab_resolvers") or []
+        self.vantages: Mapping[str, Any] = lab.get("lab_vantages") or {}
+        # Which addresses a container was given is not declared; that they are the ones in use is seen on the host.
+        self.given = {
+            service.name: [a for n in service.networks for a in (n.address, n.address6)]
+            for service in declared.services
+        }
+
+    def facts(self) -> set[_Fact]:
+        found: set[_Fact] = set()
+        for name, service in self.services.items():
+            found |= set(self._service(name, service))
+        for name, host in self.hosts.items():
+            found |= {("address", name, _address(address)) for address in host["addresses"]}
+            for of, entry in (host.get("services") or {}).items():
+                port, proto = _port(entry["port"], entry.get("proto"))
+                networks = self._networks(entry["from"])
+                found.add(("host service", name, of, f"{proto}/{port}", "from", *networks))
+        for name, vantage in self.vantages.items():
+            found.add(("vantage", name, vantage["host"], *sorted(_present(vantage))))
+        return found
+
+    def _service(self, name: str, service: Mapping[str, Any]) -> Iterator[_Fact]:
+        yield ("host", name, service["host"])
+        for segment in _list(service["segments"]):
+            yield ("network", name, f"rf-{segment}")
+        for call in service.get("calls") or []:
+            call = call if isinstance(call, Mapping) else {"service": call}
+            said = call.get("port") or self.services[call["service"]]["port"]
+            port, proto = _port(said, None)
+            yield ("call", name, call["service"], f"{call.get('proto') or proto}/{port}")
+        for publish in service.get("publish") or []:
+            port, proto = _port(publish["port"], publish.get("proto"))
+            outer, _ = _port(publish.get("published") or port, None)
+            yield (
+                "publish",
+                name,
+                service["host"],
+                f"{proto}/{port} as {outer} from",
+                *self._networks(publish["from"]),
+            )
+        for egress in service.get("egress") or []:
+            port, proto = _port(egress["port"], egress.get("proto"))
+            for network in self.places.get(egress["to"], [egress["to"]]):
+                yield ("egress", name, network if network == INTERNET else _network(network), f"{proto}/{port}")
+            for resolver in self.resolvers:
+                for proto in ("tcp", "udp"):
+                    yield ("egress", name, _network(resolver), f"{proto}/53")
+
+    def misplaced(self) -> Iterator[str]:
+        """Yield a line per address that was chosen by the user and not given to the service."""
+        for name, service in self.services.items():
+            chosen = service.get("address") or {}
+            for address in chosen.values() if isinstance(chosen, Mapping) else [chosen]:
+                if _address(address) not in self.given.get(name, ()):
+                    yield f"{name}: address {address}: is declared, but verify was not told of it"
+
+    def _networks(self, names: Any) -> list[str]:
+        if "anywhere" in _list(names):
+            return [ANY]
+        found = {network for name in _list(names) for network in (self.places.get(name) or self.given.get(name, []))}
+        return _sorted(found)
+
+
+def _compiled(declared: Declared) -> set[_Fact]:
+    """Return the same facts from what the compiler wrote; calls that it adds of itself are marked as such."""
+    found: set[_Fact] = {
+        ("call", f.source, f.destination, f"{f.proto}/{f.port}") for f in declared.flows if not f.implied
+    }
+    for service in declared.services:
+        found.add(("host", service.name, service.host))
+        for network in service.networks:
+            found.add(("network", service.name, network.network))
+    for p in declared.published:
+        networks = _sorted(p.sources)
+        found.add(("publish", p.service, p.host, f"{p.proto}/{p.port} as {p.published} from", *networks))
+    for e in declared.egress:
+        found.add(("egress", e.source, e.to if e.to == INTERNET else _network(e.to), f"{e.proto}/{e.port}"))
+    for machine in declared.machines:
+        found |= {("address", machine.name, _address(address)) for address in machine.addresses}
+        for s in machine.services:
+            found.add(("host service", machine.name, s.name, f"{s.proto}/{s.port}", "from", *_sorted(s.sources)))
+    for v in declared.vantages:
+        found.add(("vantage", v.name, v.host, *sorted(_address(a) for a in (v.address, v.address6) if a)))
+    return found
+
+
+def _present(vantage: Mapping[str, Any]) -> list[str]:
+    return [_address(vantage[key]) for key in ("address", "address6") if vantage.get(key)]
+
+
+def _list(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _port(value: Any, proto: str | None) -> tuple[int, str]:
+    """``5432``, ``"5432"`` and ``"53/udp"``; TCP where nothing else is said."""
+    number, _, said = str(value).partition("/")
+    return int(number), said or proto or "tcp"
+
+
+def _address(text: Any) -> str:
+    return str(ipaddress.ip_address(str(text)))
+
+
+def _network(text: Any) -> str:
+    return str(ipaddress.ip_network(str(text), strict=False))
+
+
+def _sorted(networks: Iterable[str]) -> list[str]:
+    return sorted(network if network == ANY else _network(network) for network in set(networks))

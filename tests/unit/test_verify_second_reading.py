@@ -1,0 +1,120 @@
+"""What verify expects is read from the declaration twice, so that a mistake of the compiler cannot hide in it."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ringfence.compile import compile_lab
+from ringfence.inventory import front
+from ringfence.verify import declared as declaration
+from ringfence.verify.second_reading import differences
+
+ROOT = Path(__file__).resolve().parents[2]
+VALID = sorted((ROOT / "tests" / "fixtures" / "valid").glob("*.yml"))
+EVERYTHING = yaml.safe_load((ROOT / "tests/fixtures/valid/everything.yml").read_text(encoding="utf-8"))
+VERIFY = (
+    "verify_services", "verify_published", "verify_hosts", "verify_flows", "verify_egress", "verify_vantages",
+)  # fmt: skip
+
+
+def told(lab: dict[str, Any]) -> dict[str, Any]:
+    """What the compiler tells verify about a lab."""
+    variables = compile_lab(lab).hosts[min(lab["lab_hosts"])]
+    return copy.deepcopy({name: variables[name] for name in VERIFY})
+
+
+def lines(lab: dict[str, Any], variables: dict[str, Any]) -> list[str]:
+    return differences(lab, declaration.read({**variables, "lab_places": lab.get("lab_places")}))
+
+
+@pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
+def test_both_readings_of_a_valid_lab_agree(path: Path) -> None:
+    lab = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert lines(lab, told(lab)) == []
+
+
+@pytest.mark.parametrize("name", ["demo", "example"])
+def test_both_readings_of_a_lab_that_is_shipped_agree(name: str, tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(ROOT / "inventories" / name, tmp_path / name))
+    hosts = front.load(directory, ROOT)["hosts"]
+    assert len(hosts["atlas"]["lab_services"]) > 3
+    assert lines(hosts["atlas"], hosts["atlas"]) == []
+
+
+def mistakes() -> Iterator[tuple[str, int | None]]:
+    """One statement of the compiler after the other: left out, or made twice with a change."""
+    for name, entries in told(EVERYTHING).items():
+        assert entries, f"{name}: the fixture declares none, so no mistake in it can be tried"
+        yield from ((name, index) for index in range(len(entries)))
+
+
+@pytest.mark.parametrize(("name", "index"), mistakes())
+def test_a_statement_that_the_compiler_loses_is_named(name: str, index: int) -> None:
+    variables = told(EVERYTHING)
+    variables[name].pop(index)
+    assert any("is declared, but verify was not told of it" in line for line in lines(EVERYTHING, variables))
+
+
+CHANGES: dict[str, tuple[tuple[str, Any], ...]] = {
+    "verify_flows": (("port", 1), ("proto", "sctp"), ("source", "other"), ("destination", "other")),
+    "verify_published": (
+        ("port", 1), ("published", 1), ("proto", "sctp"), ("host", "other"), ("sources", ["0.0.0.0/0"]),
+    ),
+    "verify_egress": (("port", 1), ("to", "0.0.0.0/0"), ("source", "other")),
+    "verify_hosts": (("addresses", ["192.0.2.1"]),),
+    "verify_services": (("host", "other"), ("networks", [])),
+    "verify_vantages": (("host", "other"), ("address", "192.0.2.1")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"), [(name, key, value) for name, pairs in CHANGES.items() for key, value in pairs]
+)
+def test_a_statement_that_the_compiler_changes_is_named(name: str, key: str, value: Any) -> None:
+    assert set(CHANGES) == set(VERIFY)
+    variables = told(EVERYTHING)
+    variables[name][0][key] = value
+    assert lines(EVERYTHING, variables)
+
+
+def test_a_host_service_that_is_opened_for_more_than_declared_is_named() -> None:
+    variables = told(EVERYTHING)
+    ssh = next(s for s in variables["verify_hosts"][0]["services"] if s["name"] == "ssh")
+    ssh["sources"].append("10.99.0.0/24")
+    assert lines(EVERYTHING, variables) == [
+        "atlas: host service ssh tcp/2222 from 10.99.0.0/24 192.168.10.0/24 fd00:10::/64: "
+        "verify was told of it, but it is not declared",
+        "atlas: host service ssh tcp/2222 from 192.168.10.0/24 fd00:10::/64: "
+        "is declared, but verify was not told of it",
+    ]
+
+
+def test_an_address_that_the_user_chose_and_the_compiler_lost_is_named() -> None:
+    lab = yaml.safe_load((ROOT / "tests/fixtures/valid/base.yml").read_text(encoding="utf-8"))
+    lab["lab_segments"]["iot"]["subnet"] = "172.20.9.0/24"
+    lab["lab_services"]["broker"]["address"] = "172.20.9.9"
+    assert lines(lab, told(lab)) == []
+    variables = told(lab)
+    broker = next(service for service in variables["verify_services"] if service["name"] == "broker")
+    broker["networks"][0]["address"] = "172.20.9.8"
+    assert lines(lab, variables) == ["broker: address 172.20.9.9: is declared, but verify was not told of it"]
+
+
+def test_an_implied_call_is_taken_from_the_compiler() -> None:
+    variables = told(EVERYTHING)
+    variables["verify_flows"].append({"source": "db", "destination": "web", "proto": "tcp", "port": 1, "implied": True})
+    assert lines(EVERYTHING, variables) == []
+    variables["verify_flows"][-1]["implied"] = False
+    assert lines(EVERYTHING, variables) == ["db: call web tcp/1: verify was told of it, but it is not declared"]
+
+
+def test_what_cannot_be_read_a_second_time_is_a_difference() -> None:
+    (line,) = lines({**EVERYTHING, "lab_services": {"web": {}}}, told(EVERYTHING))
+    assert "could not be read a second time" in line
