@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ringfence.roles import ROLES
+from tests.live.runs import Run, RunError, ansible_run, pyinfra_run
+
+__all__ = ["Lab", "Run", "RunError", "waited_for"]
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 RUN_SECONDS = 900
-
-
-class RunError(AssertionError):
-    """A run that should have succeeded did not."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a finished engine run said.
-
-    Attributes:
-        code: exit code.
-        changed: names of the operations or tasks that changed something.
-        text: everything it printed.
-    """
-
-    code: int
-    changed: list[str]
-    text: str
+CAUGHT = "/run/caught"
 
 
 class Lab:
@@ -91,6 +80,14 @@ class Lab:
         while "up" not in self.ssh("echo up", check=False, timeout=20):
             if time.monotonic() > deadline:
                 raise RunError(f"{self.name}: no ssh within {seconds} s")
+
+    def reaches(self, port: int, seconds: float = 2) -> bool:
+        """Whether this machine can open a new connection to a TCP port of the host."""
+        try:
+            with socket.create_connection((self.address(), port), timeout=seconds):
+                return True
+        except OSError:
+            return False
 
     def listen(self, port: int) -> None:
         """Have somebody listen at a TCP port of the host, on both families, also after a reboot."""
@@ -146,15 +143,7 @@ class Lab:
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
         )
-        changed: list[str] = []
-        if done.stdout.strip().startswith("{"):
-            answer = json.loads(done.stdout)
-            for operation in (answer.get("results") or {}).get("operations") or []:
-                if operation["success"]:
-                    changed.append(operation["name"])
-            if not answer.get("results"):
-                changed = [entry["name"] for entry in answer["plan"] if entry["hosts_with_change"]]
-        return Run(done.returncode, changed, done.stderr + done.stdout)
+        return pyinfra_run(done.returncode, done.stdout, done.stderr)
 
     def ansible(self, *flags: str, check: bool = True) -> Run:
         """Apply the site playbook."""
@@ -162,37 +151,76 @@ class Lab:
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
         )
-        changed = []
-        task = ""
-        for line in done.stdout.splitlines():
-            task = line.removeprefix("TASK [").split("]")[0] if line.startswith("TASK [") else task
-            if line.startswith("changed:"):
-                changed.append(task)
         if check and done.returncode != 0:
             raise RunError(done.stdout + done.stderr)
-        return Run(done.returncode, changed, done.stdout + done.stderr)
+        return ansible_run(done.returncode, done.stdout, done.stderr)
 
-    def kill_at(self, operation: str, *, poweroff: bool) -> None:
-        """Start a run, and when it reaches an operation kill the controller, or cut the host's power."""
+    # -- programs killed at work
+
+    def watch(self, role: str, sign: str) -> None:
+        """Have the host stop a role's program (SIGSTOP) as soon as it has changed something.
+
+        Args:
+            role: whose program is waited for.
+            sign: command on the host whose output tells whether something has changed.
+        """
+        catch = (Path(__file__).parent / "catch.py").read_text(encoding="utf-8")
+        self.ssh(
+            f"rm -f {CAUGHT}; systemctl stop catch 2>/dev/null; systemd-run --quiet --collect --unit=catch"
+            f" python3 -c {shlex.quote(catch)} {role} {shlex.quote(sign)} {CAUGHT}"
+        )
+
+    def catch(self, role: str, ended: Callable[[], bool]) -> int:
+        """Wait for the watched program; returns its process. It has begun, as the sign says, and has not ended.
+
+        Raises:
+            RunError: whoever runs it ended before it could be caught at work.
+        """
+
+        def caught() -> int:
+            return int(self.ssh(f"cat {CAUGHT} 2>/dev/null", check=False).strip() or 0)
+
+        waited_for(lambda: bool(caught()) or ended(), RUN_SECONDS)
+        number = caught()
+        if not number:
+            raise RunError(f"ringfence-{role} was never caught at work")
+        stopped = self.ssh(f"grep ^State /proc/{number}/status; tr '\\0' ' ' < /proc/{number}/cmdline")
+        if "T (stopped)" not in stopped or f"ringfence-{role} apply" not in stopped:
+            raise RunError(f"ringfence-{role} is not at work: {stopped}")
+        return number
+
+    def kill(self, number: int) -> None:
+        """Kill a process of the host, and wait until it is gone."""
+        self.ssh(f"kill -KILL {number} && timeout 20 sh -c 'while test -e /proc/{number}; do sleep 0.1; done'")
+
+    def kill_during(self, role: str, sign: str, *, poweroff: bool) -> None:
+        """Start a run and kill it in the middle of a role's work: the controller together with the role's program, or
+        with the whole host.
+
+        Raises:
+            RunError: the run ended before the role's program could be caught at work.
+        """
+        self.watch(role, sign)
         command = [str(BIN / "pyinfra"), "--yes", "inventory.py", "deploys/site.py"]
-        with subprocess.Popen(
-            command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
+        with tempfile.TemporaryFile("w+") as said, subprocess.Popen(
+            command, cwd=ROOT, env=self.environment, stdout=said, stderr=said, text=True, start_new_session=True
         ) as run:  # fmt: skip
-            assert run.stderr
-            seen = []
-            for line in run.stderr:
-                seen.append(line)
-                if f"Starting operation: {operation}" in line:
-                    break
-            else:
-                raise RunError(f"the run never came to {operation}:\n{''.join(seen)}")
-            if poweroff:
-                self.lab("poweroff")
-            os.killpg(run.pid, signal.SIGKILL)
+            try:
+                number = self.catch(role, lambda: run.poll() is not None)
+                assert run.poll() is None
+                if poweroff:
+                    self.lab("poweroff")
+            except RunError as error:
+                said.seek(0)
+                raise RunError(f"{error}:\n{said.read()}") from error
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(run.pid, signal.SIGKILL)
         if poweroff:
             self.lab("start")
             self.wait_for_ssh()
+        else:
+            self.kill(number)
 
     # -- the proof
 
@@ -208,7 +236,10 @@ class Lab:
         text = done.stdout + done.stderr
         if not report.exists():
             raise RunError(f"verify wrote no report:\n{text}")
-        return Run(done.returncode, list(json.loads(report.read_text())["differences"]), text)
+        said = json.loads(report.read_text())
+        if not said["cells"]:
+            raise RunError(f"verify tried nothing:\n{text}")
+        return Run(done.returncode, list(said["differences"]), text)
 
     def must_verify(self) -> None:
         """Raises RunError unless exactly the declared traffic passes."""
@@ -235,6 +266,7 @@ class Lab:
             encoding="utf-8",
         )
         checks = sorted(str(path) for path in ROOT.glob("roles/*/tests/test_*.py"))
+        assert len(checks) >= len(ROLES), checks
         command = [
             sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "--hosts=ssh://atlas",
             f"--ssh-config={configuration}", *checks,

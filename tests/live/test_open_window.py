@@ -6,7 +6,6 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ import yaml
 
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
+from tests.programs import ROLES, path_of
 
-ROLES = Path(__file__).parents[2] / "roles"
 PORT = 3306
 LISTENER = (
     "import socket; s = socket.create_server(('::', 3306), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)\n"
@@ -74,7 +73,7 @@ class Host:
 def host() -> Iterator[Host]:
     for lab in fresh("t-window", "none"):
         for role in ("guard", "ufw"):
-            text = (ROLES / role / "files" / f"ringfence-{role}").read_text()
+            text = path_of(role).read_text(encoding="utf-8")
             path = f"/usr/local/sbin/ringfence-{role}"
             lab.ssh(f"cat > {path} <<'PROGRAM'\n{text}\nPROGRAM\nchmod 755 {path}")
         lab.ssh(
@@ -129,16 +128,19 @@ def test_a_rules_file_that_broke_a_reload_is_repaired(host: Host) -> None:
     assert "Status: active" in host.lab.ssh("ufw status")
 
 
-@pytest.mark.parametrize("seconds", [0.6, 2.0])
-def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, seconds: float) -> None:
+@pytest.mark.parametrize("sign", ["cat /etc/ufw/user.rules", "cat /etc/ufw/ufw.conf", "iptables -S INPUT"])
+def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, sign: str) -> None:
     host.lab.ssh("ufw --force reset >/dev/null; rm -f /etc/ufw/*.rules.2*")
     text = json.dumps(host.desired)
+    host.lab.watch("ufw", sign)
     host.lab.ssh(
         f"cat > /run/desired.json <<'END'\n{text}\nEND\n"
-        f"timeout -s KILL {seconds} ringfence-ufw apply < /run/desired.json >/dev/null 2>&1; true"
+        "systemd-run --quiet --collect --unit=apply sh -c '/usr/local/sbin/ringfence-ufw apply < /run/desired.json'"
     )
+    is_over = "systemctl is-active --quiet apply || echo over"
+    host.lab.kill(host.lab.catch("ufw", lambda: "over" in host.lab.ssh(is_over)))
     # A ufw that was under way ends by itself.
-    host.lab.ssh("timeout 20 sh -c 'while pgrep -f [/]usr/sbin/ufw >/dev/null; do sleep 0.1; done'", check=False)
+    host.lab.ssh("timeout 20 sh -c 'while pgrep -f [/]usr/sbin/ufw >/dev/null; do sleep 0.1; done'")
     host.ask("apply", host.desired)
     assert host.ask("check", host.desired)["changes"] == []
     assert "RF-HOLD" not in host.lab.ssh("iptables-save; ip6tables-save")

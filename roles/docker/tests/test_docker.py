@@ -32,5 +32,5 @@ def test_the_running_daemon_has_read_it(host: Any) -> None:
     assert info["DefaultAddressPools"] == pools
 
 
-def test_nothing_is_pending(host: Any) -> None:
+def test_the_program_is_installed(host: Any) -> None:
     assert host.file("/usr/local/sbin/ringfence-docker").mode == 0o755

@@ -9,8 +9,17 @@ ROOT = "/opt/ringfence/stacks"
 
 
 def containers(host: Any) -> list[dict[str, Any]]:
+    """Ringfence's containers as Docker tells them; there must be some, or else nothing would be checked."""
     identities = host.check_output("docker ps --all --quiet --filter label=ringfence.project").split()
-    return list(json.loads(host.check_output(f"docker inspect {' '.join(identities)}"))) if identities else []
+    assert identities, "no project is on this host"
+    return list(json.loads(host.check_output(f"docker inspect {' '.join(identities)}")))
+
+
+def files(host: Any, *tests: str) -> list[str]:
+    """Files below the projects' directory, at least one."""
+    found = host.check_output(f"find {ROOT} -type f {' '.join(tests)}").split()
+    assert found, f"no file {' '.join(tests)} in {ROOT}"
+    return list(found)
 
 
 def test_every_container_runs(host: Any) -> None:
@@ -34,7 +43,9 @@ def test_every_container_is_hardened(host: Any) -> None:
 
 def test_every_container_has_its_fixed_addresses(host: Any) -> None:
     for container in containers(host):
-        for network, leg in container["NetworkSettings"]["Networks"].items():
+        networks = container["NetworkSettings"]["Networks"]
+        assert networks, container["Name"]
+        for network, leg in networks.items():
             if network == "none":
                 continue
             assert network.startswith("rf-"), container["Name"]
@@ -42,11 +53,11 @@ def test_every_container_has_its_fixed_addresses(host: Any) -> None:
 
 
 def test_secrets_are_readable_by_their_owner_alone(host: Any) -> None:
-    for path in host.check_output(f"find {ROOT}/*/secrets -type f 2>/dev/null || true").split():
+    for path in files(host, "-path '*/secrets/*'"):
         assert host.file(path).mode & 0o077 == 0, path
 
 
 def test_compose_files_are_not_public(host: Any) -> None:
-    for path in host.check_output(f"find {ROOT} -name 'compose*.yaml' 2>/dev/null || true").split():
+    for path in files(host, "-name 'compose*.yaml'"):
         file = host.file(path)
         assert (file.user, file.mode) == ("root", 0o640), path

@@ -1,0 +1,49 @@
+"""Sent to a lab host: stops a role's program at work, as soon as it has changed something.
+
+Arguments: the role, a shell command whose output tells whether something has changed, and a file for the number of the
+stopped process. Ends when the program is stopped.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def at_work(role: str) -> Iterator[int]:
+    """Yield the processes of `ringfence-<role> apply`."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it has just ended
+            continue
+        # Not the shell that started it: there the whole line is one word.
+        if "apply" in words and any(word.endswith(f"/ringfence-{role}") for word in words):
+            yield int(entry.name)
+
+
+def look(command: str) -> bytes:
+    """Return what the command says, whether or not it succeeds."""
+    return subprocess.run(command, shell=True, capture_output=True, check=False).stdout
+
+
+def catch(role: str, command: str, caught: Path) -> None:
+    """Wait for the first change that is made while the program runs, and stop it."""
+    before = look(command)
+    while True:
+        now = look(command)
+        numbers = list(at_work(role)) if now != before else []
+        before = now
+        for number in numbers:
+            os.kill(number, signal.SIGSTOP)
+        if numbers:
+            caught.write_text(f"{numbers[0]}\n", encoding="ascii")
+            return
+
+
+if __name__ == "__main__":
+    catch(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
