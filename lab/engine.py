@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from lab.cache import alone
 from lab.shell import LabError, output, run, say, step, tail
 
 SOCKET = Path("/var/run/docker.sock")
@@ -86,7 +87,8 @@ def candidate(package: str) -> str:
 def apt_install(*packages: str) -> None:
     """Install Debian packages that are missing; nothing that is there is upgraded."""
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with step(f"installing {', '.join(packages)}"):
+    # apt waits for another apt's lock on the packages, not for the one on its lists.
+    with alone("apt"), step(f"installing {', '.join(packages)}"):
         run(["apt-get", "update", "-q", "-o", "DPkg::Lock::Timeout=300"], timeout=300, env=env)
         run(
             [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.compile.plan import Plan
+from ringfence.model import ANYWHERE
 
 # What "the internet" is not. Places and segments of the lab are added: a place may well be a public network.
 PRIVATE = (
@@ -34,6 +35,7 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
         "policy_flows": _flows(plan, host),
         "policy_egress": _egress(plan, here),
         "policy_published": _published(plan, here),
+        "policy_host": _host(plan, host),
         "policy_private": private(plan),
     }
 
@@ -90,6 +92,28 @@ def _published(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
         for publish in plan.lab.services[service].publish
         for leg in plan.open_legs(service)
     ]
+
+
+def _host(plan: Plan, host: str) -> list[dict[str, Any]]:
+    # A service that anybody may use is for containers too; a place has no container in it.
+    found = []
+    for name, service in sorted(plan.lab.hosts[host].services.items()):
+        callers: list[dict[str, Any]] = []
+        for source in service.sources:
+            if source == ANYWHERE:
+                callers.append({"name": f"{name} from {source}", "bridge": "", "source": "", "source6": ""})
+            elif source not in plan.lab.places:
+                callers += [
+                    {
+                        "name": f"{name} from {source}",
+                        "bridge": leg.network.bridge,
+                        "source": leg.address,
+                        "source6": leg.address6,
+                    }
+                    for leg in plan.legs[source]
+                ]
+        found += [{**caller, "proto": service.proto, "port": service.port} for caller in callers]
+    return found
 
 
 def private(plan: Plan) -> list[str]:

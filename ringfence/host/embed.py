@@ -1,8 +1,8 @@
-"""Writes the chassis into the programs, between two markers.
+"""Writes the chassis into the programs, between two markers, and likewise the modules that one of them is made of.
 
 The first marker names the modules that the program wants; those that they need come along, each before its users::
 
-    # >>> ringfence.host: running files (written by `python -m ringfence.host`)
+    # >>> ringfence.host: running files
     # <<< ringfence.host
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PACKAGE = "ringfence.host"
 BLOCK = re.compile(
-    r"^# >>> ringfence\.host: (?P<wanted>[a-z ]+?)(?P<note> \(.*\))?\n(?P<body>.*?)^# <<< ringfence\.host\n",
+    r"^# >>> ringfence\.host: (?P<wanted>[a-z. ]+?)(?: \(.*\))?\n(?P<body>.*?)^# <<< ringfence\.host\n",
     re.M | re.S,
 )
-NOTE = " (written by `python -m ringfence.host`)"
+NOTE = "# Written by `python -m ringfence.host`: change it there."
 
 
 class EmbedError(Exception):
@@ -37,7 +37,7 @@ def modules(wanted: Iterable[str]) -> list[str]:
     def add(name: str) -> None:
         if name in found:
             return
-        path = HERE / f"{name}.py"
+        path = _path(name)
         if not path.exists():
             raise EmbedError(f"'{name}' is no module of {PACKAGE}; there are: {', '.join(available())}")
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -51,8 +51,13 @@ def modules(wanted: Iterable[str]) -> list[str]:
 
 
 def available() -> list[str]:
-    """Return the names of the modules that can be wanted."""
-    return sorted(path.stem for path in HERE.glob("*.py") if path.stem not in ("__init__", "__main__", "embed"))
+    """Return the names of the modules that can be wanted, such as "running" and "policy.rules"."""
+    found = {".".join(path.relative_to(HERE).with_suffix("").parts) for path in HERE.rglob("*.py")}
+    return sorted(name for name in found if not name.endswith("__") and name != "embed")
+
+
+def _path(name: str) -> Path:
+    return HERE.joinpath(*name.split(".")).with_suffix(".py")
 
 
 def block(wanted: Iterable[str], imported: Iterable[str] = ()) -> str:
@@ -65,7 +70,7 @@ def block(wanted: Iterable[str], imported: Iterable[str] = ()) -> str:
     imports: set[str] = set()
     parts = []
     for name in modules(wanted):
-        text = (HERE / f"{name}.py").read_text(encoding="utf-8")
+        text = _path(name).read_text(encoding="utf-8")
         tree = ast.parse(text)
         lines = text.splitlines()
         start = 0
@@ -118,7 +123,7 @@ def embedded(text: str, name: str) -> str:
         for single in _single(node)
     ]
     wanted = match["wanted"].split()
-    new = f"# >>> {PACKAGE}: {' '.join(wanted)}{NOTE}\n{block(wanted, imported)}\n\n# <<< {PACKAGE}\n"
+    new = f"# >>> {PACKAGE}: {' '.join(wanted)}\n{NOTE}\n{block(wanted, imported)}\n\n# <<< {PACKAGE}\n"
     return text[: match.start()] + new + text[match.end() :]
 
 

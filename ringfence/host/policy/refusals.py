@@ -1,0 +1,118 @@
+"""Why a policy cannot be loaded, each reason with the fix."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ringfence.host.policy.rules import OWN, address, family_of, span
+from ringfence.host.policy.surroundings import DAEMON_CONFIG
+from ringfence.host.running import Fault
+from ringfence.host.tables import parse_save
+
+SEGMENT_BRIDGE = re.compile(r"rf-[A-Za-z0-9_.-]{1,12}")
+
+
+CHAINS = ("FWD", "HOST", "IN", "PUBLIC", "DROP", "OTHER", "CLOSED", "OPEN", "RAW", "NAT")  # no segment's name
+
+
+class Refused(Fault):
+    """What is desired is refused; one reason a line."""
+
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__("\n".join(reasons))
+        self.reasons = reasons
+
+
+def wish_refusals(wish: dict[str, Any]) -> list[str]:
+    """Why this cannot be loaded on any host."""
+    refusals = []
+    bridges = {segment["bridge"] for segment in wish["segments"]}
+    for segment in wish["segments"]:
+        owner, bridge = f"policy_segments.{segment['name']}", segment["bridge"]
+        if not SEGMENT_BRIDGE.fullmatch(bridge):
+            refusals.append(f"{owner}.bridge: '{bridge}' must begin with 'rf-' and have at most 15 characters")
+        elif bridge.removeprefix("rf-") in CHAINS:
+            refusals.append(f"{owner}.bridge: '{bridge}' would take a chain of ringfence's own; give it another name")
+    used = [(f"policy_flows.{f['name']}", f[key]) for f in wish["flows"] for key in ("from_bridge", "to_bridge")]
+    for kind in ("egress", "published", "host"):
+        used += [(f"policy_{kind}.{entry['name']}", entry["bridge"]) for entry in wish[kind] if entry.get("bridge")]
+    refusals += [
+        f"{owner}: bridge '{bridge}' is not in policy_segments; add it, or correct the name"
+        for owner, bridge in used
+        if bridge not in bridges
+    ]
+    for kind, keys in (
+        ("flows", ("port",)),
+        ("egress", ("port",)),
+        ("published", ("port", "published")),
+        ("host", ("port",)),
+    ):
+        for entry in wish[kind]:
+            for key in keys:
+                if not is_port(span(entry.get(key))) and not (kind == "egress" and entry.get("proto", "any") == "any"):
+                    refusals.append(
+                        f"policy_{kind}.{entry['name']}.{key}: '{entry.get(key)}' is neither a port nor a range "
+                        "such as '8000-8010'"
+                    )
+    refusals += address_refusals(wish)
+    return list(dict.fromkeys(refusals))
+
+
+def is_port(text: str) -> bool:
+    first, _, last = text.partition("-")
+    if not text:
+        return True
+    return all(n.isdecimal() and 0 < int(n) < 65536 for n in (first, last or first)) and int(first) <= int(
+        last or first
+    )
+
+
+def address_refusals(wish: dict[str, Any]) -> list[str]:
+    """Values that are no addresses."""
+    found = []
+    keys = ("subnet", "subnet6", "source", "source6", "destination", "destination6", "to")
+    for kind in ("segments", "flows", "egress", "published", "host"):
+        for entry in wish[kind]:
+            values = [(key, entry[key]) for key in keys if entry.get(key)]
+            values += [("sources", place) for place in entry.get("sources", [])]
+            for key, value in values:
+                try:
+                    family = family_of(address(value)) if value not in ("internet", "any") else ""
+                except ValueError:
+                    family = "none"
+                if family == "none" or (key.endswith("6") and family == "v4") or (
+                    key in ("subnet", "source", "destination") and family == "v6"
+                ):  # fmt: skip
+                    found.append(f"policy_{kind}.{entry['name']}.{key}: '{value}' is not an address of that family")
+    for network in wish["private"]:
+        try:
+            address(network)
+        except ValueError:
+            found.append(f"policy_private: '{network}' is not a network in CIDR notation")
+    return found
+
+
+def docker_refusals(daemon: dict[str, Any]) -> list[str]:
+    """Settings of Docker with which the rules would be there and do nothing."""
+    if daemon.get("iptables") is False:
+        return [f'{DAEMON_CONFIG}: "iptables": false takes Docker\'s own isolation away; remove it and restart docker']
+    return []
+
+
+def backend_refusal(speaks: str, other: str) -> str:
+    """Why rules in two back ends of iptables at once are refused.
+
+    Args:
+        speaks: "nf_tables" or "legacy", what `iptables` on this host writes to.
+        other: dump of the other back end's rules.
+    """
+    chains = sorted(c for t in parse_save(other).values() for c in t if c.startswith(("DOCKER", OWN)))
+    if not chains:
+        return ""
+    theirs = "legacy" if speaks == "nf_tables" else "nf_tables"
+    return (
+        f"iptables writes to {speaks}, but {', '.join(chains[:3])} of a running Docker are in {theirs}, where this "
+        f"policy cannot see them; choose one with `update-alternatives --config iptables` (and ip6tables) and reboot, "
+        "or say `policy_force: true` if they are left over and Docker no longer uses them"
+    )
