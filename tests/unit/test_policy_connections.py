@@ -1,0 +1,130 @@
+"""Which of the connections that live a declaration allows, judged without any rule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ringfence.host.policy.connections import Allowed, Connection, read_connections, within
+from ringfence.host.policy.rules import Around
+from tests.unit.policy_wishes import FLOW, PUBLISHED, wish
+
+LOCAL = {"127.0.0.1", "10.0.0.1", "172.20.0.1", "172.21.0.1", "fd00:20::1", "fd00:10::1"}
+
+LISTING = """\
+tcp      6 431999 ESTABLISHED src=10.0.0.5 dst=10.0.0.1 sport=40000 dport=8080 src=172.20.0.10 dst=10.0.0.5 sport=80 \
+dport=40000 [ASSURED] mark=0 use=1
+udp      17 29 src=172.20.0.10 dst=9.9.9.9 sport=5000 dport=53 [UNREPLIED] src=9.9.9.9 dst=10.0.0.1 sport=53 \
+dport=5000 mark=0 use=1
+icmp     1 29 src=172.20.0.10 dst=172.21.0.11 type=8 code=0 id=7 src=172.21.0.11 dst=172.20.0.10 type=0 code=0 id=7 \
+mark=0 use=1
+unknown  2 598 src=10.0.0.5 dst=224.0.0.1 [UNREPLIED] src=224.0.0.1 dst=10.0.0.5 mark=0 use=1
+"""
+
+
+def test_the_listing_is_read() -> None:
+    found = read_connections(LISTING, "v4")
+    assert found[0] == Connection(
+        "v4", "tcp", "ESTABLISHED", "10.0.0.5", "10.0.0.1", "40000", "8080", "172.20.0.10", "80"
+    )
+    assert [(c.proto, c.state, c.callee, c.callee_port) for c in found[1:]] == [
+        ("udp", "", "9.9.9.9", "53"),
+        ("icmp", "", "172.21.0.11", ""),
+        ("unknown", "", "224.0.0.1", ""),
+    ]
+    assert str(found[0]) == "10.0.0.5 > 10.0.0.1:8080 (which is 172.20.0.10:80) tcp"
+
+
+def allows(
+    source: str, destination: str, port: int, callee: str = "", callee_port: int = 0, proto: str = "tcp",
+    state: str = "ESTABLISHED", around: Around | None = None, **changes: Any,
+) -> bool:  # fmt: skip
+    family = "v6" if ":" in source else "v4"
+    connection = Connection(
+        family, proto, state, source, destination, "40000", str(port), callee or destination, str(callee_port or port)
+    )
+    return Allowed(wish(**changes), around or Around(), LOCAL).allows(connection)
+
+
+WEB, DB, WEB6, DB6 = "172.20.0.10", "172.21.0.11", "fd00:20::10", "fd00:21::11"
+
+
+@pytest.mark.parametrize(
+    ("expected", "case"),
+    [
+        (True, allows(WEB, DB, 5432)),
+        (True, allows(WEB6, DB6, 5432)),
+        (False, allows(WEB, DB, 5433)),
+        (False, allows(WEB, DB, 5432, proto="udp")),
+        (False, allows(DB, WEB, 5432)),
+        (False, allows("172.20.0.99", DB, 5432)),
+        (False, allows(WEB, DB, 5432, flows=[])),
+        # By the host's address it is the same flow.
+        (True, allows(WEB, "10.0.0.1", 15432, DB, 5432)),
+        (False, allows(WEB, "10.0.0.1", 15433, DB, 5433)),
+    ],
+)
+def test_flows(expected: bool, case: bool) -> None:
+    assert case is expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "case"),
+    [
+        (True, allows("10.0.0.5", "10.0.0.1", 8080, WEB, 80)),
+        (True, allows("fd00:10::5", "fd00:10::1", 8080, WEB6, 80)),
+        (False, allows("192.0.2.5", "10.0.0.1", 8080, WEB, 80)),
+        (False, allows("2001:db8::5", "fd00:10::1", 8080, WEB6, 80)),
+        (False, allows("10.0.0.5", "10.0.0.1", 8080, DB, 80)),
+        (False, allows("10.0.0.5", "10.0.0.1", 9090, WEB, 80)),
+        (False, allows("10.0.0.5", WEB, 80)),  # past the published port
+        (False, allows("10.0.0.5", "10.0.0.1", 8080, WEB, 80, published=[])),
+        (False, allows("10.0.0.5", "10.0.0.1", 8080, WEB, 80, published=[{**PUBLISHED, "sources": ["10.0.9.0/24"]}])),
+        # Answered by the userland proxy.
+        (True, allows("10.0.0.5", "10.0.0.1", 8080)),
+        (False, allows("192.0.2.5", "10.0.0.1", 8080)),
+        (True, allows("192.0.2.5", "10.0.0.1", 22)),  # the host's own service
+        (True, allows("172.20.0.1", WEB, 80)),  # the host itself, or its userland proxy
+    ],
+)
+def test_published_ports(expected: bool, case: bool) -> None:
+    assert case is expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "case"),
+    [
+        (True, allows(WEB, "192.0.2.7", 443)),
+        (False, allows(WEB, "192.0.2.7", 80)),
+        (False, allows(WEB, "10.0.0.77", 443)),  # not the internet
+        (False, allows(DB, "192.0.2.7", 443)),
+        (True, allows(WEB, "172.20.0.1", 53, proto="udp")),
+        (False, allows(WEB, "172.20.0.1", 53)),
+        (False, allows(DB, "172.21.0.1", 53, proto="udp")),
+        (True, allows(DB, "172.21.0.1", 22, host=[{"name": "ssh", "bridge": "", "proto": "tcp", "port": 22}])),
+    ],
+)
+def test_egress_and_the_host(expected: bool, case: bool) -> None:
+    assert case is expected
+
+
+def test_what_is_over_and_what_is_not_a_segments_is_left_alone() -> None:
+    assert allows(DB, WEB, 1, state="TIME_WAIT")
+    assert allows("192.0.2.5", "192.0.2.6", 1)
+    docker = Around(docker=("docker0",), subnets=("172.17.0.0/16",))
+    assert allows("172.17.0.2", "192.0.2.6", 443, around=docker)
+    assert not allows("172.17.0.2", "192.0.2.6", 443, around=docker, unmanaged="close")
+
+
+def test_ranges() -> None:
+    assert within("8005", "8000-8010")
+    assert not within("8011", "8000-8010")
+    assert within("5", "")
+    assert not within("", "53")
+
+
+def test_a_range_of_ports_is_a_range() -> None:
+    ranged = [{**FLOW, "port": "5430-5440"}]
+    assert allows(WEB, DB, 5431, flows=ranged)
+    assert not allows(WEB, DB, 5441, flows=ranged)
