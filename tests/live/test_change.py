@@ -87,7 +87,8 @@ def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
     [
         # A rule of a declared flow is removed by hand.
         (
-            "iptables -S RF-backend | grep 'nextcloud > nextcloud-db' | head -1 | sed 's/^-A/-D/' | xargs iptables",
+            "iptables -t mangle -S RF-backend | grep 'nextcloud > nextcloud-db' | head -1 | sed 's/^-A/-D/' |"
+            " xargs iptables -t mangle",
             "flow nextcloud > nextcloud-db",
         ),
         # A container is moved to another segment.
@@ -102,11 +103,13 @@ def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
             "lan → atlas tcp/9999",
         ),
         # The whole policy is unhooked.
-        ("iptables -D DOCKER-USER -j RF-FWD", "jump filter DOCKER-USER > RF-FWD"),
+        ("iptables -t mangle -D FORWARD -j RF-FWD", "jump mangle FORWARD > RF-FWD"),
+        # What opens declared flows against Docker's own drops is gone.
+        ("iptables -F DOCKER-USER", "jump filter DOCKER-USER > RF-OPEN"),
         # Docker's bridge filter, on which the closing inside a bridge depends, is switched off.
         ("sysctl -w net.bridge.bridge-nf-call-iptables=0", "bridge-nf-call-iptables"),
     ],
-    ids=["rule-removed", "container-moved", "port-opened", "policy-unhooked", "bridge-filter-off"],
+    ids=["rule-removed", "container-moved", "port-opened", "policy-unhooked", "openings-flushed", "bridge-filter-off"],
 )
 def test_verify_names_what_was_broken(lab: Lab, damage: str, named: str) -> None:
     lab.undeclare()

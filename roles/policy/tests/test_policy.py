@@ -1,4 +1,4 @@
-"""What holds on a host after the role `policy`, whichever engine applied it."""
+"""What holds on a host after the role `policy`, whichever engine applied it and whichever back end Docker has."""
 
 from __future__ import annotations
 
@@ -7,29 +7,64 @@ import json
 import pytest
 from testinfra.host import Host
 
-JUMPS = [("raw", "PREROUTING", "RF-RAW"), ("filter", "FORWARD", "DOCKER-USER"), ("filter", "DOCKER-USER", "RF-FWD")]
+DENY = [("FORWARD", "RF-FWD"), ("INPUT", "RF-HOST")]
+OPEN = [("raw", "PREROUTING", "RF-RAW"), ("filter", "DOCKER-USER", "RF-OPEN"), ("nat", "POSTROUTING", "RF-NAT")]
+
+
+def nftables(host: Host) -> bool:
+    """Whether Docker uses its nftables back end here."""
+    return "nftables" in host.check_output(
+        "docker info --format '{{json .}}' | grep -o '\"FirewallBackend\":{[^}]*}' || true"
+    )
+
+
+def rules(host: Host, command: str, table: str, chain: str = "") -> list[str]:
+    """The rules of a chain, or of a whole table, as iptables prints them."""
+    return [r for r in host.check_output(f"{command} -t {table} -S {chain}").splitlines() if r.startswith("-A")]
+
+
+def nft(host: Host) -> list[str]:
+    """The rules of the own table."""
+    return [line.strip() for line in host.check_output("nft list table inet ringfence").splitlines()]
 
 
 @pytest.mark.parametrize("command", ["iptables", "ip6tables"])
-@pytest.mark.parametrize(("table", "chain", "target"), JUMPS)
-def test_the_fence_comes_first(host: Host, command: str, table: str, chain: str, target: str) -> None:
-    rules = host.check_output(f"{command} -t {table} -S {chain}").splitlines()
-    assert next(rule for rule in rules if rule.startswith("-A")) == f"-A {chain} -j {target}"
+@pytest.mark.parametrize(("chain", "target"), DENY)
+def test_the_deny_comes_first_where_neither_docker_nor_ufw_writes(
+    host: Host, command: str, chain: str, target: str
+) -> None:
+    if nftables(host):
+        assert f"type filter hook {chain.lower()} priority mangle; policy accept;" in nft(host)
+        assert not any(target in rule for rule in rules(host, command, "mangle"))
+    else:
+        assert rules(host, command, "mangle", chain)[0] == f"-A {chain} -j {target}"
 
 
 @pytest.mark.parametrize("command", ["iptables", "ip6tables"])
-def test_what_leaves_a_segment_is_masqueraded_by_ringfence(host: Host, command: str) -> None:
-    assert "-A POSTROUTING -j RF-NAT" in host.check_output(f"{command} -t nat -S POSTROUTING").splitlines()
+def test_what_opens_is_hooked_in(host: Host, command: str) -> None:
+    jumps = [("filter", "FORWARD", "RF-OPEN")] if nftables(host) else OPEN
+    for table, chain, target in jumps:
+        assert f"-A {chain} -j {target}" in rules(host, command, table, chain)
 
 
 @pytest.mark.parametrize("command", ["iptables", "ip6tables"])
 def test_every_segment_ends_in_a_logged_drop(host: Host, command: str) -> None:
-    rules = host.check_output(f"{command} -S").splitlines()
-    dispatched = [rule.split()[-1] for rule in rules if rule.startswith("-A RF-FWD -i rf-") and " -g " in rule]
-    for chain in dispatched:
-        own = [rule for rule in rules if rule.startswith(f"-A {chain} ")]
-        assert own[-1].endswith("-j DROP")
-        assert "--nflog-group 40" in own[-2]
+    bridges = host.check_output("ip -br link show type bridge | grep -o '^rf-[^ ]*'").split()
+    assert bridges
+    for bridge in bridges:
+        chain = f"RF-{bridge.removeprefix('rf-')}"
+        if nftables(host):
+            text = host.check_output(f"nft list chain inet ringfence {chain}").splitlines()
+            own = [line.strip() for line in text if "comment" in line]
+            assert own[-1].startswith("drop ")
+            assert "group 40" in own[-2]
+        else:
+            assert any(
+                f"-i {bridge} " in rule and f"-g {chain}" in rule for rule in rules(host, command, "mangle", "RF-FWD")
+            )
+            own = rules(host, command, "mangle", chain)
+            assert own[-1].endswith("-j DROP")
+            assert "--nflog-group 40" in own[-2]
 
 
 @pytest.mark.parametrize("name", ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"])
@@ -48,10 +83,10 @@ def test_the_policy_is_loaded_before_docker_starts(host: Host) -> None:
     assert "docker.service" in before
 
 
-def test_the_persisted_rules_are_private(host: Host) -> None:
+def test_the_persisted_policy_is_private_and_alone(host: Host) -> None:
     assert host.file("/etc/ringfence/policy").mode == 0o700
-    for family in ("v4", "v6"):
-        assert host.file(f"/etc/ringfence/policy/rules.{family}").mode == 0o600
+    assert host.file("/etc/ringfence/policy").listdir() == ["policy.json"]
+    assert host.file("/etc/ringfence/policy/policy.json").mode == 0o600
 
 
 def test_drops_are_written_as_json_and_not_for_everybody(host: Host) -> None:
