@@ -10,7 +10,8 @@ import pytest
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
 
-ENGINES = {"20.10": "t-2010", "26.1": "t-261", "28.5": "t-285", "29": "t-29"}
+NFTABLES = "29-nftables"  # the same engine with its other firewall back end, to which the first run brings it
+ENGINES = {"20.10": "t-2010", "26.1": "t-261", "28.5": "t-285", "29": "t-29", NFTABLES: "t-29n"}
 
 # What the demo has no need of: calls between segments, to a service that is in one segment and to one that is in two,
 # a port that the latter publishes, and a way into the LAN.
@@ -33,9 +34,11 @@ HALL: dict[str, Any] = {
 
 @pytest.fixture(scope="module", params=ENGINES)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    for lab in fresh(ENGINES[request.param], request.param):
+    for lab in fresh(ENGINES[request.param], request.param.removesuffix("-nftables")):
         declared = lab.variables()
+        backend = {"docker_firewall_backend": "nftables"} if request.param == NFTABLES else {}
         lab.declare(
+            **backend,
             lab_segments={**declared["lab_segments"], "hall": {}},
             lab_services={**declared["lab_services"], "sensors": SENSORS, "hall": HALL},
         )
@@ -62,8 +65,10 @@ def test_a_fresh_host_is_provisioned_and_exactly_the_declared_traffic_passes(lab
     assert lab.ssh(ask).startswith("HTTP/1.")
 
 
-def test_the_engine_is_the_one_this_test_is_about(lab: Lab) -> None:
+def test_the_engine_is_the_one_this_test_is_about(lab: Lab, request: pytest.FixtureRequest) -> None:
     assert lab.ssh("docker version --format '{{.Server.Version}}'").startswith(lab.engine)
+    info = lab.ssh("docker info --format json || docker info --format '{{json .}}'")
+    assert ('"Driver":"nftables' in info) is ("nftables" in request.node.callspec.id)
 
 
 def test_the_checks_of_every_role_hold(lab: Lab) -> None:
