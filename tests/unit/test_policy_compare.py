@@ -172,6 +172,20 @@ def test_a_ban_stays_before_what_opens_and_a_return_behind_it() -> None:
     assert "-I DOCKER-USER 2 -j RF-OPEN" in transaction(live)["filter"]
 
 
+def test_where_docker_is_on_nftables_what_passed_is_accepted_before_ufw_drops_it() -> None:
+    live = {"filter": {"FORWARD": ["-j ufw-before-forward", "-j ufw-reject-forward"]}}
+    assert "-I FORWARD 1 -j RF-OPEN" in transaction(live, "nftables")["filter"]
+    behind = {"filter": {"FORWARD": ["-j ufw-before-forward", "-j RF-OPEN"], "RF-OPEN": []}}
+    assert jump_changes(behind, "nftables") == [
+        "~ jump filter FORWARD > RF-OPEN: rule 2 → 1, behind: -j ufw-before-forward"
+    ]
+
+
+def test_a_rule_with_an_odd_comment_is_somebody_elses() -> None:
+    found = changes(LIVE.replace(PASS, f"{PASS}\n-A RF-frontend -m comment --comment it's -j RETURN"))
+    assert found == ["- rule in RF-frontend that ringfence did not write: -m comment --comment it's -j RETURN"]
+
+
 def test_the_deny_comes_before_what_opens_and_before_the_old_layout_goes() -> None:
     live = LIVE.replace(":RF-OPEN - [0:0]", ":RF-OPEN - [0:0]\n:RF-FWD - [0:0]\n-A DOCKER-USER -j RF-FWD")
     found = transaction(parse_save(live))

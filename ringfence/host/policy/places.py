@@ -86,7 +86,7 @@ JUMPS = {
         Jump("nat", "POSTROUTING", "RF-NAT", None),
     ),
     "nftables": (
-        Jump("filter", "FORWARD", "RF-OPEN", re.compile(r"^-j (DROP|REJECT)\b|-[jg] ufw6?-reject")),
+        Jump("filter", "FORWARD", "RF-OPEN", re.compile(r"^-j (DROP|REJECT)\b|-[jg] ufw6?-")),
     ),
 }  # fmt: skip
 

@@ -117,11 +117,11 @@ def _jumping(table: str, live: dict[str, list[str]], backend: str) -> Iterator[s
 
 def read_rule(table: str, chain: str, text: str) -> Rule | str:
     """Make a rule of a line of iptables-save (without "-A CHAIN"); the text itself where it is none of ours."""
-    tokens = shlex.split(text)
     match: dict[str, Any] = {}
     limited = False
     prefix = ""
     try:
+        tokens = shlex.split(text)
         while tokens:
             word = tokens.pop(0)
             negated = word == "!"
