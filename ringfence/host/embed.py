@@ -66,12 +66,21 @@ def block(wanted: Iterable[str], imported: Iterable[str] = ()) -> str:
     Args:
         wanted: names of modules.
         imported: import statements that the program has already.
+
+    Raises:
+        EmbedError: there is no such module, or two of them define the same name.
     """
     imports: set[str] = set()
+    owners: dict[str, str] = {}
     parts = []
     for name in modules(wanted):
         text = _path(name).read_text(encoding="utf-8")
         tree = ast.parse(text)
+        for defined in _names(tree):
+            if owners.setdefault(defined, name) != name:
+                raise EmbedError(
+                    f"{defined}: both {owners[defined]} and {name} define it; in a program one would replace the other"
+                )
         lines = text.splitlines()
         start = 0
         for node in tree.body:
@@ -89,6 +98,16 @@ def block(wanted: Iterable[str], imported: Iterable[str] = ()) -> str:
         parts.append(f"# -- {name}: {summary}\n\n\n" + "\n".join(lines[start:]).strip() + "\n")
     head = "\n".join(_together(imports - set(imported)))
     return "\n\n".join(part for part in (head, "\n\n".join(parts)) if part)
+
+
+def _names(tree: ast.Module) -> Iterable[str]:
+    """What a module defines, imports aside."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (one.id for target in targets for one in ast.walk(target) if isinstance(one, ast.Name))
 
 
 def _single(node: ast.Import | ast.ImportFrom) -> Iterable[str]:

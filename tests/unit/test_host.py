@@ -417,6 +417,14 @@ LATER = {"ringfence-policy", "ringfence-stack"}
 PROGRAMS = [path for path in embed.programs(ROOT) if path.name not in LATER or embed.BLOCK.search(path.read_text())]
 
 
+def test_two_modules_that_define_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one.py").write_text('"""One."""\n\nLIMIT = 1\n', encoding="utf-8")
+    (tmp_path / "two.py").write_text('"""Two."""\n\n\ndef LIMIT() -> None: ...\n', encoding="utf-8")
+    monkeypatch.setattr(embed, "HERE", tmp_path)
+    with pytest.raises(embed.EmbedError, match="LIMIT: both one and two define it"):
+        embed.block(["one", "two"])
+
+
 @pytest.mark.parametrize("path", PROGRAMS, ids=[path.name for path in PROGRAMS])
 def test_every_program_has_the_chassis_of_today(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
