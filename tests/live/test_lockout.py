@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import fresh
-from tests.live.labs import Lab, Run, RunError, waited_for
+from tests.live.labs import Lab, Run, RunError
 
 ENGINES: dict[str, Callable[[Lab], Run]] = {
     "pyinfra": lambda lab: lab.pyinfra(check=False),
