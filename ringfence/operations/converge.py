@@ -123,11 +123,18 @@ def _host() -> Host:
     return host
 
 
+# What each role wants on each host: the preflight has worked it out before the role is applied.
+_wishes: dict[tuple[str, str], Wanted] = {}
+
+
 def _wanted(role: Role) -> Wanted:
-    try:
-        return wanted_of(role, _host())
-    except (RoleError, RenderError) as error:
-        raise DeployError(str(error)) from None
+    key = (_host().name, str(role.directory))
+    if key not in _wishes:
+        try:
+            _wishes[key] = wanted_of(role, _host())
+        except (RoleError, RenderError) as error:
+            raise DeployError(str(error)) from None
+    return _wishes[key]
 
 
 def _about_to_change(host: Host) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import grp
 import hashlib
+import importlib
 import json
 import os
 import pwd
@@ -17,8 +18,10 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
+
 
 DOCUMENTATION = r"""
 module: ringfence_role
@@ -248,6 +251,9 @@ LOADER = (
     "import json,sys; r=json.load(sys.stdin); "
     'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
 )
+# What the programs use: they are forked from here and need not load it again.
+for _module in ("http.client", "ipaddress", "re", "shutil", "socket", "urllib.parse"):
+    importlib.import_module(_module)
 CHECK_SECONDS = 60
 INSTALL_SECONDS = 1800
 GUARD = "/usr/local/sbin/ringfence-guard"
@@ -296,36 +302,87 @@ def shown(path: str) -> str:
 
 
 class Check:
-    """A role's program, asked what it would do. It reads from and writes to memory: it never waits for us."""
+    """A role's program, asked what it would do, in a process of its own that writes to memory: it waits for nobody.
+
+    It is forked, not started: an interpreter and the modules that all programs need cost more than most checks.
+    """
 
     def __init__(self, role: str, want: Wish) -> None:
         self.role = role
+        self.out, self.err = _memory(), _memory()
         request = {
             "program": want["program"], "arguments": ["check"], "desired": want["desired"], "name": f"ringfence-{role}",
         }  # fmt: skip
-        self.out, self.err = _memory(), _memory()
-        with _memory(json.dumps(request).encode()) as given:
-            self.child = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", LOADER],
-                stdin=given,
-                stdout=self.out,
-                stderr=self.err,
-                start_new_session=True,  # so that what it started can be killed with it
-            )
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        self.code: int | None = None
+        if self.pid == 0:
+            _become(request, self.out, self.err)
+        # Here too: whoever comes first, it is a group that can be killed with all that it starts.
+        with contextlib.suppress(OSError):
+            os.setpgid(self.pid, self.pid)
 
     def answer(self, deadline: float) -> dict[str, list[str]]:
         """Wait for what it says: ``changes``, ``refusals`` and ``notices``; no answer is a refusal."""
-        if not ended(self.child, deadline):
-            kill(self.child)
+        if not self.ended(deadline):
+            self.kill()
             return _refused(f"the check of role {self.role} did not answer within {CHECK_SECONDS} s")
-        if self.child.returncode:
-            said = _text(self.err).strip()[-2000:] or f"exit code {self.child.returncode}"
+        if self.code:
+            said = _text(self.err).strip()[-2000:] or f"exit code {self.code}"
             return _refused(f"the check of role {self.role} failed on this host: {said}")
         try:
             found = json.loads(_text(self.out))
             return {key: [str(line) for line in found[key]] for key in ("changes", "refusals", "notices")}
         except (ValueError, KeyError, TypeError) as error:
             return _refused(f"the check of role {self.role} gave no answer that can be read: {error!r}")
+
+    def ended(self, deadline: float) -> bool:
+        """Wait for it to end; False where it did not before the deadline, in seconds of `time.monotonic`."""
+        if self.code is None:
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            finally:
+                os.close(descriptor)
+            if not readable:
+                return False
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return True
+
+    def kill(self) -> None:
+        """Kill it with all that it started, unless it has ended."""
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
+    """Turn this forked process into a program that reads nothing and writes to memory."""
+    code: object = 70
+    try:
+        os.setpgid(0, 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        sys.argv, sys.stdin = ["-c"], open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        exec(compile(request["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": request})  # noqa: S102
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
 
 
 def _refused(message: str) -> dict[str, list[str]]:
@@ -343,24 +400,6 @@ def _memory(content: bytes = b"") -> BinaryIO:
 def _text(file: BinaryIO) -> str:
     file.seek(0)
     return file.read().decode("utf-8", "replace")
-
-
-def ended(child: subprocess.Popen[bytes], deadline: float) -> bool:
-    """Wait for a program to end; False where it did not before the deadline, in seconds of `time.monotonic`."""
-    # Popen.wait with a time limit looks again only every 50 ms.
-    descriptor = os.pidfd_open(child.pid)
-    try:
-        readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-    finally:
-        os.close(descriptor)
-    return bool(readable) and child.wait() is not None
-
-
-def kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill a program with all that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 def survey(wishes: dict[str, Wish], *, diff: bool = False) -> dict[str, Any]:
@@ -391,8 +430,7 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False) -> dict[str, Any]:
         return {role: {**found, **checks[role].answer(deadline)} for role, found in results.items()}
     finally:
         for check in checks.values():
-            if check.child.poll() is None:
-                kill(check.child)
+            check.kill()
 
 
 def install(names: list[str]) -> None:

@@ -72,6 +72,9 @@ def _wish(program: str, **desired: Any) -> dict[str, Any]:
 def test_packages_that_cannot_be_listed_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = subprocess.CompletedProcess([], 2, "", "dpkg-query: error: the database is locked")
     monkeypatch.setattr(remote, "run", lambda *_, **__: broken)
+    wish = {**_wish(ANSWERS, value="x"), "packages": ["dpkg"]}
+    with pytest.raises(Fault, match="the database is locked"):
+        survey({"a": wish})
     with pytest.raises(Fault, match="the database is locked"):
         missing_packages(["dpkg"])
 
