@@ -48,6 +48,7 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
         "hosts": hosts,
         "lazy": {name: dict(values) for name, values in source.lazy.items()},
         "errors": {name: dict(values) for name, values in source.errors.items()},
+        "pure": source.pure,
     }, notices
 
 
