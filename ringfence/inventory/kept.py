@@ -1,7 +1,7 @@
 """The last answer of `ringfence.inventory`, so that an unchanged lab is not read and compiled again.
 
-Reading a lab takes half a second, which is as much as pyinfra needs to connect and do nothing. An answer is kept only if
-it follows from files that are all known (`ringfence.inventory.pure`), and it is opened with a key made of the content of
+Reading a lab takes half a second, as much as pyinfra needs to connect and do nothing. An answer is kept only if it
+follows from files that are all known (`ringfence.inventory.pure`), and it is opened with a key made of the content of
 every one of them, the vault's password included, and of the program itself. So
 
 - a changed byte of any of them makes another key, and the old answer cannot be opened;
