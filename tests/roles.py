@@ -6,6 +6,7 @@ import getpass
 import grp
 import json
 import os
+import shutil
 from pathlib import Path
 
 import yaml
@@ -21,11 +22,14 @@ have = STATE.read_text() if STATE.exists() else ""
 changes = [] if have == desired["value"] else ["~ value: " + have + " becomes " + desired["value"]]
 if verb == "check":
     print(json.dumps({{"changes": changes, "refusals": desired["refusals"], "notices": desired["notices"]}}))
+elif desired["value"] == "broken":
+    sys.exit("ringfence-tiny: wiki could not be attached to its network again")
 else:
     print("writing", file=sys.stderr)
     STATE.write_text(desired["value"])
     print(json.dumps({{"changes": changes}}))
 """
+ROOT = Path(__file__).resolve().parents[1]
 DEFAULTS = {"tiny_packages": [], "tiny_value": "new", "tiny_secret": "", "tiny_refusals": [], "tiny_notices": []}
 TYPES = {"tiny_packages": "list", "tiny_refusals": "list", "tiny_notices": "list"}
 
@@ -53,25 +57,23 @@ def make_tiny(directory: Path) -> Path:
                 }
             }
         ),
-        "templates/desired.json.j2": json.dumps({"value": 0, "refusals": 1, "notices": 2})
+        "templates/desired.json.j2": json.dumps({"value": 0, "secret": 3, "refusals": 1, "notices": 2})
         .replace("0", "{{ tiny_value | tojson }}")
         .replace("1", "{{ tiny_refusals | tojson }}")
-        .replace("2", "{{ tiny_notices | tojson }}"),
+        .replace("2", "{{ tiny_notices | tojson }}")
+        .replace("3", "{{ tiny_secret | tojson }}"),
         "templates/tiny.conf.j2": "value = {{ tiny_value }}\n",
         "templates/secret.j2": "{{ tiny_secret }}\n",
         "files/ringfence-tiny": PROGRAM.format(state=str(host / "state")),
-        "deploy.py": Path(__file__)
-        .resolve()
-        .parents[1]
-        .joinpath("roles/guard/deploy.py")
-        .read_text(encoding="utf-8")
-        .replace("guard", "tiny"),
     }
+    for name in ("deploy.py", "tasks/main.yml"):
+        texts[name] = (ROOT / "roles" / "guard" / name).read_text(encoding="utf-8").replace("guard", "tiny")
     for name, text in texts.items():
         path = role / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    (role.parent / "__init__.py").touch()
+    for folder in ("library", "action_plugins"):
+        shutil.copytree(ROOT / "roles" / "guard" / folder, role / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return role
 
 

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pyinfra.api.command import StringCommand
 from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 
-from ringfence.facts.remote_survey import LOADER
-from ringfence.remote_input import RemoteInput
+from ringfence.remote.request import COMMAND, request
 from ringfence.role import Role, RoleError, Wanted
-
-_REMOTE = Path(__file__).with_name("remote_survey.py").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -50,38 +45,31 @@ class Difference:
 
 
 class _Survey(FactBase[Any]):
-    """The raw answer of `ringfence.facts.remote_survey` on the host."""
+    """The raw answer of `ringfence.remote.role` on the host."""
 
     def command(self) -> StringCommand:
-        return StringCommand("python3", "-c", shlex.quote(LOADER))
+        return StringCommand(COMMAND)
 
     def process(self, output: list[str]) -> Any:
         return json.loads("\n".join(output))
 
 
-def request(wishes: Mapping[str, Wanted]) -> dict[str, Any]:
-    """Build what is sent to the host's standard input: the survey itself and each role's wishes, without contents."""
+def wish(wanted: Wanted) -> dict[str, Any]:
+    """Return what one role wants in the words of `ringfence.remote.role`, without the contents of its files."""
     return {
-        "program": _REMOTE,
-        "arguments": ["survey"],
-        "desired": {
-            role: {
-                "packages": wanted.packages,
-                "files": [
-                    {
-                        "path": file.path,
-                        "sha256": hashlib.sha256(file.content.encode()).hexdigest(),
-                        "mode": file.mode,
-                        "user": file.user,
-                        "group": file.group,
-                    }
-                    for file in wanted.files
-                ],
-                "program": wanted.program.source,
-                "desired": wanted.program.desired,
+        "packages": wanted.packages,
+        "files": [
+            {
+                "path": file.path,
+                "sha256": hashlib.sha256(file.content.encode()).hexdigest(),
+                "mode": file.mode,
+                "user": file.user,
+                "group": file.group,
             }
-            for role, wanted in wishes.items()
-        },
+            for file in wanted.files
+        ],
+        "program": wanted.program.source,
+        "desired": wanted.program.desired,
     }
 
 
@@ -108,7 +96,8 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
     known = _known.setdefault(host.name, {})
     unknown = {role: wanted for role, wanted in wishes.items() if fresh or role not in known}
     if unknown:
-        answer = host.get_fact(_Survey, _stdin=RemoteInput(request(unknown))) or {}
+        asked = request("survey", {"wishes": {role: wish(wanted) for role, wanted in unknown.items()}})
+        answer = host.get_fact(_Survey, _stdin=asked) or {}
         for role in unknown:
             known.pop(role, None)
         known.update({role: Difference(**answer[role]) for role in unknown if role in answer})

@@ -147,5 +147,18 @@ def embedded(text: str, name: str) -> str:
 
 
 def programs(root: Path) -> list[Path]:
-    """Return the host-side programs below the roles."""
-    return sorted(path for path in root.glob("roles/*/files/ringfence-*") if "." not in path.name)
+    """Return what is sent to hosts as one text: the programs below the roles, and what compares and places."""
+    return [
+        root / "ringfence" / "remote" / "role.py",
+        *sorted(path for path in root.glob("roles/*/files/ringfence-*") if "." not in path.name),
+    ]
+
+
+def copies(root: Path) -> dict[Path, Path]:
+    """Return what stands in every role for Ansible, so that a role can be copied alone: {copy: original}."""
+    originals = {
+        "library": root / "ringfence" / "remote" / "role.py",
+        "action_plugins": root / "ringfence" / "ansible" / "action.py",
+    }
+    roles = sorted(path.parent for path in root.glob("roles/*/tasks"))
+    return {role / kind / "ringfence_role.py": path for role in roles for kind, path in originals.items()}

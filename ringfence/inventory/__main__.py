@@ -1,7 +1,8 @@
 """``python -m ringfence.inventory DIRECTORY``: prints an inventory with its compiled lab as one JSON object.
 
 ``groups`` (name → hosts, children), ``hosts`` (name → variables, final), ``lazy`` (variables that need facts, as they
-were written) and ``errors`` (why). Exit status 1 and one message on standard error if it cannot be used.
+were written), ``errors`` (why) and ``pure`` (whether the next answer is the same unless a file changes). Exit status 1
+and one message on standard error if it cannot be used.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 from ringfence.compile import Compiled, compile_lab
 from ringfence.inventory.front import ROOT, InventoryError
 from ringfence.inventory.labs import hosts_file, load_book, save_book
+from ringfence.inventory.names import role_variables, unknown
 from ringfence.inventory.source import Source, SourceError, read
 from ringfence.model import LabError, Problem
 
@@ -29,6 +30,9 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
         source = read(directory, hosts_file(directory), root)
     except SourceError as error:
         raise InventoryError(str(error)) from error
+    problems = unknown(_names(source), role_variables(ROOT))
+    if problems:
+        raise LabError(problems)
     hosts = {name: dict(values) for name, values in source.hosts.items()}
     notices: list[str] = []
     compiled = _compile(source, directory)
@@ -44,7 +48,13 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
         "hosts": hosts,
         "lazy": {name: dict(values) for name, values in source.lazy.items()},
         "errors": {name: dict(values) for name, values in source.errors.items()},
+        "pure": source.pure,
     }, notices
+
+
+def _names(source: Source) -> dict[str, list[str]]:
+    """Names of the variables that the inventory sets, of every host; also of those that need facts."""
+    return {host: [*values, *source.lazy.get(host, {})] for host, values in source.hosts.items()}
 
 
 def merge(compiled: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

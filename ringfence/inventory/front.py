@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ringfence.inventory.kept import kept
 from ringfence.roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def lab_directory(root: Path = ROOT) -> Path:
 
 
 def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
-    """Read an inventory and compile its lab, in a process of its own.
+    """Read an inventory and compile its lab, in a process of its own; an unchanged one is not read again.
 
     Returns:
         ``groups``, ``hosts``, ``lazy`` and ``errors`` as `ringfence.inventory.__main__` prints them.
@@ -66,6 +67,10 @@ def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
     Raises:
         InventoryError: it failed; its message is the process's own.
     """
+    keeping = kept(directory, root)
+    found = keeping.load() if keeping else None
+    if found is not None:
+        return found
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     # ansible-core refuses to start in a locale that is not UTF-8.
     environment["LC_ALL"] = "C.UTF-8"
@@ -84,6 +89,9 @@ def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
         raise InventoryError(result.stderr.strip() or f"{directory}: reading it failed without a message")
     sys.stderr.write(result.stderr)
     data: dict[str, Any] = json.loads(result.stdout)
+    # A warning has to be seen each time.
+    if keeping and data["pure"] and not result.stderr:
+        keeping.save(data)
     return data
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ from ansible.parsing.vault import AnsibleVaultError
 from ansible.template import Templar
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
+
+from ringfence.inventory.pure import is_pure
 
 # What Ansible adds itself, for every play anew.
 MAGIC = frozenset(
@@ -52,6 +55,12 @@ MAGIC = frozenset(
         "vars",
     }
 )
+# Those of them that the inventory's files decide as well.
+_SETTLED = {
+    "group_names", "groups", "hostvars", "inventory_dir", "inventory_file", "inventory_hostname",
+    "inventory_hostname_short", "omit",
+}  # fmt: skip
+VOLATILE = MAGIC - _SETTLED
 VAULT_PASSWORD = ".vault-password"  # noqa: S105 - the name of a file
 
 
@@ -68,12 +77,14 @@ class Source:
         hosts: host → variable → value, fully templated and decrypted, plain builtins.
         lazy: host → variable → value as written, where templating failed (it needs facts, for instance).
         errors: host → variable → why templating failed.
+        pure: whether all of it follows from the inventory's files alone (`ringfence.inventory.pure`).
     """
 
     groups: Mapping[str, Mapping[str, list[str]]]
     hosts: Mapping[str, Mapping[str, Any]]
     lazy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     errors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    pure: bool = False
 
 
 def read(directory: Path, hosts_file: Path, root: Path) -> Source:
@@ -97,6 +108,7 @@ def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
     loader = DataLoader()
     loader.set_basedir(str(root))
     identities = list(constants.DEFAULT_VAULT_IDENTITY_LIST or [])
+    elsewhere = bool(identities or constants.DEFAULT_VAULT_PASSWORD_FILE)
     password = directory / VAULT_PASSWORD
     if password.exists():
         identities.append(f"{constants.DEFAULT_VAULT_IDENTITY}@{password}")
@@ -108,6 +120,7 @@ def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
     values: dict[str, dict[str, Any]] = {}
     lazy: dict[str, dict[str, Any]] = {}
     errors: dict[str, dict[str, str]] = {}
+    pure = not elsewhere and not os.access(password, os.X_OK)
     for host in inventory.get_hosts():
         raw = manager.get_vars(host=host, include_hostvars=True)
         templar = Templar(loader=loader, variables=raw)
@@ -115,6 +128,7 @@ def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
         for name, value in raw.items():
             if name in MAGIC:
                 continue
+            pure = pure and is_pure(plain(value), VOLATILE)
             try:
                 values[host.name][str(name)] = plain(templar.template(value))
             except AnsibleError as error:
@@ -122,7 +136,7 @@ def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
                     raise
                 lazy.setdefault(host.name, {})[str(name)] = plain(value)
                 errors.setdefault(host.name, {})[str(name)] = _one_line(error) + _expressions(value)
-    return Source(_groups(inventory), values, lazy, errors)
+    return Source(_groups(inventory), values, lazy, errors, pure)
 
 
 def _vault_secrets(loader: Any, identities: list[str]) -> Any:

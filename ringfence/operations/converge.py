@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
@@ -15,14 +14,11 @@ from pyinfra.api.state import State
 from pyinfra.context import host as current_host
 from pyinfra.context import state as current_state
 
-from ringfence.facts.remote_survey import LOADER
 from ringfence.facts.survey import Difference, forget, survey, wanted_of
-from ringfence.operations.guarded import DEFAULT_SECONDS, LoudCommand, apply_command, confirm
-from ringfence.remote_input import RemoteInput
+from ringfence.operations.guarded import DEFAULT_SECONDS, LoudCommand, confirm
+from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError, Wanted
-
-_PLACE = Path(__file__).with_name("remote_place.py").read_text(encoding="utf-8")
 
 GROUP = "docker_hosts"
 Commands = Generator[StringCommand | FunctionCommand, None, None]
@@ -76,72 +72,50 @@ def compare(wishes: Mapping[str, Wanted]) -> Commands:
     host = _host()
     # Asked again when executing: between the plan and the user's yes the host may have changed.
     differences = survey(host, wishes, fresh=current_state.is_executing)
-    if not current_state.is_executing or not _planned():
-        _show(host, differences)
+    _show(host, differences)
     yield from _refuse(host, differences)
 
 
 @operation()
 def packages(role: str, wanted: Wanted) -> Commands:
     """Install the role's Debian packages that are missing."""
-    host = _host()
-    difference = survey(host, {role: wanted})[role]
-    yield from _refuse(host, {role: difference})
+    difference = _difference(role, wanted)
+    yield from _refuse(_host(), {role: difference})
     if not difference.packages:
-        host.noop("all packages are installed")
+        _host().noop("all packages are installed")
         return
-    _about_to_change(host)
-    yield StringCommand(install_command(difference.packages))
+    _about_to_change(_host())
+    yield StringCommand(COMMAND, _stdin=request("install", {"names": difference.packages}))
 
 
 @operation()
 def files(role: str, wanted: Wanted) -> Commands:
     """Put the role's files in place that differ."""
-    host = _host()
-    difference = survey(host, {role: wanted})[role]
-    yield from _refuse(host, {role: difference})
+    difference = _difference(role, wanted)
+    yield from _refuse(_host(), {role: difference})
     different = [vars(file) for file in wanted.files if file.path in difference.files]
     if not different:
-        host.noop("all files are in place")
+        _host().noop("all files are in place")
         return
-    _about_to_change(host)
-    request = RemoteInput({"program": _PLACE, "arguments": [], "desired": different})
-    yield StringCommand("python3", "-c", shlex.quote(LOADER), _stdin=request)
+    _about_to_change(_host())
+    yield StringCommand(COMMAND, _stdin=request("place", {"files": different}))
 
 
 @operation()
 def program(role: str, wanted: Wanted) -> Commands:
     """Have the role's program bring about the desired state, inside the guard's window where that is needed."""
-    host = _host()
-    difference = survey(host, {role: wanted})[role]
-    yield from _refuse(host, {role: difference})
+    difference = _difference(role, wanted)
+    yield from _refuse(_host(), {role: difference})
     if not difference.changes:
-        host.noop("nothing to change")
+        _host().noop("nothing to change")
         return
-    _about_to_change(host)
+    _about_to_change(_host())
     guarded = wanted.program.guarded
-    seconds = int(host.data.get("guard_seconds") or DEFAULT_SECONDS) if guarded else None
-    yield LoudCommand(apply_command(role, wanted.program.path, seconds), _stdin=RemoteInput(wanted.program.desired))
+    seconds = int(_host().data.get("guard_seconds") or DEFAULT_SECONDS) if guarded else None
+    asked = {"role": role, "program": wanted.program.path, "desired": wanted.program.desired, "seconds": seconds}
+    yield LoudCommand(COMMAND, _stdin=request("apply", asked))
     if guarded:
         yield FunctionCommand(confirm, (), {})
-
-
-def install_command(names: Sequence[str]) -> str:
-    """Build the shell command that installs Debian packages, also after an interrupted installation."""
-    get = "apt-get -qq -y -o DPkg::Lock::Timeout=300"
-    # A run that was killed inside dpkg leaves it asking for this; otherwise it does nothing.
-    repair = "dpkg --configure -a"
-    lists = "find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mtime -1 2>/dev/null | grep -q ."
-    install = f"{get} install --no-install-recommends {' '.join(shlex.quote(name) for name in names)}"
-    return (
-        f"export DEBIAN_FRONTEND=noninteractive; {repair} && "
-        f"{{ {lists} || {get} update; }} && {{ {install} || {{ {get} update && {install}; }}; }}"
-    )
-
-
-def _planned() -> bool:
-    """Whether this run made a plan first, which showed what is pending."""
-    return bool(current_state.should_check_for_changes())  # type: ignore[no-untyped-call]
 
 
 def _host() -> Host:
@@ -149,11 +123,18 @@ def _host() -> Host:
     return host
 
 
+# What each role wants on each host: the preflight has worked it out before the role is applied.
+_wishes: dict[tuple[str, str], Wanted] = {}
+
+
 def _wanted(role: Role) -> Wanted:
-    try:
-        return wanted_of(role, _host())
-    except (RoleError, RenderError) as error:
-        raise DeployError(str(error)) from None
+    key = (_host().name, str(role.directory))
+    if key not in _wishes:
+        try:
+            _wishes[key] = wanted_of(role, _host())
+        except (RoleError, RenderError) as error:
+            raise DeployError(str(error)) from None
+    return _wishes[key]
 
 
 def _about_to_change(host: Host) -> None:
@@ -162,12 +143,24 @@ def _about_to_change(host: Host) -> None:
         forget(host)
 
 
-def _show(host: Host, differences: dict[str, Difference]) -> None:
+# What was said about each host, so that it is said once: by a plan or by the run, by the preflight or by the role.
+_said: set[tuple[str, str, str]] = set()
+
+
+def _show(host: Host, differences: Mapping[str, Difference]) -> None:
     for role, difference in differences.items():
-        for line in difference.pending:
-            logger.info(f"{host.print_prefix}{role}: {line}")
-        for line in difference.notices:
-            logger.warning(f"{host.print_prefix}{role}: {line}")
+        for say, lines in ((logger.info, difference.pending), (logger.warning, difference.notices)):
+            for line in lines:
+                if (host.name, role, line) not in _said:
+                    _said.add((host.name, role, line))
+                    say(f"{host.print_prefix}{role}: {line}")
+
+
+def _difference(role: str, wanted: Wanted) -> Difference:
+    """How the host differs from what one role wants; shown, unless it has been."""
+    differences = survey(_host(), {role: wanted})
+    _show(_host(), differences)
+    return differences[role]
 
 
 def _refuse(host: Host, differences: dict[str, Difference]) -> Commands:

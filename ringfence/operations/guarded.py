@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import socket
 from typing import Any
 
@@ -25,26 +24,6 @@ class LoudCommand(StringCommand):
     def execute(self, state: State, host: Host, connector_arguments: Any) -> Any:
         connector_arguments.update(self.connector_arguments)
         return host.run_shell_command(self, print_output=True, print_input=state.print_input, **connector_arguments)
-
-
-def apply_command(role: str, program: str, seconds: int | None) -> str:
-    """Build the shell command that applies a role, reading the desired state from standard input.
-
-    Args:
-        role: name of the role, for the guard's journal.
-        program: path of the role's program on the host.
-        seconds: the guard's window, or None for a change that cannot cut anybody off.
-    """
-    # Progress goes to standard error; the list of changes on standard output was shown before.
-    apply = f"{shlex.quote(program)} apply >/dev/null"
-    if seconds is None:
-        return apply
-    missing = "ringfence-guard is not on this host: apply the role guard first (roles/guard/deploy.py)"
-    return (
-        f"if ! test -x {GUARD}; then echo {shlex.quote(missing)} >&2; exit 1; fi; "
-        f"{GUARD} arm --seconds {seconds} --reason {shlex.quote(role)} </dev/null >/dev/null || exit 1; "
-        f"{apply} || {{ {GUARD} restore </dev/null >&2; exit 1; }}"
-    )
 
 
 def confirm(state: State, host: Host) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shlex
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,9 +19,8 @@ from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
-from ringfence.facts.remote_survey import LOADER
 from ringfence.facts.survey import survey, wanted_of
-from ringfence.remote_input import RemoteInput
+from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError
 from ringfence.verify import declared as declaration
@@ -157,12 +155,12 @@ def _probe(state: State, host: Host) -> bool:
     name = _name(host)
     if _run.lab is None or name not in _run.seen:
         return True
-    request, names = probe_request(_run.lab, _run.seen, _run.matrix, name, _run.token)
-    if not request["cells"]:
+    asked, names = probe_request(_run.lab, _run.seen, _run.matrix, name, _run.token)
+    if not asked["cells"]:
         return True
-    logger.info(f"{host.print_prefix}{len(request['cells'])} connections from {', '.join(names)}")
+    logger.info(f"{host.print_prefix}{len(asked['cells'])} connections from {', '.join(names)}")
     try:
-        answer = _ask(host, "probe", request)
+        answer = _ask(host, "probe", asked)
     except ProbeError as error:
         _run.errors.update({source: str(error) for source in names})
         return True
@@ -235,15 +233,14 @@ def _ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
     Raises:
         ProbeError: it failed, or the host did not answer.
     """
-    request = {"program": PROGRAM.read_text(encoding="utf-8"), "arguments": [verb], "desired": desired}
+    asked = request(verb, desired, PROGRAM.read_text(encoding="utf-8"))
     arguments = {
         key: value
         for key, value in (host.current_op_global_arguments or {}).items()
         if key in CONNECTOR_ARGUMENT_KEYS and key != "_stdin"
     }
-    command = StringCommand("python3", "-c", shlex.quote(LOADER))
     try:
-        status, output = host.run_shell_command(command, **arguments, _stdin=RemoteInput(request))
+        status, output = host.run_shell_command(StringCommand(COMMAND), **arguments, _stdin=asked)
         if not status:
             raise ProbeError(output.stderr.strip().splitlines()[-1] if output.stderr.strip() else "no answer")
         return json.loads(output.stdout)

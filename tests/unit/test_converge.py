@@ -1,21 +1,16 @@
-"""The commands that roles are applied with."""
+"""What is asked of hosts, and what is known of them."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pyinfra.connectors.util import write_stdin
 
-from ringfence.facts.survey import NO_ANSWER, Difference, request, survey
-from ringfence.operations.converge import install_command
-from ringfence.operations.guarded import apply_command
-from ringfence.operations.remote_place import place
-from ringfence.remote_input import RemoteInput
+from ringfence.facts.survey import NO_ANSWER, Difference, survey, wish
+from ringfence.remote.input import RemoteInput
 from ringfence.role import File, Program, Wanted
 
 SECRET = "correct horse battery staple"
@@ -29,7 +24,7 @@ def _wanted() -> Wanted:
 
 
 def test_a_survey_sends_digests_not_contents() -> None:
-    sent = json.dumps(request({"x": _wanted()}))
+    sent = json.dumps(wish(_wanted()))
     assert SECRET not in sent
     assert "program text" in sent
 
@@ -67,41 +62,3 @@ def test_a_host_that_went_down_is_refused_with_what_to_do_and_asked_again() -> N
     assert survey(host, {"x": _wanted()})["x"].changes == ["+ a"]
     assert survey(host, {"x": _wanted()}, fresh=True)["x"].refusals == [NO_ANSWER]
     assert survey(host, {"x": _wanted()})["x"].changes == ["+ a"]
-
-
-@pytest.mark.parametrize(
-    "command", [install_command(["ufw", "a b"]), apply_command("x", "/usr/local/sbin/ringfence-x", 45)]
-)
-def test_commands_are_valid_shell(command: str) -> None:
-    assert subprocess.run(["sh", "-n", "-c", command], check=False).returncode == 0
-
-
-def test_a_guarded_change_without_the_guard_is_not_made() -> None:
-    done = subprocess.run(
-        ["sh", "-c", apply_command("x", "/usr/local/sbin/ringfence-x", 45).replace("/usr/local/sbin/", "/nowhere/")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "apply the role guard first" in done.stderr
-
-
-def test_a_failed_guarded_change_is_taken_back(tmp_path: Path) -> None:
-    for name, text in {
-        "ringfence-guard": f'echo "$1" >> {tmp_path}/calls',
-        "ringfence-x": f"echo apply >> {tmp_path}/calls; exit 1",
-    }.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
-        (tmp_path / name).chmod(0o755)
-    command = apply_command("x", "/usr/local/sbin/ringfence-x", 45).replace("/usr/local/sbin", str(tmp_path))
-    assert subprocess.run(["sh", "-c", command], check=False, stdin=subprocess.DEVNULL).returncode == 1
-    assert (tmp_path / "calls").read_text().split() == ["arm", "apply", "restore"]
-
-
-def test_a_file_is_placed_whole_with_its_mode(tmp_path: Path) -> None:
-    target = tmp_path / "new" / "f"
-    place([{"path": str(target), "content": "x", "mode": "0400", "user": "root", "group": "root"}])
-    assert target.read_text() == "x"
-    assert target.stat().st_mode & 0o777 == 0o400
-    assert list(target.parent.iterdir()) == [target]

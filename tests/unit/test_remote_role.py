@@ -1,0 +1,241 @@
+"""What is sent to hosts, run here on a temporary directory."""
+
+from __future__ import annotations
+
+import getpass
+import grp
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringfence.remote import role as remote
+from ringfence.remote.input import RemoteInput
+from ringfence.remote.request import request
+from ringfence.remote.role import Fault, apply, bring, file_difference, missing_packages, place, survey
+
+ANSWERS = """
+import json
+print(json.dumps({"changes": ["+ " + REQUEST["desired"]["value"]], "refusals": [], "notices": []}))
+"""
+
+
+def _want(path: Path, content: str = "hello", mode: str = "0644") -> dict[str, str]:
+    return {
+        "path": str(path),
+        "sha256": hashlib.sha256(content.encode()).hexdigest(),
+        "mode": mode,
+        "user": getpass.getuser(),
+        "group": grp.getgrgid(os.getgid()).gr_name,
+    }
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "f"
+    path.write_text("hello", encoding="utf-8")
+    path.chmod(0o644)
+    return path
+
+
+def test_a_file_as_wanted_has_no_difference(file: Path) -> None:
+    assert file_difference(_want(file)) is None
+
+
+def test_each_difference_of_a_file_is_named(file: Path, tmp_path: Path) -> None:
+    assert file_difference(_want(tmp_path / "nowhere")) == "missing"
+    assert file_difference(_want(file, content="other")) == "content"
+    assert file_difference(_want(file, mode="0600")) == "mode"
+    assert file_difference({**_want(file), "user": "nobody"}) == "owner"
+    assert file_difference(_want(tmp_path)) == "not a regular file"
+
+
+def test_a_link_is_not_followed(file: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    assert file_difference(_want(link)) == "not a regular file"
+
+
+def test_only_missing_packages_are_named() -> None:
+    assert missing_packages(["dpkg", "ringfence-no-such-package"]) == ["ringfence-no-such-package"]
+
+
+def _wish(program: str, **desired: Any) -> dict[str, Any]:
+    return {"packages": [], "files": [], "program": program, "desired": desired}
+
+
+def test_packages_that_cannot_be_listed_are_no_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = subprocess.CompletedProcess([], 2, "", "dpkg-query: error: the database is locked")
+    monkeypatch.setattr(remote, "run", lambda *_, **__: broken)
+    wish = {**_wish(ANSWERS, value="x"), "packages": ["dpkg"]}
+    with pytest.raises(Fault, match="the database is locked"):
+        survey({"a": wish})
+    with pytest.raises(Fault, match="the database is locked"):
+        missing_packages(["dpkg"])
+
+
+def test_programs_are_asked_with_their_desired_state() -> None:
+    assert survey({"a": _wish(ANSWERS, value="x")})["a"]["changes"] == ["+ x"]
+
+
+MEETS = """
+import json, pathlib, sys, time
+
+mine, other = pathlib.Path(REQUEST["desired"]["mine"]), pathlib.Path(REQUEST["desired"]["other"])
+mine.touch()
+deadline = time.monotonic() + 30
+while not other.exists():
+    if time.monotonic() > deadline:
+        sys.exit("alone")
+    time.sleep(0.01)
+print(json.dumps({"changes": [], "refusals": [], "notices": ["met"]}))
+"""
+
+
+def test_all_programs_run_at_once(tmp_path: Path) -> None:
+    one, two = str(tmp_path / "1"), str(tmp_path / "2")
+    # More than a pipe holds: the second must not wait until the first has been served.
+    padding = "x" * 200_000
+    found = survey(
+        {
+            "a": _wish(MEETS, mine=one, other=two, padding=padding),
+            "b": _wish(MEETS, mine=two, other=one, padding=padding),
+        }
+    )
+    assert [found[role]["notices"] for role in ("a", "b")] == [["met"], ["met"]]
+    assert [found[role]["refusals"] for role in ("a", "b")] == [[], []]
+
+
+HANGS = """
+import pathlib, subprocess
+
+child = subprocess.Popen(["sleep", "600"])
+pathlib.Path(REQUEST["desired"]["pid"]).write_text(str(child.pid))
+child.wait()
+"""
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_program_that_hangs_is_killed_with_its_children_and_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "CHECK_SECONDS", 5)
+    pid = tmp_path / "pid"
+    found = survey({"a": _wish(HANGS, pid=str(pid)), "b": _wish(ANSWERS, value="x")})
+    assert "the check of role a did not answer within 5 s" in found["a"]["refusals"][0]
+    assert found["b"]["changes"] == ["+ x"]
+    assert not _lives(int(pid.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("raise SystemExit('broken')", "broken"),
+        ("raise SystemExit(3)", "exit code 3"),
+        ("print('hello')", "no answer that can be read"),
+        ("print('{}')", "no answer that can be read"),
+        ("print('[]')", "no answer that can be read"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "exit code -9"),
+    ],
+)
+def test_a_program_that_fails_or_answers_nonsense_is_a_refusal_not_a_silence(program: str, said: str) -> None:
+    assert said in survey({"a": _wish(program)})["a"]["refusals"][0]
+
+
+def test_only_what_everybody_may_read_is_answered_for_a_diff(file: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hush", encoding="utf-8")
+    secret.chmod(0o600)
+    wish = {**_wish(ANSWERS, value="x"), "files": [_want(file, "other"), _want(secret, "other", mode="0600")]}
+    assert survey({"a": wish}, diff=True)["a"]["before"] == {str(file): "hello", str(secret): ""}
+    assert "before" not in survey({"a": wish})["a"]
+
+
+def test_a_file_is_placed_whole_with_its_mode(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "f"
+    place([{"path": str(target), "content": "x", "mode": "0400", **_owner()}])
+    assert target.read_text() == "x"
+    assert target.stat().st_mode & 0o777 == 0o400
+    assert list(target.parent.iterdir()) == [target]
+
+
+def _owner() -> dict[str, str]:
+    return {"user": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A guard that writes down what it is asked for, and a program `good` and one `bad`."""
+    journal = tmp_path / "calls"
+    for name, text in {
+        "guard": f'echo "$1" >> {journal}',
+        "good": f"echo apply >> {journal}; cat > {tmp_path}/read; echo working >&2",
+        "bad": f"echo apply >> {journal}; exit 1",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(remote, "GUARD", str(tmp_path / "guard"))
+    return journal
+
+
+def test_a_guarded_change_is_made_inside_the_guards_window(calls: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    apply("x", str(calls.with_name("good")), {"a": 1}, 45)
+    assert calls.read_text().split() == ["arm", "apply"]
+    assert json.loads(calls.with_name("read").read_text()) == {"a": 1}
+    assert "working" in capfd.readouterr().err
+
+
+def test_a_failed_guarded_change_is_taken_back(calls: Path) -> None:
+    with pytest.raises(Fault, match="bad apply failed"):
+        apply("x", str(calls.with_name("bad")), {}, 45)
+    assert calls.read_text().split() == ["arm", "apply", "restore"]
+
+
+def test_a_guarded_change_without_the_guard_is_not_made(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "GUARD", "/nowhere/ringfence-guard")
+    with pytest.raises(Fault, match="apply the role guard first"):
+        apply("x", str(calls.with_name("good")), {}, 45)
+    assert not calls.exists()
+
+
+def test_a_change_that_cannot_cut_anybody_off_needs_no_guard(calls: Path) -> None:
+    apply("x", str(calls.with_name("good")), {}, None)
+    assert calls.read_text().split() == ["apply"]
+
+
+STUBBORN = """
+import json
+refusals = ["not with this file"] if open(REQUEST["desired"]["file"]).read() == "new" else []
+print(json.dumps({"changes": ["+ x"], "refusals": refusals, "notices": []}))
+"""
+
+
+def test_what_a_host_refuses_once_packages_and_files_are_there_is_not_applied(calls: Path, file: Path) -> None:
+    wish = {**_wish(STUBBORN, file=str(file)), "files": [{**_want(file, "new"), "content": "new"}]}
+    assert survey({"x": wish})["x"]["refusals"] == []
+    with pytest.raises(Fault, match="not with this file"):
+        bring("x", wish, str(calls.with_name("good")), None)
+    assert not calls.exists()
+
+
+def test_a_step_that_fails_is_a_message_and_an_exit_code() -> None:
+    asked = request("apply", {"role": "x", "program": "/nowhere/ringfence-x", "desired": {}, "seconds": None})
+    assert isinstance(asked, RemoteInput)
+    done = subprocess.run(
+        [sys.executable, "-c", remote.LOADER], input="".join(asked), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert (
+        done.stderr == "role x: /nowhere/ringfence-x cannot be run: No such file or directory (apply its role first)\n"
+    )
