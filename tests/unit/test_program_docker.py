@@ -327,6 +327,7 @@ COMMIT
 :DOCKER - [0:0]
 -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
 -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A POSTROUTING -o rf-a -m addrtype --src-type LOCAL -j MASQUERADE
 -A POSTROUTING -s 10.8.0.0/24 ! -o wg0 -j MASQUERADE
 COMMIT
 """
@@ -351,6 +352,7 @@ def test_what_iptables_left_is_taken_away_and_nothing_else() -> None:
         ":DOCKER - [0:0]",
         "-D PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
         "-D POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+        "-D POSTROUTING -o rf-a -m addrtype --src-type LOCAL -j MASQUERADE",
         "-X DOCKER",
     ]
     assert remains(LEFT)[1].change.startswith(
