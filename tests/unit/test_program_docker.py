@@ -464,3 +464,13 @@ def test_a_container_that_does_not_start_again_is_a_failure(monkeypatch: pytest.
     monkeypatch.setattr(program, "engine", engine)
     failed = program.revive({"containers": {"on": "web", "off": "db", "gone": "job"}})
     assert [line.split(",")[0] for line in failed] == ["container db"]
+
+
+def test_apply_fails_when_a_container_does_not_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "look", converged)
+    monkeypatch.setattr(program, "must", lambda *argv, **_: "")
+    monkeypatch.setattr(program, "revive", lambda facts: [])
+    assert program.apply(desired()) == {"changes": []}
+    monkeypatch.setattr(program, "revive", lambda facts: ["container db does not start"])
+    with pytest.raises(program.Fault, match="container db"):
+        program.apply(desired())
