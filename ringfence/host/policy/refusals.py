@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ringfence.host.engine import DAEMON_CONFIG
 from ringfence.host.policy.rules import OWN, address, family_of, span
-from ringfence.host.policy.surroundings import DAEMON_CONFIG
 from ringfence.host.running import Fault
 from ringfence.host.tables import parse_save
 

@@ -7,17 +7,13 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ringfence.host.engine import engine
-from ringfence.host.files import read_json
+from ringfence.host.engine import daemon_config, engine, firewall_backend
 from ringfence.host.policy.nft import TABLE, read_nft
 from ringfence.host.policy.places import Live
 from ringfence.host.policy.rules import Around
 from ringfence.host.running import MISSING, Fault, must, run
 from ringfence.host.tables import Tables, live_text, parse_save
 from ringfence.host.units import unit_states
-
-DAEMON_CONFIG = Path("/etc/docker/daemon.json")
-
 
 BRIDGE_FILTER = Path("/proc/sys/net/bridge")
 
@@ -96,7 +92,7 @@ def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
     """
     properties = ["ActiveState", "UnitFileState", "NeedDaemonReload", "ActiveEnterTimestampMonotonic"]
     states = unit_states(["docker.service", *UNITS], properties)
-    daemon = read_json(DAEMON_CONFIG) or {}
+    daemon = daemon_config() or {}
     # Asking the socket would start Docker where only docker.socket is active.
     running = states["docker.service"].get("ActiveState") == "active"
     names = sorted(
@@ -109,8 +105,7 @@ def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
     backend = str(daemon.get("firewall-backend") or "iptables")
     networks, outside = [], []
     if running:
-        driver = (engine("GET", "/info").get("FirewallBackend") or {}).get("Driver") or "iptables"
-        backend = "nftables" if str(driver).startswith("nftables") else "iptables"
+        backend = firewall_backend(engine("GET", "/info"))
         networks = engine("GET", "/networks")
         outside = outside_the_fence(engine("GET", "/containers/json"))
     around = surroundings(names, routes, networks, wish["other_bridges"])
