@@ -39,6 +39,7 @@ def compile_lab(
     book: Book | None = None,
     inventory_hosts: Collection[str] | None = None,
     docker_pools: Sequence[Mapping[str, object]] | None = None,
+    docker_backends: Mapping[str, str] | None = None,
 ) -> Compiled:
     """Compile the ``lab_*`` variables to role variables.
 
@@ -47,6 +48,7 @@ def compile_lab(
         book: the address book so far.
         inventory_hosts: names of the inventory's hosts; None when there is no inventory to compare with.
         docker_pools: ``docker_address_pools`` of the hosts, where the user has set them.
+        docker_backends: ``docker_firewall_backend`` of the hosts, where the user has set it.
 
     Raises:
         LabError: with every problem that was found.
@@ -66,7 +68,8 @@ def compile_lab(
     plan = Plan(draft.lab, allocated, tuple(calls.implied(draft.lab)))
     proof = verify.variables(plan)
     compiled: dict[str, dict[str, Any]] = {vantage.host: dict(proof) for vantage in draft.lab.vantages.values()}
-    compiled |= {host: {**_roles(plan, host), **proof} for host in draft.lab.hosts}
+    for host in draft.lab.hosts:
+        compiled[host] = {**_roles(plan, host), **hosts.backend((docker_backends or {}).get(host, "")), **proof}
     return Compiled(compiled, allocated, plan)
 
 

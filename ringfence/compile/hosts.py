@@ -21,3 +21,12 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
         "guard_ports": [port],
         "docker_address_pools": DOCKER_ADDRESS_POOLS,
     }
+
+
+def backend(docker: str) -> dict[str, Any]:
+    """Return what the roles have to know of Docker's firewall back end before Docker runs with it.
+
+    Args:
+        docker: ``docker_firewall_backend`` of the host; empty = they ask the running engine.
+    """
+    return {"policy_backend": docker, "segments_backend": docker} if docker else {}

@@ -74,3 +74,14 @@ def daemon_config(path: str = DAEMON_CONFIG) -> dict[str, Any] | None:
         Fault: it cannot be read, or is no JSON object.
     """
     return read_json(Path(path), empty=True)
+
+
+def bridge_of(network: dict[str, Any]) -> str:
+    """Return the name of the bridge of a network, as the engine tells of it."""
+    return str((network.get("Options") or {}).get("com.docker.network.bridge.name") or f"br-{network['Id'][:12]}")
+
+
+def firewall_backend(info: dict[str, Any]) -> str:
+    """Return the back end that a running engine's ``/info`` names: "iptables" or "nftables"."""
+    driver = str((info.get("FirewallBackend") or {}).get("Driver") or "")
+    return "nftables" if driver.startswith("nftables") else "iptables"  # "…+firewalld"; engines before 29 say nothing

@@ -76,7 +76,12 @@ def _compile(source: Source, directory: Path) -> Compiled | None:
         for name in lab.get("lab_hosts") or {}
         for pool in source.hosts.get(str(name), {}).get("docker_address_pools") or []
     ]
-    return compile_lab(lab, load_book(directory), set(source.hosts), pools or None)
+    backends = {
+        name: str(values["docker_firewall_backend"])
+        for name, values in source.hosts.items()
+        if values.get("docker_firewall_backend")
+    }
+    return compile_lab(lab, load_book(directory), set(source.hosts), pools or None, backends)
 
 
 def _declared(source: Source) -> dict[str, Any] | None:

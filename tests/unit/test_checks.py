@@ -25,7 +25,7 @@ LINTERS = {
         "--no-incremental",
         "--strict",
         "--scripts-are-modules",
-        *(f"roles/{role}/files/ringfence-{role}" for role in ("base", "docker", "guard", "segments", "ufw")),
+        *(f"roles/{role}/files/ringfence-{role}" for role in ("base", "docker", "guard", "policy", "segments", "ufw")),
     ],
     "yamllint": [BIN / "yamllint", "--strict", "."],
     "ansible-lint": [BIN / "ansible-lint", "--offline", "--strict", "-q"],

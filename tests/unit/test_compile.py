@@ -214,6 +214,22 @@ def test_a_segment_is_open_on_the_host_that_needs_it_only() -> None:
     assert (internal(dict(hosts["atlas"])), internal(dict(hosts["borea"]))) == ({"back": False}, {"back": True})
 
 
+def test_the_roles_are_told_the_back_end_that_docker_is_going_to_have() -> None:
+    lab = {
+        "lab_places": {},
+        "lab_hosts": {name: {"addresses": [address]} for name, address in HOSTS.items()},
+        "lab_segments": {},
+        "lab_services": {},
+    }
+    hosts = compile_lab(lab, docker_backends={"atlas": "nftables"}).hosts
+    assert (hosts["atlas"]["segments_backend"], hosts["atlas"]["policy_backend"]) == ("nftables", "nftables")
+    # Elsewhere they ask the running engine.
+    assert {"segments_backend", "policy_backend"} & set(hosts["other"]) == set()
+
+
+HOSTS = {"atlas": "192.168.10.5", "other": "192.168.10.6"}
+
+
 def test_an_implied_call_opens_segments_policy_and_proof_like_a_declared_one(monkeypatch: pytest.MonkeyPatch) -> None:
     services = {"proxy": {"segments": ["back"]}, "app": {"segments": ["iot"], "port": 80}}
     assert internal(compiled(services)) == {"back": True, "iot": True}

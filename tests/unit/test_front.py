@@ -128,6 +128,12 @@ def test_the_users_own_value_wins_also_when_it_needs_facts(demo: Path) -> None:
     assert "base_ssh_port" in dict(front.pyinfra_groups(data)["docker_hosts"])["atlas"]["ringfence_unresolved"]
 
 
+def test_the_back_end_that_a_host_is_going_to_have_reaches_its_roles(demo: Path) -> None:
+    (demo / "group_vars" / "demo" / "zz.yml").write_text("---\ndocker_firewall_backend: nftables\n")
+    atlas = front.ansible_host(front.load(demo), "atlas")
+    assert (atlas["segments_backend"], atlas["policy_backend"]) == ("nftables", "nftables")
+
+
 def test_groups_hold_the_hosts_of_their_children(demo: Path) -> None:
     groups = {name: [host for host, _ in hosts] for name, hosts in front.pyinfra_groups(front.load(demo)).items()}
     assert groups == {

@@ -413,7 +413,7 @@ def test_messages_are_shown_as_asked(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 # -- the copies ------------------------------------------------------------------------------------------------------
 
-LATER = {"ringfence-policy", "ringfence-stack"}
+LATER = {"ringfence-stack"}
 PROGRAMS = [path for path in embed.programs(ROOT) if path.name not in LATER or embed.BLOCK.search(path.read_text())]
 
 

@@ -21,6 +21,7 @@ program = load("docker")
 def desired(**changes: Any) -> dict[str, Any]:
     return {
         "source": "debian", "pools": POOLS, "log": {"max_size": "10m", "max_file": 3}, "daemon": {},
+        "firewall_backend": "",
         "repository": {"url": "https://download.docker.com/linux/debian", "suite": "", "key": "", "fingerprint": ""},
     } | changes  # fmt: skip
 
@@ -36,6 +37,7 @@ def bare(**changes: Any) -> dict[str, Any]:
         "candidates": {"docker.io": "26.1.5+dfsg1", "docker-cli": "26.1.5+dfsg1", "docker-compose": "2.26.1-4"},
         "apparmor_missing": False, "br_netfilter": True, "info": {}, "swarm": False, "firewall_backend": "",
         "containers": {}, "publishing": [], "bridge": "", "loaded": None,
+        "nft": True, "sysctl": "", "forwarding": dict.fromkeys(program.FORWARDING, "1"), "remains": [], "ring": "",
     } | changes  # fmt: skip
 
 
@@ -160,8 +162,6 @@ def test_swarm_and_flags_are_respected() -> None:
         (running({"iptables": False}), {}, "iptables to false"),
         (running(), {"iptables": False}, "docker_daemon sets iptables to false"),
         (running(flags={"iptables": "false"}), {}, "command line sets iptables"),
-        (running({"firewall-backend": "nftables"}), {}, "not supported yet"),
-        (running(firewall_backend="nftables"), {}, "not supported yet"),
         (running({"ip6tables": False}, version=(29, 1)), {}, "ip6tables to false"),
         (running(version=(19, 3)), {}, "too old"),
         (running(config_fault="/etc/docker/daemon.json cannot be read: line 3"), {}, "cannot be read: line 3"),
@@ -202,6 +202,193 @@ def test_the_fingerprint_of_a_key_is_computed_as_the_standard_says() -> None:
     assert program.fingerprint(text) == hashlib.sha1(raw).hexdigest().upper()
     with pytest.raises(program.Fault):
         program.fingerprint("<html>")
+
+
+# -- the firewall back end -------------------------------------------------------------------------------------------
+
+NFTABLES = desired(firewall_backend="nftables")
+
+
+def engine_29(config: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """A host whose Docker 29 runs with the iptables back end and has read its daemon.json."""
+    return running(config, version=(29, 9), info={"ServerVersion": "29.9.0"}, firewall_backend="iptables") | changes
+
+
+def on_nftables(**changes: Any) -> dict[str, Any]:
+    """The same, after the switch."""
+    plan = program.make_plan(NFTABLES, engine_29())
+    return engine_29(plan.config, record=plan.written, firewall_backend="nftables", sysctl=plan.sysctl) | changes
+
+
+def test_nftables_is_one_setting_with_all_that_goes_with_it() -> None:
+    facts = engine_29(forwarding={"net.ipv4.ip_forward": "0", "net.ipv6.conf.all.forwarding": "1"}, nft=False)
+    plan = program.make_plan(NFTABLES, facts)
+    assert plan.refusals == []
+    assert plan.config["firewall-backend"] == "nftables"
+    assert plan.config["bridge-accept-fwmark"] == "0x10000000/0x10000000"
+    assert plan.packages == ["nftables"]
+    assert (plan.restart, plan.forward) == (True, ["net.ipv4.ip_forward"])
+    assert "net.ipv4.ip_forward = 1\nnet.ipv6.conf.all.forwarding = 1\n" in plan.sysctl
+    assert "~ docker must be restarted: its firewall back end changes from iptables to nftables" in plan.changes
+    assert program.make_plan(NFTABLES, on_nftables()).changes == []
+
+
+def test_the_way_back_takes_away_what_went_with_it() -> None:
+    plan = program.make_plan(desired(firewall_backend="iptables"), on_nftables())
+    assert plan.config["firewall-backend"] == "iptables"
+    assert "bridge-accept-fwmark" not in plan.config
+    assert (plan.restart, plan.sysctl) == (True, "")
+    assert f"- {program.SYSCTL}" in plan.changes
+
+
+def test_an_empty_setting_leaves_the_back_end_as_it_is() -> None:
+    """Also one that the role has set: it is never changed by itself."""
+    assert program.make_plan(desired(), on_nftables()).changes == []
+    by_hand = engine_29({"firewall-backend": "nftables"}, firewall_backend="nftables")
+    plan = program.make_plan(desired(), by_hand)
+    assert plan.config["firewall-backend"] == "nftables"
+    assert plan.config["bridge-accept-fwmark"] == program.MARK
+    assert "firewall-backend" not in plan.written
+    assert "firewall-backend" not in program.make_plan(desired(), engine_29()).config
+
+
+def test_an_engine_without_a_choice_is_not_told_a_key_that_it_does_not_know() -> None:
+    assert "firewall-backend" not in program.make_plan(desired(firewall_backend="iptables"), running()).config
+
+
+@pytest.mark.parametrize(
+    ("wish", "facts", "words"),
+    [
+        (NFTABLES, running(), "needs Docker 29 or newer, this host has 26.1"),
+        (NFTABLES, bare(), "needs Docker 29 or newer, this host has 26.1"),
+        (NFTABLES, engine_29(swarm=True), "swarm"),
+        (NFTABLES, engine_29(flags={"firewall-backend": "iptables"}), "take the option out of docker.service"),
+        (NFTABLES, engine_29({"bridge-accept-fwmark": "0x1/0x1"}), "bridge-accept-fwmark is 0x1/0x1"),
+        (NFTABLES, engine_29(ring="open"), "apply the role policy first"),
+        (desired(firewall_backend="iptables"), on_nftables(ring="open"), "apply the role policy first"),
+        (desired(daemon={"firewall-backend": "nftables"}), engine_29(), "set docker_firewall_backend: nftables"),
+        (
+            desired(firewall_backend="iptables", daemon={"firewall-backend": "nftables"}),
+            engine_29(),
+            "take the key out of docker_daemon",
+        ),
+    ],
+)
+def test_a_back_end_that_cannot_be_is_refused_with_the_fix(wish: Any, facts: dict[str, Any], words: str) -> None:
+    assert words in " ".join(program.make_plan(wish, facts).refusals)
+
+
+@pytest.mark.parametrize("ring", ["", "loaded"])
+def test_the_back_end_changes_where_the_ring_is_shut_or_none_is_installed(ring: str) -> None:
+    assert program.make_plan(NFTABLES, engine_29(ring=ring)).refusals == []
+    # Nothing is changed, so nothing can open.
+    assert program.make_plan(NFTABLES, on_nftables(ring="open")).refusals == []
+
+
+@pytest.mark.parametrize(
+    ("table", "mangle", "found"),
+    [
+        ("table inet ringfence {}", "", "loaded"),
+        ("", "*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j RF-FWD\n-A RF-FWD -j DROP\n", "loaded"),
+        ("", "*mangle\n:FORWARD ACCEPT [0:0]\n-A RF-FWD -j DROP\n", "open"),
+        ("", "*mangle\n:RF-FWD - [0:0]\n-A FORWARD -j RF-FWD\n", "open"),
+        ("", "*filter\n-A FORWARD -j RF-FWD\n-A RF-FWD -j DROP\n", "open"),
+    ],
+)
+def test_a_deny_counts_where_docker_never_writes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: str, mangle: str, found: str
+) -> None:
+    monkeypatch.setattr(program, "nft_table", lambda name: table)
+    monkeypatch.setattr(program, "live_text", lambda family: mangle)
+    monkeypatch.setattr(program, "POLICY", tmp_path)
+    assert program.ring() == ""
+    (tmp_path / "policy.json").touch()
+    assert program.ring() == found
+
+
+# As left by 29.9 when it started with nftables after `iptables -F FORWARD`.
+LEFT = """*raw
+:PREROUTING ACCEPT [98:14108]
+-A PREROUTING -d 172.30.1.2/32 ! -i rf-a -j DROP
+-A PREROUTING -d 172.30.1.2/32 ! -i eth0 -j DROP
+COMMIT
+*filter
+:FORWARD DROP [0:0]
+:DOCKER - [0:0]
+:DOCKER-FORWARD - [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A DOCKER ! -i rf-a -o rf-a -j DROP
+-A DOCKER-FORWARD -j DOCKER
+COMMIT
+*nat
+:PREROUTING ACCEPT [0:0]
+:POSTROUTING ACCEPT [0:0]
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A POSTROUTING -o rf-a -m addrtype --src-type LOCAL -j MASQUERADE
+-A POSTROUTING -s 10.8.0.0/24 ! -o wg0 -j MASQUERADE
+COMMIT
+"""
+
+
+def remains(text: str) -> list[Any]:
+    policy = program.parse_policies(text)["filter"]["FORWARD"]
+    return list(program.iptables_remains("v4", program.parse_save(text), policy, {"rf-a", "docker0"}))
+
+
+def test_what_iptables_left_is_taken_away_and_nothing_else() -> None:
+    found = {entry.text.split()[0]: entry.text.splitlines()[1:-1] for entry in remains(LEFT)}
+    assert found["*raw"] == ["-D PREROUTING -d 172.30.1.2/32 ! -i rf-a -j DROP"]
+    assert found["*filter"] == [
+        ":FORWARD ACCEPT [0:0]",
+        ":DOCKER - [0:0]",
+        ":DOCKER-FORWARD - [0:0]",
+        "-X DOCKER",
+        "-X DOCKER-FORWARD",
+    ]
+    assert found["*nat"] == [
+        ":DOCKER - [0:0]",
+        "-D PREROUTING -m addrtype --dst-type LOCAL -j DOCKER",
+        "-D POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+        "-D POSTROUTING -o rf-a -m addrtype --src-type LOCAL -j MASQUERADE",
+        "-X DOCKER",
+    ]
+    assert remains(LEFT)[1].change.startswith(
+        "- iptables filter: chains DOCKER, DOCKER-FORWARD, policy DROP of FORWARD"
+    )
+
+
+@pytest.mark.parametrize("rule", ["-A FORWARD -j ufw-before-forward", "-A DOCKER-USER -s 192.0.2.1/32 -j DROP"])
+def test_a_policy_that_somebody_else_may_have_set_stays(rule: str) -> None:
+    clean = "*filter\n:FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]\n-A FORWARD -j DOCKER-USER\nCOMMIT\n"
+    assert [entry.what for entry in remains(clean)] == ["iptables filter: policy DROP of FORWARD"]
+    assert remains(clean.replace("COMMIT", f"{rule}\nCOMMIT")) == []
+    assert remains(clean.replace("DROP [", "ACCEPT [")) == []
+
+
+def test_what_nftables_left_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "nft_tables", lambda: ["ip filter", "inet ringfence", "ip docker-bridges"])
+    (entry,) = program.look_for_remains("iptables")
+    assert (entry.command, entry.text) == (("nft", "-f", "-"), "delete table ip docker-bridges\n")
+
+
+def test_what_is_left_is_no_change_while_it_is_in_force() -> None:
+    """Before the switch the rules of the other back end are those that filter."""
+    left = [program.Remains("iptables filter: chains DOCKER", ("true",), "")]
+    facts = on_nftables(remains=left)
+    assert program.make_plan(NFTABLES, facts).changes == [left[0].change]
+    assert not any(
+        "left behind" in line for line in program.make_plan(desired(firewall_backend="iptables"), facts).changes
+    )
+
+
+def test_a_daemon_that_does_not_take_the_back_end_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "engine", lambda method, path: {"FirewallBackend": {"Driver": "iptables+firewalld"}})
+    plan = program.make_plan(NFTABLES, engine_29())
+    with pytest.raises(program.Fault, match="runs with the firewall back end iptables although"):
+        program.settle_backend(plan)
 
 
 # -- looking at a host -----------------------------------------------------------------------------------------------
@@ -277,3 +464,13 @@ def test_a_container_that_does_not_start_again_is_a_failure(monkeypatch: pytest.
     monkeypatch.setattr(program, "engine", engine)
     failed = program.revive({"containers": {"on": "web", "off": "db", "gone": "job"}})
     assert [line.split(",")[0] for line in failed] == ["container db"]
+
+
+def test_apply_fails_when_a_container_does_not_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program, "look", converged)
+    monkeypatch.setattr(program, "must", lambda *argv, **_: "")
+    monkeypatch.setattr(program, "revive", lambda facts: [])
+    assert program.apply(desired()) == {"changes": []}
+    monkeypatch.setattr(program, "revive", lambda facts: ["container db does not start"])
+    with pytest.raises(program.Fault, match="container db"):
+        program.apply(desired())

@@ -106,6 +106,41 @@ def test_a_network_that_trusts_other_interfaces_is_seen(segments: ModuleType) ->
     assert "trusted_host_interfaces eth0 → unset" in compare(segments, [IOT], [network], []).changes[0]
 
 
+TRUSTED = "com.docker.network.bridge.trusted_host_interfaces"
+
+
+def test_nftables_wants_networks_that_let_marked_packets_in_and_iptables_does_not_care(segments: ModuleType) -> None:
+    before = live(segments, IOT)
+    (line,) = compare(segments, [IOT], [before], [], nftables=True).changes
+    assert "trusted_host_interfaces unset → rf-*" in line
+    after = copy.deepcopy(before)
+    after["Options"][TRUSTED] = "rf-*"
+    assert compare(segments, [IOT], [after], [], nftables=True).changes == []
+    assert compare(segments, [IOT], [after], []).changes == []
+    after["Options"][TRUSTED] = "eth0"
+    assert "eth0 → rf-*" in compare(segments, [IOT], [after], [], nftables=True).changes[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "info", "wanted"),
+    [
+        ("", {"FirewallBackend": {"Driver": "nftables"}}, True),
+        ("", {"FirewallBackend": {"Driver": "iptables"}}, False),
+        ("", {}, False),
+        ("nftables", {"FirewallBackend": {"Driver": "iptables"}}, True),
+        ("iptables", {"FirewallBackend": {"Driver": "nftables"}}, False),
+    ],
+)
+def test_the_back_end_is_what_is_planned_else_what_the_engine_says(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, told: str, info: dict[str, Any], wanted: bool
+) -> None:
+    answers = {"/networks": [], "/info": info, "/version": {"Version": "29.0.1"}, "/containers/json?all=1": []}
+    engine_of(segments, monkeypatch, answers)
+    monkeypatch.setattr(segments, "daemon_config", dict)
+    plan = segments.make_plan({"networks": [IOT], "backend": told})
+    assert (TRUSTED in plan.create[0]["Options"]) is wanted
+
+
 def test_a_bridge_that_is_gone_is_made_again(segments: ModuleType) -> None:
     plan = compare(segments, [IOT], [live(segments, IOT)], [], bridges={"eth0"})
     assert "its bridge rf-iot is gone" in plan.changes[0]
@@ -198,7 +233,7 @@ def test_routes_that_cannot_be_read_are_not_no_routes(
     answer = subprocess.CompletedProcess[str]([], code, out, words)
     monkeypatch.setattr(segments, "run", lambda *argv, **_: answer)
     with pytest.raises(segments.Fault, match=said):
-        segments.make_plan({"networks": [IOT]})
+        segments.make_plan({"networks": [IOT], "backend": "iptables"})
 
 
 @pytest.mark.parametrize("text", ["{broken", "[1]"])
@@ -212,7 +247,7 @@ def test_a_daemon_json_that_cannot_be_read_does_not_allow_ipv6(
     answers = {"/networks": [], "/version": {"Version": "29.0.1"}, "/containers/json?all=1": []}
     engine_of(segments, monkeypatch, answers)
     with pytest.raises(segments.Fault, match=r"daemon\.json"):
-        segments.make_plan({"networks": [IOT]})
+        segments.make_plan({"networks": [IOT], "backend": "iptables"})
 
 
 def engine_of(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> list[Any]:
@@ -257,7 +292,7 @@ def test_a_container_that_cannot_be_connected_again_is_a_failure_that_the_next_c
     monkeypatch.setattr(segments, "families", lambda: ["v4", "v6"])
     asked = engine_of(segments, monkeypatch, {**recreated, "/networks/rf-iot/connect": "Address already in use"})
     with pytest.raises(segments.Fault, match=r"container guest is off network rf-iot.*Address already in use"):
-        segments.apply({"networks": [IOT]})
+        segments.apply({"networks": [IOT], "backend": "iptables"})
     tried = [body["Container"][:4] for _, path, body in asked if path.endswith("/connect")]
     assert tried == ["gues", "mqtt"]  # one that fails does not keep the others off
     boxes = copy.deepcopy(recreated["/containers/json?all=1"])
@@ -266,18 +301,20 @@ def test_a_container_that_cannot_be_connected_again_is_a_failure_that_the_next_c
     again = {**recreated, "/networks": [live(segments, IOT)], "/containers/json?all=1": boxes}
     monkeypatch.setattr(segments, "compare", with_bridges(segments.compare))
     engine_of(segments, monkeypatch, again)
-    changes = segments.check({"networks": [IOT]})["changes"]
+    changes = segments.check({"networks": [IOT], "backend": "iptables"})["changes"]
     assert [line.split(" (")[0] for line in changes] == [
         "+ container guest on network rf-iot",
         "+ container mqtt on network rf-iot",
     ]
-    assert segments.apply({"networks": [IOT]})["changes"] == changes
+    assert segments.apply({"networks": [IOT], "backend": "iptables"})["changes"] == changes
     assert not segments.INTERRUPTED.exists()
 
 
 def with_bridges(compare: Any) -> Any:
     """Compare as on a host that has the bridges."""
-    return lambda declared, networks, containers, ipv6, bridges: compare(declared, networks, containers, ipv6, None)
+    return lambda declared, networks, containers, ipv6, bridges, **more: compare(
+        declared, networks, containers, ipv6, None, **more
+    )
 
 
 def test_what_was_connected_by_hand_or_has_no_network_any_more_is_not_tried_again(segments: ModuleType) -> None:
@@ -306,7 +343,7 @@ def test_a_foreign_container_whose_address_would_not_fit_is_refused_before_anyth
     ("arguments", "desired", "code", "said"),
     [
         (["nonsense"], {}, 2, "ringfence-segments check"),
-        (["check"], {}, 1, "desired state lacks networks"),
+        (["check"], {}, 1, "desired state lacks backend, networks"),
     ],
 )
 def test_it_runs_when_an_engine_sends_it(arguments: list[str], desired: Any, code: int, said: str) -> None:

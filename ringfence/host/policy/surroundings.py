@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ringfence.host.engine import daemon_config, engine
+from ringfence.host.engine import daemon_config, engine, firewall_backend
 from ringfence.host.policy.nft import TABLE, read_nft
 from ringfence.host.policy.places import Live
 from ringfence.host.policy.rules import Around
@@ -105,8 +105,7 @@ def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
     backend = str(daemon.get("firewall-backend") or "iptables")
     networks, outside = [], []
     if running:
-        driver = (engine("GET", "/info").get("FirewallBackend") or {}).get("Driver") or "iptables"
-        backend = "nftables" if str(driver).startswith("nftables") else "iptables"
+        backend = firewall_backend(engine("GET", "/info"))
         networks = engine("GET", "/networks")
         outside = outside_the_fence(engine("GET", "/containers/json"))
     around = surroundings(names, routes, networks, wish["other_bridges"])

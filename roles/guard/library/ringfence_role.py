@@ -59,7 +59,8 @@ progress:
   elements: str
 """
 
-# >>> ringfence.host: running files packages (written by `python -m ringfence.host`)
+# >>> ringfence.host: running files packages
+# Written by `python -m ringfence.host`: change it there.
 import contextlib
 import shlex
 import tempfile
@@ -83,6 +84,11 @@ def say(text: str) -> None:
         print(f"{os.path.basename(sys.argv[0] or 'ringfence')}: {line}", file=sys.stderr, flush=True)  # noqa: PTH119
 
 
+def search_path() -> str:
+    """Where programs are looked for: they live in sbin, which the PATH of a non-interactive login may lack."""
+    return f"{os.environ.get('PATH', '')}:{SEARCH}".lstrip(":")
+
+
 def run(
     *argv: str, text: str | None = None, timeout: float = 30, extra: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -95,9 +101,9 @@ def run(
         timeout: seconds; then the command and all that it started are killed.
         extra: further environment variables.
     """
-    # What is called lives in sbin, which the PATH of a non-interactive login may lack.
-    path = f"{os.environ.get('PATH', '')}:{SEARCH}".lstrip(":")
-    environment = {**os.environ, "PATH": path, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive", **(extra or {})}
+    environment = {**os.environ, "PATH": search_path(), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"} | (
+        extra or {}
+    )
     try:
         child = subprocess.Popen(
             argv,
