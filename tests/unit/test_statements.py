@@ -15,6 +15,7 @@ from ringfence.roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "roles").glob("*/README.md")])
 # Debian's releases as the live tests' hosts have them, and as people say them.
 SAID = {"bookworm": "12", "trixie": "13", "sid": "sid"}
 
@@ -52,3 +53,9 @@ def test_the_engines_are_those_of_the_live_tests() -> None:
     engines = [engine for engine in SUITES if re.fullmatch(r"[0-9.]+", engine)]
     assert engines == sorted(engines, key=float)
     assert f"Docker {', '.join(engines[:-1])} or {engines[-1]}" in read(ROOT / "README.md")
+
+
+def test_nobody_is_told_to_install_what_no_index_has() -> None:
+    assert len(PAGES) > len(ROLES)
+    told = [str(page.relative_to(ROOT)) for page in PAGES if "pip install ringfence" in read(page)]
+    assert told == []
