@@ -15,12 +15,15 @@ from ringfence.model.problems import Problem, did_you_mean
 from ringfence.model.values import (
     AnyAddress,
     AnyNetwork,
+    DomainName,
+    HostName,
     HostServiceName,
     Network4,
     Network6,
     PlaceName,
     SegmentName,
     ServiceName,
+    VantageName,
 )
 
 LAB_VARIABLES = (
@@ -85,17 +88,17 @@ def read_lab(variables: Mapping[str, Any]) -> Draft:
     for name in sorted(set(given) - set(LAB_VARIABLES)):
         fix = did_you_mean(name, LAB_VARIABLES, f"a lab is declared with {', '.join(LAB_VARIABLES)}")
         reader.add(name, f"'{name}' is not part of a lab ({fix})")
-    domain = str(given.get("lab_domain") or DEFAULT_DOMAIN)
+    domain = reader.value("lab_domain", DomainName, given.get("lab_domain") or DEFAULT_DOMAIN, DEFAULT_DOMAIN)
     lab = models.Lab.model_construct(
         domain=domain,
         pool=reader.value("lab_pool", Network4, given.get("lab_pool") or DEFAULT_POOL, DEFAULT_POOL),
         ula=reader.value("lab_ula", Network6, given.get("lab_ula") or default_ula(domain), default_ula(domain)),
         places=reader.places(given.get("lab_places")),
         segments=reader.entries("lab_segments", given.get("lab_segments"), models.Segment, SegmentName),
-        hosts=reader.entries("lab_hosts", given.get("lab_hosts"), models.Host, str, reader.host_service_names),
+        hosts=reader.entries("lab_hosts", given.get("lab_hosts"), models.Host, HostName, reader.host_service_names),
         services=reader.entries("lab_services", given.get("lab_services"), models.Service, ServiceName),
         resolvers=reader.resolvers(given.get("lab_resolvers")),
-        vantages=reader.entries("lab_vantages", given.get("lab_vantages"), models.Vantage, str),
+        vantages=reader.entries("lab_vantages", given.get("lab_vantages"), models.Vantage, VantageName),
     )
     return Draft(lab, reader.problems, {kind: _keys(given.get(f"lab_{kind}")) for kind in _KINDS})
 

@@ -14,8 +14,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Proto = Literal["tcp", "udp"]
 
 _NAME = re.compile(r"[a-z](?:[a-z0-9-]*[a-z0-9])?")
-_IMAGE = re.compile(r"[a-z0-9][a-z0-9._/:-]*?(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?")
-_SIZE = re.compile(r"[1-9][0-9]*[kmg]", re.IGNORECASE)
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_IMAGE = re.compile(
+    r"[a-z0-9][a-z0-9._/:-]*?(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?", re.ASCII
+)
+_SIZE = re.compile(r"[1-9][0-9]*[kmg]", re.IGNORECASE | re.ASCII)
 
 # Longest segment name whose bridge `rf-<name>` still is a valid interface name (15 characters).
 SEGMENT_NAME_LENGTH = 12
@@ -41,6 +46,24 @@ ServiceName = Annotated[str, _name("service", 40)]
 PlaceName = Annotated[str, _name("place", 40)]
 HostServiceName = Annotated[str, _name("host service", 40)]
 StackName = Annotated[str, _name("stack", 40)]
+VantageName = Annotated[str, _name("vantage", 40)]
+
+
+def _host_name(value: object) -> object:
+    """A host is called as in the inventory, where more is allowed than in the names of ringfence's own."""
+    if not isinstance(value, str) or not _HOST.fullmatch(value) or len(value) > 253:
+        raise ValueError(f"'{value}' is not a host name (write letters, digits, '.', '-' and '_', as in hosts.yml)")
+    return value
+
+
+def _domain(value: object) -> object:
+    if not isinstance(value, str) or not _DOMAIN.fullmatch(value) or len(value) > 253:
+        raise ValueError(f"'{value}' is not a domain (write it as lab.home: lower-case letters, digits, '-' and '.')")
+    return value
+
+
+HostName = Annotated[str, BeforeValidator(_host_name)]
+DomainName = Annotated[str, BeforeValidator(_domain)]
 
 
 def _network(value: object) -> Network:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ringfence.verify.declared import Service, matches
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,17 @@ class Seen:
         network = ipaddress.ip_network(f"{address}/{prefix}", strict=False)
         return [own for _, own, _ in self.addresses if ipaddress.ip_address(own) in network]
 
+    @cached_property
+    def _ways(self) -> list[tuple[Network, str]]:
+        """The routes, the narrowest first: it decides."""
+        ways = [(ipaddress.ip_network(network), gateway) for network, gateway in self.routes]
+        return sorted(ways, key=lambda way: -way[0].prefixlen)
+
     def hands_on(self, address: str, to: Seen) -> bool:
         """Whether this host's routes (but not one for everything) lead to an address by way of a given host."""
         target = ipaddress.ip_address(address)
-        ways = [(ipaddress.ip_network(network), gateway) for network, gateway in self.routes]
-        ways = [(network, gateway) for network, gateway in ways if target in network]
-        if not ways:
-            return False
-        _, gateway = max(ways, key=lambda way: way[0].prefixlen)
-        return (gateway or address) in {own for _, own, _ in to.addresses}
+        gateway = next((gateway for network, gateway in self._ways if target in network), None)
+        return gateway is not None and any((gateway or address) == own for _, own, _ in to.addresses)
 
     def kept_rule(self, proto: str, port: int, address: str) -> bool:
         """Whether some UFW rule on the host, whoever made it, lets an address in to a port."""

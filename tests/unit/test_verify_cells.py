@@ -365,6 +365,23 @@ def test_a_call_to_another_host_is_expected_where_a_way_leads_and_a_difference_w
     )
 
 
+def test_a_segment_on_two_hosts_is_two_networks_with_one_name() -> None:
+    lab, seen = two_hosts(verify_flows=[{"source": "lone", "destination": "far", "proto": "tcp", "port": 8080}])
+    seen = routed(seen)
+    networks = {"rf-front": ("172.30.0.50", ""), "rf-back": ("172.30.1.50", "")}
+    both = replace(seen["borea"], containers=(replace(seen["borea"].containers[0], networks=networks),))
+    matrix = build(lab, {**seen, "borea": both})
+    # `lone` is in `front` as well, but on atlas: the reply comes by the network with the default route.
+    assert cell(matrix, "lone", "172.30.1.50", "tcp", 8080).expected == "open"
+    assert cell(matrix, "lone", "172.30.0.50", "tcp", 8080).expected == "closed"
+    # The other way round what counts is the source's own host: there `rf-front` is internal, here it is not.
+    shut = replace(seen["atlas"], internal=frozenset({"rf-front"}))
+    assert (
+        cell(build(lab, {**seen, "atlas": shut, "borea": both}), "lone", "172.30.1.50", "tcp", 8080).expected
+        == "closed"
+    )
+
+
 def test_a_container_of_others_goes_out_as_its_host() -> None:
     lab, seen = two_hosts()
     borea = replace(seen["borea"], containers=(*seen["borea"].containers, THEIRS))

@@ -1,0 +1,81 @@
+"""The watcher of the kill drills stops a program between its first change and its end, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.labs import waited_for
+
+CATCH = Path(__file__).resolve().parents[1] / "live" / "catch.py"
+PROGRAM = """
+import pathlib, sys, time
+here = pathlib.Path(sys.argv[0]).parent
+while not (here / "begin").exists():
+    time.sleep(0.01)
+(here / "state").write_text("changed")
+time.sleep(60)
+"""
+
+
+class Drill:
+    """A directory with a program that does its work when it is told to, and a watcher of it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "ringfence-x").write_text(PROGRAM, encoding="utf-8")
+        (directory / "state").write_text("old", encoding="utf-8")
+        self.caught = directory / "caught"
+        sign = f"cat {directory / 'state'}"
+        self.watcher = subprocess.Popen([sys.executable, str(CATCH), "x", sign, str(self.caught)])
+        self.program: subprocess.Popen[bytes] | None = None
+
+    def start(self, verb: str) -> None:
+        self.program = subprocess.Popen([sys.executable, str(self.directory / "ringfence-x"), verb])
+
+    def state(self) -> str:
+        assert self.program
+        return Path(f"/proc/{self.program.pid}/stat").read_text(encoding="ascii").rpartition(") ")[2][0]
+
+    def end(self) -> None:
+        for process in (self.watcher, self.program):
+            if process:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def drill(tmp_path: Path) -> Iterator[Drill]:
+    found = Drill(tmp_path)
+    yield found
+    found.end()
+
+
+def test_a_program_is_stopped_at_work(drill: Drill) -> None:
+    drill.start("apply")
+    (drill.directory / "begin").touch()
+    assert waited_for(drill.caught.exists, 20)
+    assert drill.program
+    assert int(drill.caught.read_text()) == drill.program.pid
+    assert waited_for(lambda: drill.state() == "T", 5)
+    assert (drill.directory / "state").read_text() == "changed"
+    assert drill.watcher.wait(5) == 0
+
+
+def test_a_program_that_changes_nothing_or_only_checks_is_left_alone(drill: Drill) -> None:
+    drill.start("check")
+    (drill.directory / "begin").touch()
+    assert waited_for(lambda: (drill.directory / "state").read_text() == "changed", 20)
+    time.sleep(0.3)  # nothing can be waited for here: it is the absence that counts
+    assert not drill.caught.exists()
+    assert drill.state() != "T"
+    assert drill.watcher.poll() is None
+    assert drill.program
+    os.kill(drill.program.pid, signal.SIGTERM)
