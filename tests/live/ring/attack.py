@@ -1,0 +1,207 @@
+"""The attack on a provisioned lab: agents on both hosts that try what must not pass while something happens."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.live.labs import Lab, RunError
+from tests.live.ring.declared import (
+    DATABASE,
+    OTHER,
+    PUBLISHED_UDP,
+    SERVICES,
+    TALK,
+    UNDECLARED,
+    Addresses,
+    Flow,
+    Probe,
+    declared,
+    forbidden,
+)
+from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, judge
+
+HOSTS = ("atlas", "outside")
+RATE = 50.0  # attempts per second and cell
+LOGS = "/var/lib/ring"
+PROGRAM = "/usr/local/lib/ring.pyz"
+CONFIG = "/etc/ring.json"
+# Before Docker, so that a container is tried from its first moment on; after UFW, as any service of the host is.
+UNIT = f"""[Unit]
+DefaultDependencies=no
+After=local-fs.target ufw.service
+Before=docker.service
+[Service]
+ExecStart=/usr/bin/python3 {PROGRAM} {CONFIG}
+LimitNOFILE=65536
+[Install]
+WantedBy=multi-user.target
+"""
+PORTS = [
+    ["tcp", UNDECLARED, False], ["udp", UNDECLARED, False], ["tcp", TALK, True], ["tcp", DATABASE, True],
+    ["tcp", OTHER, False], ["udp", PUBLISHED_UDP, False],
+]  # fmt: skip
+SETTLED = 90.0  # seconds until everything that is declared must work again
+
+
+def program() -> bytes:
+    """The agent as one file that Python runs."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted((Path(__file__).parent / "agent").glob("*.py")):
+            packed.write(path, f"agent/{path.name}")
+        packed.writestr("__main__.py", "import sys\nfrom agent.main import main\nmain(sys.argv[1:])\n")
+    return archive.getvalue()
+
+
+class Attack:
+    """Probes and declared connections between the places of a lab, running until the lab is gone."""
+
+    def __init__(self, lab: Lab, probes: list[Probe], flows: list[Flow], containers: dict[str, list[str]]) -> None:
+        """`containers`: {name: IPv4 addresses by which its namespace is known}."""
+        self.lab = lab
+        self.probes = {str(number): probe for number, probe in enumerate(probes)}
+        self.flows = {flow.name: flow for flow in flows}
+        self.containers = containers
+        self._until = time.time()
+        self._ledgers: dict[str, Ledger] = {}
+        self.names = {number: probe.name for number, probe in self.probes.items()}
+
+    # -- the agents
+
+    def begin(self) -> None:
+        """Put the agents on both hosts and start them; returns when every place is being tried from."""
+        self._ledgers.clear()
+        for host in HOSTS:
+            self._write(host, PROGRAM, program())
+            self._write(host, CONFIG, json.dumps(self._config(host)).encode())
+            self._write(host, "/etc/systemd/system/ring.service", UNIT.encode())
+            self.lab.ssh(
+                f"rm -rf {LOGS}; systemctl daemon-reload; systemctl enable ring.service 2>/dev/null;"
+                " systemctl restart ring.service",
+                host,
+            )
+        self.wait_for(lambda: self.look(0).sent.keys() >= self.probes.keys(), "a first try of every cell")
+        self._until = time.time()
+
+    def _write(self, host: str, path: str, content: bytes) -> None:
+        self.lab.ssh(f"base64 -d > {path} <<'END'\n{base64.encodebytes(content).decode()}END", host)
+
+    def _config(self, host: str) -> dict[str, Any]:
+        places = [host, *(self.containers if host == "atlas" else {})]
+        return {
+            "log": LOGS,
+            "rate": RATE,
+            "probes": [self._probe(number, probe) for number, probe in self.probes.items()],
+            "places": [self._place(name) for name in places],
+        }
+
+    @staticmethod
+    def _probe(number: str, probe: Probe) -> dict[str, Any]:
+        return {
+            "id": number, "proto": probe.proto, "family": probe.family, "address": probe.address, "port": probe.port,
+            "first": probe.first, "span": probe.span, "bind": probe.bind,
+        }  # fmt: skip
+
+    def _place(self, name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "addresses": self.containers.get(name, []),
+            "probes": [number for number, probe in self.probes.items() if probe.at == name],
+            # A packet on the host's own interface has not passed the host's filter yet.
+            "sniff": name != "atlas",
+            "listen": [port for port in PORTS if name != "atlas" or port[1] == UNDECLARED],
+            "flows": [
+                {"id": flow.name, "family": 6 if ":" in flow.address else 4, "address": flow.address,
+                 "port": flow.port, "bind": flow.bind}
+                for flow in self.flows.values() if flow.at == name
+            ],
+        }  # fmt: skip
+
+    # -- what they saw
+
+    def _fetch(self, host: str) -> None:
+        """Read what the places of a host have written since the last time.
+
+        Raises AssertionError when an agent has ended, RunError when the host does not answer.
+        """
+        seen = {f"{name}.jsonl": ledger.bytes_read for name, ledger in self._ledgers.items()}
+        offsets = " ".join(f"[{name}]={size}" for name, size in seen.items())
+        said = self.lab.ssh(
+            "systemctl is-active ring.service || journalctl -n 20 -u ring.service;"
+            f" cd {LOGS}; declare -A read=({offsets});"
+            ' for file in *.jsonl; do echo "# $file"; tail -c +$((${read[$file]:-0} + 1)) "$file"; done',
+            host,
+        )
+        head, *files = said.split("# ")
+        if head.startswith("failed"):
+            raise AssertionError(f"{self.lab.name}: the agents on {host} do not run: {head}")
+        for text in files:
+            name, _, lines = text.partition("\n")
+            self._ledgers.setdefault(name.removesuffix(".jsonl"), Ledger()).add(lines)
+
+    def look(self, begin: float, end: float | None = None) -> Findings:
+        """What happened from `begin` to `end` (or now), seconds since 1970."""
+        end = end or time.time()  # before anything is read, so that no ledger ends earlier
+        with ThreadPoolExecutor() as both:
+            list(both.map(self._fetch, HOSTS))
+        ledgers = {place: ledger.entries for place, ledger in self._ledgers.items()}
+        return judge(ledgers, begin, end, {number: probe.at for number, probe in self.probes.items()})
+
+    # -- waiting
+
+    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = SETTLED) -> None:
+        """Raises RunError when the condition does not come true."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if condition():
+                    return
+            except RunError:  # the host is on its way down or up
+                if time.monotonic() > deadline:
+                    raise
+            if time.monotonic() > deadline:
+                raise RunError(f"{self.lab.name}: within {seconds:.0f} s there was not {what}")
+            time.sleep(0.2)
+
+    def during(self, act: Callable[[Lab], object], *, open_again: bool = True) -> Findings:
+        """Do something, wait until it is over, and say what happened since the last time that this was asked.
+
+        It is over when every cell has been tried often enough to say something, before and after it was done, and,
+        unless `open_again` is false, all that is declared works.
+        """
+        begin = time.time()
+        act(self.lab)
+        done = time.time()
+        wanted = set(self.flows) if open_again else set()
+
+        def over() -> bool:
+            since = self.look(done)
+            return since.echoed.keys() >= wanted and all(since.sent[probe] >= LEAST_TRIES for probe in self.probes)
+
+        self.wait_for(over, "an end of it, and all that is declared")
+        begin, self._until = min(self._until, begin), time.time()
+        return self.look(begin, self._until)
+
+
+def place(lab: Lab, *, six: bool) -> Attack:
+    """An attack on the lab of `declared`, which must be provisioned; starts nothing.
+
+    Args:
+        six: whether segments have IPv6.
+    """
+    variables = lab.variables()
+    addresses = Addresses(variables, variables["lab_vantages"], six=six)
+    for subnets in addresses.subnets.values():
+        for subnet in subnets:
+            gateway = addresses.lan[":" in subnet]
+            lab.ssh(f"ip {'-6' if ':' in subnet else ''} route replace {subnet} via {gateway}", "outside")
+    containers = {name: addresses.of[name][:1] for name in SERVICES}
+    return Attack(lab, forbidden(addresses), declared(addresses), containers)

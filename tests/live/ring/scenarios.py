@@ -1,0 +1,94 @@
+"""What happens to a host while its ring is attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.live.labs import Lab
+from tests.live.ring.declared import SEGMENTS, SERVICES
+
+AFTER_RULES = "/etc/ufw/after.rules"
+# As ufw-docker writes it: ufw empties the chain whenever it reads this.
+BLOCK = "*filter\\n:DOCKER-USER - [0:0]\\n-A DOCKER-USER -j RETURN\\nCOMMIT\\n"
+NETWORKS = 10
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing that happens.
+
+    Attributes:
+        act: does it, and returns when it is done.
+        open_again: whether all that is declared works afterwards without a run.
+        unfenced: places whose own filter it takes away: what arrives there is not the ring's.
+    """
+
+    name: str
+    act: Callable[[Lab], object]
+    open_again: bool = True
+    unfenced: tuple[str, ...] = ()
+
+
+def on_the_host(command: str) -> Callable[[Lab], object]:
+    return lambda lab: lab.ssh(command, timeout=180)
+
+
+def _engine_killed(lab: Lab) -> None:
+    """Kill the engine; systemd starts another one."""
+    lab.ssh(
+        "was=$(systemctl show -P MainPID docker); systemctl kill -s KILL docker;"
+        " timeout 90 sh -c \"while systemctl show -P MainPID docker | grep -qxE '0|$was' ||"
+        ' ! docker version >/dev/null 2>&1; do sleep 0.1; done"',
+        timeout=120,
+    )
+
+
+def _network_made_anew(lab: Lab) -> None:
+    """Have a run make the network of a segment with a container in it anew, and another run undo that."""
+    for internet in (True, False):
+        edited: dict[str, Any] = {**SEGMENTS, "green": {**SEGMENTS["green"], "internet": internet}}
+        lab.declare(lab_segments=edited, lab_services=SERVICES)
+        was = lab.ssh("docker network inspect -f '{{.Id}}' rf-green")
+        lab.pyinfra()
+        assert lab.ssh("docker network inspect -f '{{.Id}}' rf-green") != was, "the run made no network anew"
+
+
+def _reboot(lab: Lab) -> None:
+    lab.lab("reboot")
+    lab.wait_for_ssh()
+
+
+# In order, on one host: what one leaves behind is mended by a later one.
+ANYWHERE = (
+    Scenario("systemctl restart docker", on_the_host("systemctl restart docker")),
+    Scenario("dockerd killed", _engine_killed),
+    Scenario(
+        "networks made and removed by hand",
+        on_the_host(f"for n in $(seq {NETWORKS}); do docker network create by-hand && docker network rm by-hand; done"),
+    ),
+    Scenario("a network made anew by a run", _network_made_anew),
+    Scenario("ufw reload", on_the_host("ufw reload")),
+)
+WITH_DOCKER_USER = (
+    Scenario(
+        "ufw reload with a block for DOCKER-USER",
+        on_the_host(
+            f"cp -p {AFTER_RULES} /root/after.rules && printf '{BLOCK}' >> {AFTER_RULES} && ufw reload;"
+            f" code=$?; mv /root/after.rules {AFTER_RULES}; exit $code"
+        ),
+        open_again=False,
+    ),
+    Scenario("iptables -F DOCKER-USER", on_the_host("iptables -F DOCKER-USER; ip6tables -F DOCKER-USER"), False),
+)
+AT_LAST = (
+    Scenario(
+        "iptables -F",
+        # With policies that let in whoever does it.
+        on_the_host("for t in iptables ip6tables; do $t -P INPUT ACCEPT; $t -P FORWARD ACCEPT; $t -F; done"),
+        open_again=False,
+        unfenced=("atlas",),
+    ),
+    Scenario("reboot", _reboot),
+)
