@@ -7,16 +7,20 @@ import io
 import json
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from tests.live.labs import Lab, RunError
 from tests.live.ring.declared import (
     DATABASE,
     OTHER,
     PUBLISHED_UDP,
+    SEGMENTS,
     SERVICES,
     TALK,
     UNDECLARED,
@@ -26,7 +30,7 @@ from tests.live.ring.declared import (
     declared,
     forbidden,
 )
-from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, judge
+from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, leaks, summary
 
 HOSTS = ("atlas", "outside")
 RATE = 50.0  # attempts per second and cell
@@ -48,6 +52,7 @@ PORTS = [
     ["tcp", UNDECLARED, False], ["udp", UNDECLARED, False], ["tcp", TALK, True], ["tcp", DATABASE, True],
     ["tcp", OTHER, False], ["udp", PUBLISHED_UDP, False],
 ]  # fmt: skip
+SILENT = 20  # beats of a tenth of a second without an answer: this connection is dead
 SETTLED = 90.0  # seconds until everything that is declared must work again
 
 
@@ -89,7 +94,7 @@ class Attack:
                 host,
             )
         self.wait_for(lambda: self.look(0).sent.keys() >= self.probes.keys(), "a first try of every cell")
-        self._until = time.time()
+        self.from_now_on()
 
     def _write(self, host: str, path: str, content: bytes) -> None:
         self.lab.ssh(f"base64 -d > {path} <<'END'\n{base64.encodebytes(content).decode()}END", host)
@@ -171,6 +176,20 @@ class Attack:
                 raise RunError(f"{self.lab.name}: within {seconds:.0f} s there was not {what}")
             time.sleep(0.2)
 
+    def from_now_on(self) -> None:
+        """Forget what has arrived so far."""
+        self._until = time.time()
+
+    def wait_until(self, flow: str, *, alive: bool) -> None:
+        """Wait until a declared connection talks, or has been silent for a while. Raises RunError."""
+        begin = time.time()
+
+        def said() -> bool:
+            found = self.look(begin)
+            return bool(found.echoed[flow]) if alive else found.beats[flow] >= SILENT and not found.echoed[flow]
+
+        self.wait_for(said, f"{flow}: {'a' if alive else 'no'} living connection")
+
     def during(self, act: Callable[[Lab], object], *, open_again: bool = True) -> Findings:
         """Do something, wait until it is over, and say what happened since the last time that this was asked.
 
@@ -205,3 +224,30 @@ def place(lab: Lab, *, six: bool) -> Attack:
             lab.ssh(f"ip {'-6' if ':' in subnet else ''} route replace {subnet} via {gateway}", "outside")
     containers = {name: addresses.of[name][:1] for name in SERVICES}
     return Attack(lab, forbidden(addresses), declared(addresses), containers)
+
+
+def edit(lab: Lab, **variables: Any) -> None:
+    """Change what is declared; the rest of it stays as it is."""
+    path = lab.inventory / "group_vars" / "demo" / "zz_edit.yml"
+    there = yaml.safe_load(path.read_text()) if path.exists() else {}
+    lab.declare(**{**there, **variables})
+
+
+def provision(lab: Lab, **settings: Any) -> Attack:
+    """Have a run make the lab of `declared` of a fresh one, with more settings, and attack it."""
+    lab.declare(lab_segments=SEGMENTS, lab_services=SERVICES, **settings)
+    lab.pyinfra()
+    attack = place(lab, six=lab.engine not in ("20.10", "26.1"))  # older engines do not filter IPv6: it is off there
+    attack.begin()
+    return attack
+
+
+def must_hold(attack: Attack, found: Findings, *, ufw_holds: bool = True) -> None:
+    """Raises AssertionError when anything arrived that must not, or when too little was tried to know."""
+    names = attack.names
+    if not ufw_holds:
+        of_ufw = {number for number, probe in attack.probes.items() if (probe.at, probe.into) == ("outside", "atlas")}
+        found.arrived = Counter({probe: n for probe, n in found.arrived.items() if probe not in of_ufw})
+    print(summary(found))
+    assert not blind(found, names), "\n".join(["the measurement is blind:", *blind(found, names)])
+    assert not leaks(found, names), "\n".join([summary(found), *leaks(found, names)])

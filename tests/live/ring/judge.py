@@ -25,7 +25,8 @@ class Findings:
         sent, arrived: {probe id: how often}.
         rates: {probe id: attempts per second in which its place was there}.
         trouble: what the agents could not do: {what: how often}.
-        echoed, ended: {flow id: bytes that came back; connections that ended}.
+        beats, begun, echoed, ended: {flow id: times that it was tried, connections made, bytes that came back,
+            connections that ended}.
         pauses: {flow id: longest time without a byte, seconds}.
     """
 
@@ -34,6 +35,8 @@ class Findings:
     arrived: Counter[str] = field(default_factory=Counter)
     rates: dict[str, float] = field(default_factory=dict)
     trouble: Counter[str] = field(default_factory=Counter)
+    begun: Counter[str] = field(default_factory=Counter)
+    beats: Counter[str] = field(default_factory=Counter)
     echoed: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     pauses: dict[str, float] = field(default_factory=dict)
@@ -73,12 +76,14 @@ def judge(ledgers: dict[str, list[Entry]], begin: float, end: float, places: dic
     found = Findings(seconds=end - begin)
     arrived: dict[str, Counter[str]] = {"packets": Counter(), "accepted": Counter()}
     here: Counter[str] = Counter()
-    beats: dict[str, list[float]] = {}
+    heard: dict[str, list[float]] = {}
     for place, entries in ledgers.items():
         for entry in entries:
             if not begin <= entry["t"] < end:
                 continue
             found.sent.update(entry.get("sent", {}))
+            found.begun.update(entry.get("begun", {}))
+            found.beats.update(entry.get("beats", {}))
             found.ended.update(entry.get("ended", {}))
             found.trouble.update({f"{place}: {what}": n for what, n in entry.get("errors", {}).items()})
             here[place] += entry.get("here", {}).get("ms", 0)
@@ -86,14 +91,14 @@ def judge(ledgers: dict[str, list[Entry]], begin: float, end: float, places: dic
                 counts.update(entry.get(kind, {}))
             for flow, bytes_ in entry.get("echoed", {}).items():
                 found.echoed[flow] += bytes_
-                beats.setdefault(flow, []).append(entry["t"])
+                heard.setdefault(flow, []).append(entry["t"])
     for probe in arrived["packets"].keys() | arrived["accepted"].keys():
         # One attempt may be seen on the wire and at the socket.
         found.arrived[probe] = max(counts[probe] for counts in arrived.values())
     found.rates = {
         probe: found.sent[probe] * 1000 / here[place] if here[place] else 0.0 for probe, place in places.items()
     }
-    found.pauses = {flow: _longest_gap(times, begin, end) for flow, times in beats.items()}
+    found.pauses = {flow: _longest_gap(times, begin, end) for flow, times in heard.items()}
     return found
 
 
@@ -116,3 +121,14 @@ def blind(found: Findings, names: dict[str, str]) -> list[str]:
 def leaks(found: Findings, names: dict[str, str]) -> list[str]:
     """What arrived although it must not, as sentences."""
     return [f"{names.get(probe, probe)}: {n} of {found.sent[probe]} arrived" for probe, n in found.arrived.items() if n]
+
+
+def summary(found: Findings) -> str:
+    """One line: how much was tried, how fast, what arrived, and what became of the declared connections."""
+    rates = found.rates.values() or [0.0]
+    pause = max(found.pauses.values(), default=0.0)
+    return (
+        f"{found.seconds:.1f} s, {len(found.rates)} cells at {min(rates):.0f} to {max(rates):.0f} a second:"
+        f" {found.sent.total()} attempts, {found.arrived.total()} arrived; {len(found.pauses)} declared connections,"
+        f" longest pause {pause:.1f} s, {found.ended.total()} ended"
+    )

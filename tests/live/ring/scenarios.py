@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.live.labs import Lab
-from tests.live.ring.declared import SEGMENTS, SERVICES
+from tests.live.ring.attack import edit
+from tests.live.ring.declared import SEGMENTS
 
 AFTER_RULES = "/etc/ufw/after.rules"
 # As ufw-docker writes it: ufw empties the chain whenever it reads this.
@@ -22,13 +23,13 @@ class Scenario:
     Attributes:
         act: does it, and returns when it is done.
         open_again: whether all that is declared works afterwards without a run.
-        unfenced: places whose own filter it takes away: what arrives there is not the ring's.
+        ufw_holds: whether UFW's own rules stand meanwhile; if not, what others send to the host itself is not judged.
     """
 
     name: str
     act: Callable[[Lab], object]
     open_again: bool = True
-    unfenced: tuple[str, ...] = ()
+    ufw_holds: bool = True
 
 
 def on_the_host(command: str) -> Callable[[Lab], object]:
@@ -49,7 +50,7 @@ def _network_made_anew(lab: Lab) -> None:
     """Have a run make the network of a segment with a container in it anew, and another run undo that."""
     for internet in (True, False):
         edited: dict[str, Any] = {**SEGMENTS, "green": {**SEGMENTS["green"], "internet": internet}}
-        lab.declare(lab_segments=edited, lab_services=SERVICES)
+        edit(lab, lab_segments=edited)
         was = lab.ssh("docker network inspect -f '{{.Id}}' rf-green")
         lab.pyinfra()
         assert lab.ssh("docker network inspect -f '{{.Id}}' rf-green") != was, "the run made no network anew"
@@ -61,7 +62,7 @@ def _reboot(lab: Lab) -> None:
 
 
 # In order, on one host: what one leaves behind is mended by a later one.
-ANYWHERE = (
+SCENARIOS = (
     Scenario("systemctl restart docker", on_the_host("systemctl restart docker")),
     Scenario("dockerd killed", _engine_killed),
     Scenario(
@@ -69,9 +70,8 @@ ANYWHERE = (
         on_the_host(f"for n in $(seq {NETWORKS}); do docker network create by-hand && docker network rm by-hand; done"),
     ),
     Scenario("a network made anew by a run", _network_made_anew),
-    Scenario("ufw reload", on_the_host("ufw reload")),
-)
-WITH_DOCKER_USER = (
+    # F3: UFW lets everything in while it reloads.
+    Scenario("ufw reload", on_the_host("ufw reload"), ufw_holds=False),
     Scenario(
         "ufw reload with a block for DOCKER-USER",
         on_the_host(
@@ -79,16 +79,23 @@ WITH_DOCKER_USER = (
             f" code=$?; mv /root/after.rules {AFTER_RULES}; exit $code"
         ),
         open_again=False,
+        ufw_holds=False,
     ),
-    Scenario("iptables -F DOCKER-USER", on_the_host("iptables -F DOCKER-USER; ip6tables -F DOCKER-USER"), False),
-)
-AT_LAST = (
     Scenario(
-        "iptables -F",
-        # With policies that let in whoever does it.
+        "iptables -F DOCKER-USER",  # where Docker has none, its own tables
+        on_the_host(
+            "if nft list table ip docker-bridges >/dev/null 2>&1;"
+            " then nft 'flush table ip docker-bridges; flush table ip6 docker-bridges';"
+            " else iptables -F DOCKER-USER; ip6tables -F DOCKER-USER; fi"
+        ),
+        open_again=False,
+    ),
+    Scenario(
+        "iptables -F",  # with policies that let in whoever does it
         on_the_host("for t in iptables ip6tables; do $t -P INPUT ACCEPT; $t -P FORWARD ACCEPT; $t -F; done"),
         open_again=False,
-        unfenced=("atlas",),
+        ufw_holds=False,
     ),
+    Scenario("a run that mends all this", lambda lab: lab.pyinfra(), ufw_holds=False),
     Scenario("reboot", _reboot),
 )

@@ -30,6 +30,7 @@ class Flow:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + BEAT
+            self._ledger.count("beats", self._flow["id"])
             if self._sock is None:
                 self._connect()
             elif self._up:
