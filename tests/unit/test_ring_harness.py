@@ -47,6 +47,7 @@ def _v6(proto: int, rest: bytes) -> bytes:
         (_v4(6, _tcp(2000, 0x12)), ""),  # an answer
         (_v4(6, _tcp(2000, 0x10, b"RING 0\n")), ""),  # the same attempt again
         (_v4(6, _tcp(40000, SYN)), ""),
+        (_v6(58, bytes([1, 4, *bytes(6)]) + _v6(17, _udp(b"RING 1\n"))), ""),  # an error about a datagram
         (_v4(6, b""), ""),
         (b"", ""),
     ],
@@ -109,7 +110,7 @@ def test_a_pause_is_the_longest_time_without_a_byte() -> None:
     assert found.echoed == {"f": 4}
 
 
-def _addresses(*, six: bool) -> Addresses:
+def _addresses(*, six: bool, proxy: bool = False) -> Addresses:
     names = ("caller", "idler", "db", "vault")
     services = [
         {"name": name, "networks": [{"network": f"rf-{name}", "address": f"172.20.{n}.2", "address6": f"fd00:{n}::2"}]}
@@ -131,18 +132,19 @@ def _addresses(*, six: bool) -> Addresses:
         "lan": {"address": "10.0.0.2", "address6": "fd01::2"},
         "internet": {"address": "198.51.100.2", "address6": "2001:db8::2"},
     }
-    return Addresses(variables, vantages, six=six)
+    return Addresses(variables, vantages, six=six, proxy=proxy)
 
 
-@pytest.mark.parametrize("six", [False, True])
-def test_every_cell_has_a_name_and_source_ports_of_its_own(six: bool) -> None:
-    probes = forbidden(_addresses(six=six))
+@pytest.mark.parametrize(("six", "proxy"), [(False, False), (False, True), (True, False)])
+def test_every_cell_has_a_name_and_source_ports_of_its_own(six: bool, proxy: bool) -> None:
+    probes = forbidden(_addresses(six=six, proxy=proxy))
     assert len({probe.name for probe in probes}) == len(probes)
     ports = [port for probe in probes for port in range(probe.first, probe.first + probe.span)]
     assert len(set(ports)) == len(ports)
     assert FIRST <= min(ports) <= max(ports) < LAST
-    # From outside IPv6 is always tried: docker-proxy listens there even where segments have none.
-    assert any(probe.at == "outside" and probe.family == 6 for probe in probes)
+    # Docker's proxy listens on IPv6 even where segments have none.
+    from_outside = {probe.into for probe in probes if probe.at == "outside" and probe.family == 6}
+    assert from_outside >= ({"atlas", "db"} if six or proxy else {"atlas"})
     assert any(probe.at == "idler" and probe.family == 6 for probe in probes) == six
 
 

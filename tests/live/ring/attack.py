@@ -210,14 +210,15 @@ class Attack:
         return self.look(begin, self._until)
 
 
-def place(lab: Lab, *, six: bool) -> Attack:
+def place(lab: Lab, *, six: bool, proxy: bool) -> Attack:
     """An attack on the lab of `declared`, which must be provisioned; starts nothing.
 
     Args:
         six: whether segments have IPv6.
+        proxy: whether Docker's userland proxy runs.
     """
     variables = lab.variables()
-    addresses = Addresses(variables, variables["lab_vantages"], six=six)
+    addresses = Addresses(variables, variables["lab_vantages"], six=six, proxy=proxy)
     for subnets in addresses.subnets.values():
         for subnet in subnets:
             gateway = addresses.lan[":" in subnet]
@@ -237,7 +238,8 @@ def provision(lab: Lab, **settings: Any) -> Attack:
     """Have a run make the lab of `declared` of a fresh one, with more settings, and attack it."""
     lab.declare(lab_segments=SEGMENTS, lab_services=SERVICES, **settings)
     lab.pyinfra()
-    attack = place(lab, six=lab.engine not in ("20.10", "26.1"))  # older engines do not filter IPv6: it is off there
+    six = lab.engine not in ("20.10", "26.1")  # older engines do not filter IPv6: it is off there
+    attack = place(lab, six=six, proxy="docker-proxy" in lab.ssh("ps -C docker-proxy -o comm=", check=False))
     attack.begin()
     return attack
 

@@ -90,9 +90,10 @@ class Flow:
 class Addresses:
     """Where everything is: both families, or IPv4 only in segments of engines that do not filter IPv6."""
 
-    def __init__(self, variables: dict[str, Any], vantages: dict[str, Any], *, six: bool) -> None:
-        """`variables`: a host's, as the engines get them."""
+    def __init__(self, variables: dict[str, Any], vantages: dict[str, Any], *, six: bool, proxy: bool) -> None:
+        """`variables`: a host's, as the engines get them; `proxy`: whether Docker's userland proxy runs."""
         self.six = six
+        self.published = 1 + (six or proxy)  # how many families a published port has
         keys = ("address", "address6") if six else ("address",)
         services = [service for project in variables["stack_projects"] for service in project["services"]]
         self.of = {
@@ -131,12 +132,15 @@ def _forbidden(a: Addresses) -> Iterator[Probe]:
             yield Probe("idler", "outside", proto, address, UNDECLARED)
         yield Probe("caller", "outside", "udp", address, UNDECLARED)
     # In: from places that it is not declared for, and past the host's addresses.
-    for address, bind in zip(a.wan, a.outside["internet"], strict=True):
-        yield Probe("outside", "db", "tcp", address, DATABASE, "wan", bind)
-        yield Probe("outside", "db", "udp", address, PUBLISHED_UDP, "wan", bind)
+    wan, lan = zip(a.wan, a.outside["internet"], strict=True), zip(a.lan, a.outside["lan"], strict=True)
+    for number, (address, bind) in enumerate(wan):
+        if number < a.published:
+            yield Probe("outside", "db", "tcp", address, DATABASE, "wan", bind)
+            yield Probe("outside", "db", "udp", address, PUBLISHED_UDP, "wan", bind)
         yield Probe("outside", "atlas", "tcp", address, UNDECLARED, "wan", bind)
-    for address, bind in zip(a.lan, a.outside["lan"], strict=True):
-        yield Probe("outside", "db", "tcp", address, OTHER, "lan", bind)
+    for number, (address, bind) in enumerate(lan):
+        if number < a.published:
+            yield Probe("outside", "db", "tcp", address, OTHER, "lan", bind)
         for proto in both:
             yield Probe("outside", "atlas", proto, address, UNDECLARED, "lan", bind)
     for into in ("db", "caller", "vault"):
@@ -144,7 +148,7 @@ def _forbidden(a: Addresses) -> Iterator[Probe]:
             for proto in both:
                 yield Probe("outside", into, proto, address, UNDECLARED, "route", bind)
     for address, bind in zip(a.of["db"], a.outside["lan"], strict=False):
-        yield Probe("outside", "db", "tcp", address, DATABASE, "route", bind)
+        yield Probe("outside", "db", "tcp", address, OTHER, "route", bind)
 
 
 def forbidden(a: Addresses) -> list[Probe]:
@@ -161,6 +165,7 @@ def declared(a: Addresses) -> list[Flow]:
         flows += [Flow("caller", into, address, TALK) for address in a.of[into]]
     flows += [Flow("caller", "outside", address, TALK) for address in a.outside["lan"][: 1 + a.six]]
     flows += [
-        Flow("outside", "db", address, DATABASE, bind) for address, bind in zip(a.lan, a.outside["lan"], strict=True)
+        Flow("outside", "db", address, DATABASE, bind)
+        for address, bind in zip(a.lan[: 1 + a.six], a.outside["lan"], strict=False)
     ]
     return flows

@@ -75,9 +75,9 @@ def probe_of(packet: Packet, probes: list[dict[str, Any]]) -> str:
     A datagram says it. The first packet of a connection is told by its source port: every probe has a range of its own,
     which masquerading keeps.
     """
-    if packet.proto != TCP:
+    if packet.proto == UDP:  # not ICMP: an error repeats what it is about
         return marked(packet.payload)
-    if packet.flags & (SYN | ACK) == SYN:
+    if packet.proto == TCP and packet.flags & (SYN | ACK) == SYN:
         for probe in probes:
             if probe["proto"] == "tcp" and probe["first"] <= packet.ports[0] < probe["first"] + probe["span"]:
                 return str(probe["id"])
