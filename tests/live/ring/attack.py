@@ -29,6 +29,7 @@ from tests.live.ring.declared import (
     Probe,
     declared,
     forbidden,
+    stowaways,
 )
 from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, leaks, summary
 
@@ -67,17 +68,25 @@ def program() -> bytes:
 
 
 class Attack:
-    """Probes and declared connections between the places of a lab, running until the lab is gone."""
+    """Probes and connections between the places of a lab, running until the lab is gone.
 
-    def __init__(self, lab: Lab, probes: list[Probe], flows: list[Flow], containers: dict[str, list[str]]) -> None:
-        """`containers`: {name: IPv4 addresses by which its namespace is known}."""
+    Attributes:
+        probes: {id: what is tried again and again and must not arrive}; names: {id: its name}.
+        allowed, forbidden: {id: connection that is kept up, or tried to be}.
+        containers: {name: IPv4 addresses by which its namespace is known}.
+    """
+
+    def __init__(
+        self, lab: Lab, addresses: Addresses, probes: list[Probe], allowed: list[Flow], stowaways: list[Flow]
+    ) -> None:
         self.lab = lab
         self.probes = {str(number): probe for number, probe in enumerate(probes)}
-        self.flows = {flow.name: flow for flow in flows}
-        self.containers = containers
+        self.names = {number: probe.name for number, probe in self.probes.items()}
+        self.allowed = {flow.name: flow for flow in allowed}
+        self.forbidden = {flow.name: flow for flow in stowaways}
+        self.containers = {name: addresses.of[name][:1] for name in SERVICES}
         self._until = time.time()
         self._ledgers: dict[str, Ledger] = {}
-        self.names = {number: probe.name for number, probe in self.probes.items()}
 
     # -- the agents
 
@@ -126,7 +135,7 @@ class Attack:
             "flows": [
                 {"id": flow.name, "family": 6 if ":" in flow.address else 4, "address": flow.address,
                  "port": flow.port, "bind": flow.bind}
-                for flow in self.flows.values() if flow.at == name
+                for flow in (self.allowed | self.forbidden).values() if flow.at == name
             ],
         }  # fmt: skip
 
@@ -199,7 +208,7 @@ class Attack:
         begin = time.time()
         act(self.lab)
         done = time.time()
-        wanted = set(self.flows) if open_again else set()
+        wanted = set(self.allowed) if open_again else set()
 
         def over() -> bool:
             since = self.look(done)
@@ -210,21 +219,15 @@ class Attack:
         return self.look(begin, self._until)
 
 
-def place(lab: Lab, *, six: bool, proxy: bool) -> Attack:
-    """An attack on the lab of `declared`, which must be provisioned; starts nothing.
-
-    Args:
-        six: whether segments have IPv6.
-        proxy: whether Docker's userland proxy runs.
-    """
+def addresses(lab: Lab) -> Addresses:
+    """Where everything of a provisioned lab of `declared` is; outside learns the ways to its segments."""
     variables = lab.variables()
-    addresses = Addresses(variables, variables["lab_vantages"], six=six, proxy=proxy)
-    for subnets in addresses.subnets.values():
-        for subnet in subnets:
-            gateway = addresses.lan[":" in subnet]
-            lab.ssh(f"ip {'-6' if ':' in subnet else ''} route replace {subnet} via {gateway}", "outside")
-    containers = {name: addresses.of[name][:1] for name in SERVICES}
-    return Attack(lab, forbidden(addresses), declared(addresses), containers)
+    six = lab.engine not in ("20.10", "26.1")  # older engines do not filter IPv6: it is off there
+    proxy = "docker-proxy" in lab.ssh("ps -C docker-proxy -o comm=", check=False)
+    found = Addresses(variables, variables["lab_vantages"], six=six, proxy=proxy)
+    for subnet in [subnet for subnets in found.subnets.values() for subnet in subnets]:
+        lab.ssh(f"ip {'-6' * (':' in subnet)} route replace {subnet} via {found.lan[':' in subnet]}", "outside")
+    return found
 
 
 def edit(lab: Lab, **variables: Any) -> None:
@@ -234,13 +237,28 @@ def edit(lab: Lab, **variables: Any) -> None:
     lab.declare(**{**there, **variables})
 
 
-def provision(lab: Lab, **settings: Any) -> Attack:
-    """Have a run make the lab of `declared` of a fresh one, with more settings, and attack it."""
+def declare(lab: Lab, **settings: Any) -> None:
+    """Declare the lab of `declared`, and more settings."""
     lab.declare(lab_segments=SEGMENTS, lab_services=SERVICES, **settings)
-    lab.pyinfra()
-    six = lab.engine not in ("20.10", "26.1")  # older engines do not filter IPv6: it is off there
-    attack = place(lab, six=six, proxy="docker-proxy" in lab.ssh("ps -C docker-proxy -o comm=", check=False))
+
+
+def start(lab: Lab) -> Attack:
+    """Attack a provisioned lab of `declared`; returns when all that is declared works."""
+    found = addresses(lab)
+    return _begun(Attack(lab, found, forbidden(found), declared(found), []))
+
+
+def talk(lab: Lab) -> Attack:
+    """Connections only: what is declared talks, and what is not tries to."""
+    found = addresses(lab)
+    return _begun(Attack(lab, found, [], declared(found), stowaways(found)))
+
+
+def _begun(attack: Attack) -> Attack:
     attack.begin()
+    for flow in attack.allowed:
+        attack.wait_until(flow, alive=True)
+    attack.from_now_on()
     return attack
 
 

@@ -6,14 +6,15 @@ import time
 
 from tests.live.ring.attack import Attack
 
-# What Docker and UFW themselves close, opened ahead of their rules and taken away again.
-_HOOKS = ("raw PREROUTING", "filter FORWARD", "filter INPUT")
-_EACH = " ".join(f"'{hook}'" for hook in _HOOKS)
-_FOR_EACH = (
-    f"for t in iptables ip6tables; do for h in {_EACH}; do set -- $h; $t -w -t $1 {{verb}} $2 {{rule}}; done; done"
-)
-OPEN = f"ringfence-policy remove >/dev/null; {_FOR_EACH.format(verb='-I', rule='-j ACCEPT')}"
-CLOSE = _FOR_EACH.format(verb="-D", rule="-j ACCEPT")
+# What Docker and UFW themselves close, opened ahead of their rules and taken away again. On Docker's nftables back end
+# a drop is final, so that the chains that hold them are emptied; an engine that starts fills them.
+_HOOKS = "'raw PREROUTING' 'filter FORWARD' 'filter INPUT'"
+_EACH = f"for t in iptables ip6tables; do for h in {_HOOKS}; do set -- $h; $t -w -t $1 {{}} $2 -j ACCEPT; done; done"
+_CHAINS = "filter-FORWARD raw-PREROUTING"
+_HAS = "nft list table ip docker-bridges >/dev/null 2>&1"
+_EMPTY = f"for f in ip ip6; do for c in {_CHAINS}; do nft flush chain $f docker-bridges $c; done; done"
+OPEN = f"ringfence-policy remove >/dev/null; {_EACH.format('-I')}; if {_HAS}; then {_EMPTY}; fi"
+CLOSE = f"{_EACH.format('-D')}; if {_HAS}; then systemctl restart docker; fi"
 SEEN = 30.0  # seconds until every probe must have arrived
 
 
@@ -24,5 +25,5 @@ def take_the_fence_away(attack: Attack) -> set[str]:
     deadline = time.monotonic() + SEEN
     while (missing := attack.names.keys() - attack.look(begin).arrived.keys()) and time.monotonic() < deadline:
         time.sleep(0.2)
-    attack.lab.ssh(CLOSE)
+    attack.lab.ssh(CLOSE, timeout=180)
     return {attack.names[probe] for probe in missing}

@@ -84,7 +84,7 @@ class Flow:
 
     @property
     def name(self) -> str:
-        return f"{self.at} > {self.into} tcp/{self.port} v{6 if ':' in self.address else 4}"
+        return f"{self.bind or self.at} > {self.into} tcp/{self.port} v{6 if ':' in self.address else 4}"
 
 
 class Addresses:
@@ -156,6 +156,18 @@ def forbidden(a: Addresses) -> list[Probe]:
     probes = list(_forbidden(a))
     span = (LAST - FIRST) // len(probes)
     return [replace(probe, first=FIRST + span * number, span=span) for number, probe in enumerate(probes)]
+
+
+def stowaways(a: Addresses) -> list[Flow]:
+    """Connections that no declaration allows, to where somebody would talk."""
+    flows = [Flow("idler", "db", address, TALK) for address in a.of["db"]]
+    flows += [Flow("idler", "caller", address, TALK) for address in a.of["caller"]]
+    flows += [Flow("idler", "outside", address, TALK) for address in a.outside["lan"][: 1 + a.six]]
+    flows += [
+        Flow("outside", "db", address, DATABASE, bind)
+        for address, bind in zip(a.wan[: 1 + a.six], a.outside["internet"], strict=False)
+    ]
+    return flows
 
 
 def declared(a: Addresses) -> list[Flow]:
