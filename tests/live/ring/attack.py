@@ -29,6 +29,7 @@ from tests.live.ring.declared import (
     Probe,
     declared,
     forbidden,
+    odd,
     stowaways,
 )
 from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, leaks, summary
@@ -246,6 +247,12 @@ def start(lab: Lab) -> Attack:
     """Attack a provisioned lab of `declared`; returns when all that is declared works."""
     found = addresses(lab)
     return _begun(Attack(lab, found, forbidden(found), declared(found), []))
+
+
+def start_odd(lab: Lab) -> Attack:
+    """The same with packets that no ordinary program sends."""
+    found = addresses(lab)
+    return _begun(Attack(lab, found, odd(found), declared(found), []))
 
 
 def talk(lab: Lab) -> Attack:

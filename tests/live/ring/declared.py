@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ipaddress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -151,9 +152,35 @@ def _forbidden(a: Addresses) -> Iterator[Probe]:
         yield Probe("outside", "db", "tcp", address, OTHER, "route", bind)
 
 
+ODD = ("icmp", "ack", "synack", "null", "fin", "253", "sctp", "big")  # see agent/odd.py
+
+
+def _odd(a: Addresses) -> Iterator[Probe]:
+    for into in ("db", "caller"):
+        for address in a.of[into]:
+            for proto in ODD:
+                yield Probe("idler", into, proto, address, UNDECLARED)
+    # To everybody in the segment: its siblings, and the host.
+    network = ipaddress.ip_network(a.subnets["red"][0])
+    for address in (str(network.broadcast_address), "255.255.255.255", "224.0.0.251", *["ff02::1%eth0"] * a.six):
+        yield Probe("idler", "caller", "cast", address, UNDECLARED, address)
+    for address, bind in zip(a.of["db"], a.outside["lan"], strict=False):
+        for proto in ODD:
+            yield Probe("outside", "db", proto, address, UNDECLARED, "route", bind)
+
+
+def odd(a: Addresses) -> list[Probe]:
+    """What no ordinary program sends, each cell with source ports of its own."""
+    return _numbered(_odd(a))
+
+
 def forbidden(a: Addresses) -> list[Probe]:
-    """Every cell that is tried, each with source ports of its own."""
-    probes = list(_forbidden(a))
+    """Every cell that is tried by ordinary connections and datagrams, each with source ports of its own."""
+    return _numbered(_forbidden(a))
+
+
+def _numbered(cells: Iterable[Probe]) -> list[Probe]:
+    probes = list(cells)
     span = (LAST - FIRST) // len(probes)
     return [replace(probe, first=FIRST + span * number, span=span) for number, probe in enumerate(probes)]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 TCP, UDP = 6, 17
+ERRORS, ASKS = (1, 58), (b"\x08", b"\x80")  # ICMP of both families, and what asks for an echo
 SYN, ACK = 0x02, 0x10
 MARK = b"RING "
 FRAGMENT6 = 44
@@ -72,12 +73,15 @@ def marked(payload: bytes) -> str:
 def probe_of(packet: Packet, probes: list[dict[str, Any]]) -> str:
     """The id of the probe that sent this packet, "" for anything else: every attempt is one such packet.
 
-    A datagram says it. The first packet of a connection is told by its source port: every probe has a range of its own,
-    which masquerading keeps.
+    A datagram says it, as does an odd packet. The first packet of a connection is told by its source port: every probe
+    has a range of its own, which masquerading keeps.
     """
-    if packet.proto == UDP:  # not ICMP: an error repeats what it is about
-        return marked(packet.payload)
-    if packet.proto == TCP and packet.flags & (SYN | ACK) == SYN:
+    if packet.proto in ERRORS and packet.payload[:1] not in ASKS:  # an error repeats what it is about
+        return ""
+    mark = marked(packet.payload)
+    if packet.proto != TCP or (mark and mark not in {probe["id"] for probe in probes if probe["proto"] == "tcp"}):
+        return mark
+    if packet.flags & (SYN | ACK) == SYN:
         for probe in probes:
             if probe["proto"] == "tcp" and probe["first"] <= packet.ports[0] < probe["first"] + probe["span"]:
                 return str(probe["id"])

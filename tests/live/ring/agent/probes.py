@@ -13,6 +13,7 @@ import time
 from collections import deque
 from typing import Any
 
+from . import odd
 from .frames import MARK
 from .ledger import Ledger
 from .loop import WRITE, Loop
@@ -50,6 +51,9 @@ class Probes:
         return self._at - now
 
     def _try(self, probe: dict[str, Any], number: itertools.count[int]) -> None:
+        if probe["proto"] not in ("tcp", "udp"):
+            self._send_odd(probe, number)
+            return
         kind = socket.SOCK_STREAM if probe["proto"] == "tcp" else socket.SOCK_DGRAM
         sock = socket.socket(socket.AF_INET if probe["family"] == 4 else socket.AF_INET6, kind | socket.SOCK_NONBLOCK)
         try:
@@ -61,9 +65,20 @@ class Probes:
                 self._connect(sock, probe)
         except OSError as error:
             sock.close()
-            self._ledger.count("errors", f"{probe['id']} {errno.errorcode.get(error.errno or 0, error.errno)}")
+            self._failed(probe, error)
         else:
             self._ledger.count("sent", probe["id"])
+
+    def _send_odd(self, probe: dict[str, Any], number: itertools.count[int]) -> None:
+        try:
+            odd.send(probe, _mark(probe), probe["first"] + next(number) % probe["span"])
+        except OSError as error:
+            self._failed(probe, error)
+        else:
+            self._ledger.count("sent", probe["id"])
+
+    def _failed(self, probe: dict[str, Any], error: OSError) -> None:
+        self._ledger.count("errors", f"{probe['id']} {errno.errorcode.get(error.errno or 0, error.errno)}")
 
     def _bind(self, sock: socket.socket, probe: dict[str, Any], number: itertools.count[int]) -> None:
         for last in (False, False, True):  # a port that somebody listens at is passed over

@@ -31,7 +31,7 @@ class Sniffer:
     def _read(self, sock: socket.socket) -> None:
         for _ in range(AT_ONCE):
             try:
-                packet, (_, _, kind, *_) = sock.recvfrom(2048)
+                packet, (_, _, kind, *_) = sock.recvfrom(65536)
             except BlockingIOError:
                 break
             except OSError:  # the interface went down
