@@ -12,10 +12,11 @@ from tests.live.ring.agent.frames import SYN, parse, probe_of
 from tests.live.ring.declared import FIRST, LAST, Addresses, declared, forbidden
 from tests.live.ring.judge import Ledger, blind, judge, leaks
 
-PROBES = [
-    {"id": "0", "proto": "tcp", "first": 2000, "span": 100},
-    {"id": "1", "proto": "udp", "first": 2100, "span": 100},
-]
+PROBES = {
+    "0": {"id": "0", "proto": "tcp", "first": 2000, "span": 100},
+    "1": {"id": "1", "proto": "udp", "first": 2100, "span": 100},
+    "2": {"id": "2", "proto": "ack", "first": 2200, "span": 100},
+}
 
 
 def _tcp(sport: int, flags: int, payload: bytes = b"") -> bytes:
@@ -47,6 +48,9 @@ def _v6(proto: int, rest: bytes) -> bytes:
         (_v4(6, _tcp(2000, 0x12)), ""),  # an answer
         (_v4(6, _tcp(2000, 0x10, b"RING 0\n")), ""),  # the same attempt again
         (_v4(6, _tcp(40000, SYN)), ""),
+        (_v4(6, _tcp(2200, 0x10, b"RING 2\n")), "2"),
+        (_v4(253, bytes(12) + b"RING 2\n"), "2"),
+        (_v4(17, _udp(b"RING 3\n")), ""),  # what the place sent itself
         (_v6(58, bytes([1, 4, *bytes(6)]) + _v6(17, _udp(b"RING 1\n"))), ""),  # an error about a datagram
         (_v4(6, b""), ""),
         (b"", ""),

@@ -70,19 +70,22 @@ def marked(payload: bytes) -> str:
     return rest.split(b"\n")[0].decode(errors="replace") if found else ""
 
 
-def probe_of(packet: Packet, probes: list[dict[str, Any]]) -> str:
+def probe_of(packet: Packet, probes: dict[str, dict[str, Any]]) -> str:
     """The id of the probe that sent this packet, "" for anything else: every attempt is one such packet.
 
     A datagram says it, as does an odd packet. The first packet of a connection is told by its source port: every probe
     has a range of its own, which masquerading keeps.
+
+    Args:
+        probes: {id: probe}, without those that this place sends itself.
     """
     if packet.proto in ERRORS and packet.payload[:1] not in ASKS:  # an error repeats what it is about
         return ""
     mark = marked(packet.payload)
-    if packet.proto != TCP or (mark and mark not in {probe["id"] for probe in probes if probe["proto"] == "tcp"}):
+    if mark in probes and (packet.proto != TCP or probes[mark]["proto"] != "tcp"):
         return mark
-    if packet.flags & (SYN | ACK) == SYN:
-        for probe in probes:
+    if packet.proto == TCP and packet.flags & (SYN | ACK) == SYN:
+        for name, probe in probes.items():
             if probe["proto"] == "tcp" and probe["first"] <= packet.ports[0] < probe["first"] + probe["span"]:
-                return str(probe["id"])
+                return name
     return ""

@@ -54,11 +54,11 @@ def serve(config: dict[str, Any], place: dict[str, Any]) -> None:
 def stay(config: dict[str, Any], place: dict[str, Any], ledger: Ledger) -> None:
     """Probe, listen and talk until the place is gone; a place that is the host itself never is."""
     loop = Loop()
+    own = [probe for probe in config["probes"] if probe["id"] in place["probes"]]
     if place["sniff"]:
-        Sniffer(config["probes"], loop, ledger)
+        Sniffer({probe["id"]: probe for probe in config["probes"] if probe not in own}, loop, ledger)
     for proto, port, echo in place["listen"]:
         Listener(proto, port, echo=echo, name=place["name"], loop=loop, ledger=ledger)
-    own = [probe for probe in config["probes"] if probe["id"] in place["probes"]]
     probes = Probes(own, config["rate"], loop, ledger)
     flows = [Flow(flow, loop, ledger) for flow in place["flows"]]
     look = time.monotonic()

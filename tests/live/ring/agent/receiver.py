@@ -18,9 +18,12 @@ AT_ONCE = 500  # packets until others get their turn
 
 
 class Sniffer:
-    """Counts the packets of probes that come in by any interface, before this place's own filter sees them."""
+    """Counts the packets of probes that come in by any interface, before this place's own filter sees them.
 
-    def __init__(self, probes: list[dict[str, Any]], loop: Loop, ledger: Ledger) -> None:
+    What a place sends to a group comes back to itself, which is no arrival.
+    """
+
+    def __init__(self, probes: dict[str, dict[str, Any]], loop: Loop, ledger: Ledger) -> None:
         self._probes = probes
         self._ledger = ledger
         for ethertype in (ETH_P_IP, ETH_P_IPV6):  # asked for by type, the kernel leaves out what goes out
