@@ -40,6 +40,7 @@ class Lab:
         self.inventory = self.state / "inventory"
         self.environment = {**os.environ, "RINGFENCE_LAB": str(self.inventory), "ANSIBLE_NOCOLOR": "1"}
         self.environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
+        self._addresses: dict[str, str] = {}
 
     # -- the hosts
 
@@ -54,6 +55,7 @@ class Lab:
     def up(self) -> None:
         self.lab("down")
         self.lab("up", "--engine", self.engine)
+        self._addresses.clear()
 
     def ssh(self, command: str, host: str = "atlas", *, check: bool = True, timeout: float = 60) -> str:
         """Run a command as root on a host over a new connection; raises RunError when it fails."""
@@ -68,7 +70,9 @@ class Lab:
         return done.stdout
 
     def address(self, host: str = "atlas") -> str:
-        return str(self.variables(host)["ansible_host"])
+        if host not in self._addresses:  # an instance keeps its addresses, and asking takes a second
+            self._addresses[host] = str(self.variables(host)["ansible_host"])
+        return self._addresses[host]
 
     def controller(self) -> str:
         """This machine's address, as the host sees it."""

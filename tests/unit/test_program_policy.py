@@ -182,7 +182,27 @@ def test_connections_that_do_not_go_away_are_an_error(policy: ModuleType, shim: 
     with pytest.raises(policy.Fault, match="live on, although they were deleted: 192"):
         policy.cut(wish(), policy.Around())
     # By its own addresses and ports: conntrack refuses networks for the side that answers.
-    assert "-D -f ipv4 -p tcp -s 192.0.2.5 -d 10.0.0.1 --sport 4 --dport 8080" in log.read_text(encoding="utf-8")
+    assert (
+        "-D -f ipv4 -p tcp -s 192.0.2.5 -d 10.0.0.1 -r 172.20.0.10 --dport 8080 --reply-port-src 80"
+        in log.read_text(encoding="utf-8")
+    )
+
+
+def test_thousands_of_connections_are_cut_by_one_command(
+    policy: ModuleType, shim: Shim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listing = tmp_path / "listing"
+    listing.write_text(
+        "".join(
+            f"udp 17 29 src=172.20.0.10 dst=10.0.0.9 sport={port} dport=53 [UNREPLIED] src=10.0.0.9 dst=172.20.0.10"
+            f" sport=53 dport={port} mark=0 use=1\n"
+            for port in range(2000, 7000)
+        ),
+        encoding="utf-8",
+    )
+    log = shim("conntrack", f'case "$*" in *ipv6*) ;; *-L*) cat {listing} ;; *-D*) : > {listing} ;; esac')
+    assert policy.cut(wish(), policy.Around()) == 5000
+    assert log.read_text(encoding="utf-8").count("-D") == 1
 
 
 def test_at_boot_what_fails_for_one_family_is_still_done_for_the_other(

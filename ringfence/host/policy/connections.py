@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -175,6 +176,11 @@ def undeclared(wish: dict[str, Any], around: Around) -> list[Connection]:
     return [connection for connection in connections() if not allowed.allows(connection)]
 
 
+def alike(connections: Iterable[Connection]) -> dict[Connection, int]:
+    """Connections that differ in the caller's port only are one, {it: how many}: whoever scans opens thousands."""
+    return Counter(connection._replace(sport="", state="") for connection in connections)
+
+
 def cut(wish: dict[str, Any], around: Around) -> int:
     """Delete what no declaration allows, whoever opened the way; returns how many were there.
 
@@ -189,11 +195,12 @@ def cut(wish: dict[str, Any], around: Around) -> int:
         count = count or len(left)
         if not left:
             return count
-        for c in left:
-            ports = ("--sport", c.sport, "--dport", c.dport) if c.dport and c.proto in ("tcp", "udp", "sctp") else ()
-            kind = ("-p", c.proto) if c.proto in ("tcp", "udp", "sctp") else ()
+        for c in alike(left):
+            has_ports = c.proto in ("tcp", "udp", "sctp")
+            kind = ("-p", c.proto) if has_ports else ()
+            ports = ("--dport", c.dport, "--reply-port-src", c.callee_port) if has_ports and c.dport else ()
             layer = ("-f", "ipv6" if c.family == "v6" else "ipv4")
-            result = run("conntrack", "-D", *layer, *kind, "-s", c.source, "-d", c.destination, *ports)
+            result = run("conntrack", "-D", *layer, *kind, "-s", c.source, "-d", c.destination, "-r", c.callee, *ports)
             # 1 without anything deleted: it has ended by itself.
             if result.returncode in (MISSING, HUNG):
                 raise Fault(f"{result.stderr}; connections that are no longer allowed live on")

@@ -1,0 +1,1 @@
+"""What attacks the ring, on the hosts: Python of the distribution, no dependencies."""

@@ -1,0 +1,280 @@
+"""The attack on a provisioned lab: agents on both hosts that try what must not pass while something happens."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.live.labs import Lab, RunError
+from tests.live.ring.declared import (
+    DATABASE,
+    OTHER,
+    PUBLISHED_UDP,
+    SEGMENTS,
+    SERVICES,
+    TALK,
+    UNDECLARED,
+    Addresses,
+    Flow,
+    Probe,
+    declared,
+    forbidden,
+    odd,
+    stowaways,
+)
+from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, leaks, summary
+
+HOSTS = ("atlas", "outside")
+RATE = 50.0  # attempts per second and cell
+LOGS = "/var/lib/ring"
+PROGRAM = "/usr/local/lib/ring.pyz"
+CONFIG = "/etc/ring.json"
+# Before Docker, so that a container is tried from its first moment on; after UFW, as any service of the host is.
+UNIT = f"""[Unit]
+DefaultDependencies=no
+After=local-fs.target ufw.service
+Before=docker.service
+[Service]
+ExecStart=/usr/bin/python3 {PROGRAM} {CONFIG}
+LimitNOFILE=65536
+[Install]
+WantedBy=multi-user.target
+"""
+PORTS = [
+    ["tcp", UNDECLARED, False], ["udp", UNDECLARED, False], ["tcp", TALK, True], ["tcp", DATABASE, True],
+    ["tcp", OTHER, False], ["udp", PUBLISHED_UDP, False],
+]  # fmt: skip
+SILENT = 20  # beats of a tenth of a second without an answer: this connection is dead
+SETTLED = 90.0  # seconds until everything that is declared must work again
+
+
+def program() -> bytes:
+    """The agent as one file that Python runs."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in sorted((Path(__file__).parent / "agent").glob("*.py")):
+            packed.write(path, f"agent/{path.name}")
+        packed.writestr("__main__.py", "import sys\nfrom agent.main import main\nmain(sys.argv[1:])\n")
+    return archive.getvalue()
+
+
+class Attack:
+    """Probes and connections between the places of a lab, running until the lab is gone.
+
+    Attributes:
+        probes: {id: what is tried again and again and must not arrive}; names: {id: its name}.
+        allowed, forbidden: {id: connection that is kept up, or tried to be}.
+        containers: {name: IPv4 addresses by which its namespace is known}.
+    """
+
+    def __init__(
+        self, lab: Lab, addresses: Addresses, probes: list[Probe], allowed: list[Flow], stowaways: list[Flow]
+    ) -> None:
+        self.lab = lab
+        self.probes = {str(number): probe for number, probe in enumerate(probes)}
+        self.names = {number: probe.name for number, probe in self.probes.items()}
+        self.allowed = {flow.name: flow for flow in allowed}
+        self.forbidden = {flow.name: flow for flow in stowaways}
+        self.containers = {name: addresses.of[name][:1] for name in SERVICES}
+        self._until = time.time()
+        self._ledgers: dict[str, Ledger] = {}
+
+    # -- the agents
+
+    def begin(self) -> None:
+        """Put the agents on both hosts and start them; returns when every place is being tried from."""
+        self._ledgers.clear()
+        for host in HOSTS:
+            self._write(host, PROGRAM, program())
+            self._write(host, CONFIG, json.dumps(self._config(host)).encode())
+            self._write(host, "/etc/systemd/system/ring.service", UNIT.encode())
+            self.lab.ssh(
+                f"rm -rf {LOGS}; systemctl daemon-reload; systemctl enable ring.service 2>/dev/null;"
+                " systemctl restart ring.service",
+                host,
+            )
+        self.wait_for(lambda: self.look(0).sent.keys() >= self.probes.keys(), "a first try of every cell")
+        self.from_now_on()
+
+    def _write(self, host: str, path: str, content: bytes) -> None:
+        self.lab.ssh(f"base64 -d > {path} <<'END'\n{base64.encodebytes(content).decode()}END", host)
+
+    def _config(self, host: str) -> dict[str, Any]:
+        places = [host, *(self.containers if host == "atlas" else {})]
+        return {
+            "log": LOGS,
+            "rate": RATE,
+            "probes": [self._probe(number, probe) for number, probe in self.probes.items()],
+            "places": [self._place(name) for name in places],
+        }
+
+    @staticmethod
+    def _probe(number: str, probe: Probe) -> dict[str, Any]:
+        return {
+            "id": number, "proto": probe.proto, "family": probe.family, "address": probe.address, "port": probe.port,
+            "first": probe.first, "span": probe.span, "bind": probe.bind,
+        }  # fmt: skip
+
+    def _place(self, name: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "addresses": self.containers.get(name, []),
+            "probes": [number for number, probe in self.probes.items() if probe.at == name],
+            # A packet on the host's own interface has not passed the host's filter yet.
+            "sniff": name != "atlas",
+            "listen": [port for port in PORTS if name != "atlas" or port[1] == UNDECLARED],
+            "flows": [
+                {"id": flow.name, "family": 6 if ":" in flow.address else 4, "address": flow.address,
+                 "port": flow.port, "bind": flow.bind}
+                for flow in (self.allowed | self.forbidden).values() if flow.at == name
+            ],
+        }  # fmt: skip
+
+    # -- what they saw
+
+    def _fetch(self, host: str) -> None:
+        """Read what the places of a host have written since the last time.
+
+        Raises AssertionError when an agent has ended, RunError when the host does not answer.
+        """
+        seen = {f"{name}.jsonl": ledger.bytes_read for name, ledger in self._ledgers.items()}
+        offsets = " ".join(f"[{name}]={size}" for name, size in seen.items())
+        said = self.lab.ssh(
+            "systemctl is-active ring.service || journalctl -n 20 -u ring.service;"
+            f" cd {LOGS}; declare -A read=({offsets});"
+            ' for file in *.jsonl; do echo "# $file"; tail -c +$((${read[$file]:-0} + 1)) "$file"; done',
+            host,
+        )
+        head, *files = said.split("# ")
+        if head.startswith("failed"):
+            raise AssertionError(f"{self.lab.name}: the agents on {host} do not run: {head}")
+        for text in files:
+            name, _, lines = text.partition("\n")
+            self._ledgers.setdefault(name.removesuffix(".jsonl"), Ledger()).add(lines)
+
+    def look(self, begin: float, end: float | None = None) -> Findings:
+        """What happened from `begin` to `end` (or now), seconds since 1970."""
+        end = end or time.time()  # before anything is read, so that no ledger ends earlier
+        with ThreadPoolExecutor() as both:
+            list(both.map(self._fetch, HOSTS))
+        ledgers = {place: ledger.entries for place, ledger in self._ledgers.items()}
+        return judge(ledgers, begin, end, {number: probe.at for number, probe in self.probes.items()})
+
+    # -- waiting
+
+    def wait_for(self, condition: Callable[[], bool], what: str, seconds: float = SETTLED) -> None:
+        """Raises RunError when the condition does not come true."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if condition():
+                    return
+            except RunError:  # the host is on its way down or up
+                if time.monotonic() > deadline:
+                    raise
+            if time.monotonic() > deadline:
+                raise RunError(f"{self.lab.name}: within {seconds:.0f} s there was not {what}")
+            time.sleep(0.2)
+
+    def from_now_on(self) -> None:
+        """Forget what has arrived so far."""
+        self._until = time.time()
+
+    def wait_until(self, flow: str, *, alive: bool) -> None:
+        """Wait until a declared connection talks, or has been silent for a while. Raises RunError."""
+        begin = time.time()
+
+        def said() -> bool:
+            found = self.look(begin)
+            return bool(found.echoed[flow]) if alive else found.beats[flow] >= SILENT and not found.echoed[flow]
+
+        self.wait_for(said, f"{flow}: {'a' if alive else 'no'} living connection")
+
+    def during(self, act: Callable[[Lab], object], *, open_again: bool = True) -> Findings:
+        """Do something, wait until it is over, and say what happened since the last time that this was asked.
+
+        It is over when every cell has been tried often enough to say something, before and after it was done, and,
+        unless `open_again` is false, all that is declared works.
+        """
+        begin = time.time()
+        act(self.lab)
+        done = time.time()
+        wanted = set(self.allowed) if open_again else set()
+
+        def over() -> bool:
+            since = self.look(done)
+            return since.echoed.keys() >= wanted and all(since.sent[probe] >= LEAST_TRIES for probe in self.probes)
+
+        self.wait_for(over, "an end of it, and all that is declared")
+        begin, self._until = min(self._until, begin), time.time()
+        return self.look(begin, self._until)
+
+
+def addresses(lab: Lab) -> Addresses:
+    """Where everything of a provisioned lab of `declared` is; outside learns the ways to its segments."""
+    variables = lab.variables()
+    six = lab.engine not in ("20.10", "26.1")  # older engines do not filter IPv6: it is off there
+    proxy = "docker-proxy" in lab.ssh("ps -C docker-proxy -o comm=", check=False)
+    found = Addresses(variables, variables["lab_vantages"], six=six, proxy=proxy)
+    for subnet in [subnet for subnets in found.subnets.values() for subnet in subnets]:
+        lab.ssh(f"ip {'-6' * (':' in subnet)} route replace {subnet} via {found.lan[':' in subnet]}", "outside")
+    return found
+
+
+def edit(lab: Lab, **variables: Any) -> None:
+    """Change what is declared; the rest of it stays as it is."""
+    path = lab.inventory / "group_vars" / "demo" / "zz_edit.yml"
+    there = yaml.safe_load(path.read_text()) if path.exists() else {}
+    lab.declare(**{**there, **variables})
+
+
+def declare(lab: Lab, **settings: Any) -> None:
+    """Declare the lab of `declared`, and more settings."""
+    lab.declare(lab_segments=SEGMENTS, lab_services=SERVICES, **settings)
+
+
+def start(lab: Lab) -> Attack:
+    """Attack a provisioned lab of `declared`; returns when all that is declared works."""
+    found = addresses(lab)
+    return _begun(Attack(lab, found, forbidden(found), declared(found), []))
+
+
+def start_odd(lab: Lab) -> Attack:
+    """The same with packets that no ordinary program sends."""
+    found = addresses(lab)
+    return _begun(Attack(lab, found, odd(found), declared(found), []))
+
+
+def talk(lab: Lab) -> Attack:
+    """Connections only: what is declared talks, and what is not tries to."""
+    found = addresses(lab)
+    return _begun(Attack(lab, found, [], declared(found), stowaways(found)))
+
+
+def _begun(attack: Attack) -> Attack:
+    attack.begin()
+    for flow in attack.allowed:
+        attack.wait_until(flow, alive=True)
+    attack.from_now_on()
+    return attack
+
+
+def must_hold(attack: Attack, found: Findings, *, ufw_holds: bool = True) -> None:
+    """Raises AssertionError when anything arrived that must not, or when too little was tried to know."""
+    names = attack.names
+    if not ufw_holds:
+        of_ufw = {number for number, probe in attack.probes.items() if (probe.at, probe.into) == ("outside", "atlas")}
+        found.arrived = Counter({probe: n for probe, n in found.arrived.items() if probe not in of_ufw})
+    print(summary(found))
+    assert not blind(found, names), "\n".join(["the measurement is blind:", *blind(found, names)])
+    assert not leaks(found, names), "\n".join([summary(found), *leaks(found, names)])

@@ -1,0 +1,29 @@
+"""The control: without the fence every probe must arrive, or its silence would prove nothing."""
+
+from __future__ import annotations
+
+import time
+
+from tests.live.ring.attack import Attack
+
+# What Docker and UFW themselves close, opened ahead of their rules and taken away again. On Docker's nftables back end
+# a drop is final, so that the chains that hold them are emptied; an engine that starts fills them.
+_HOOKS = "'raw PREROUTING' 'filter FORWARD' 'filter INPUT'"
+_EACH = f"for t in iptables ip6tables; do for h in {_HOOKS}; do set -- $h; $t -w -t $1 {{}} $2 -j ACCEPT; done; done"
+_CHAINS = "filter-FORWARD raw-PREROUTING"
+_HAS = "nft list table ip docker-bridges >/dev/null 2>&1"
+_EMPTY = f"for f in ip ip6; do for c in {_CHAINS}; do nft flush chain $f docker-bridges $c; done; done"
+OPEN = f"ringfence-policy remove >/dev/null; {_EACH.format('-I')}; if {_HAS}; then {_EMPTY}; fi"
+CLOSE = f"{_EACH.format('-D')}; if {_HAS}; then systemctl restart docker; fi"
+SEEN = 30.0  # seconds until every probe must have arrived
+
+
+def take_the_fence_away(attack: Attack) -> set[str]:
+    """Open everything and see what arrives; returns the names of the probes that never did. A run must follow."""
+    begin = time.time()
+    attack.lab.ssh(OPEN)
+    deadline = time.monotonic() + SEEN
+    while (missing := attack.names.keys() - attack.look(begin).arrived.keys()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    attack.lab.ssh(CLOSE, timeout=180)
+    return {attack.names[probe] for probe in missing}

@@ -1,0 +1,210 @@
+"""The lab that is attacked: what is declared in it, and from that what must pass and what must not."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+# Ports, on purpose below and above those that systems choose by themselves (see FIRST, LAST).
+UNDECLARED = 61000  # somebody listens in every container and on the host, nobody declared it
+TALK = 61001  # declared calls and egress
+DATABASE = 5432  # published for the LAN
+OTHER = 5433  # published for another place
+PUBLISHED_UDP = 61004  # published for the LAN
+
+# Source ports of probes: below those that an ephemeral connection or a proxy gets.
+FIRST, LAST = 2000, 32000
+
+RESTING = {"host": "atlas", "image": "docker.io/library/busybox:1.37", "command": ["sleep", "2000000000"]}
+SEGMENTS: dict[str, Any] = {"red": {}, "blue": {}, "green": {"subnet": "172.20.201.0/24", "internet": False}}
+SERVICES: dict[str, Any] = {
+    # What calls, and may go out.
+    "caller": {
+        **RESTING,
+        "segments": ["red"],
+        "calls": [{"service": "db", "port": TALK}, {"service": "idler", "port": TALK}],
+        "egress": [{"to": "lan", "port": TALK}],
+    },
+    # What may do nothing.
+    "idler": {**RESTING, "segments": ["red"]},
+    "db": {
+        **RESTING,
+        "segments": ["blue"],
+        "publish": [
+            {"port": DATABASE, "from": ["lan"], "allow_database": True},
+            {"port": OTHER, "from": ["vpn"], "allow_database": True},
+            {"port": f"{PUBLISHED_UDP}/udp", "from": ["lan"]},
+        ],
+    },
+    # In a segment without any way out.
+    "vault": {**RESTING, "segments": ["green"]},
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One cell of what must not pass.
+
+    Attributes:
+        at: the place it is tried from; `bind` is its address there, where it has several.
+        into: the place that it must not reach.
+        first, span: its range of source ports, by which a packet without payload is known.
+    """
+
+    at: str
+    into: str
+    proto: str
+    address: str
+    port: int
+    via: str = ""
+    bind: str = ""
+    first: int = 0
+    span: int = 0
+
+    @property
+    def family(self) -> int:
+        return 6 if ":" in self.address else 4
+
+    @property
+    def name(self) -> str:
+        by = f" by {self.via}" if self.via else ""
+        return f"{self.at} > {self.into}{by} {self.proto}/{self.port} v{self.family}"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A declared connection that is kept."""
+
+    at: str
+    into: str
+    address: str
+    port: int
+    bind: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.bind or self.at} > {self.into} tcp/{self.port} v{6 if ':' in self.address else 4}"
+
+
+class Addresses:
+    """Where everything is: both families, or IPv4 only in segments of engines that do not filter IPv6."""
+
+    def __init__(self, variables: dict[str, Any], vantages: dict[str, Any], *, six: bool, proxy: bool) -> None:
+        """`variables`: a host's, as the engines get them; `proxy`: whether Docker's userland proxy runs."""
+        self.six = six
+        self.published = 1 + (six or proxy)  # how many families a published port has
+        keys = ("address", "address6") if six else ("address",)
+        services = [service for project in variables["stack_projects"] for service in project["services"]]
+        self.of = {
+            service["name"]: [network[key] for network in service["networks"] for key in keys] for service in services
+        }
+        gateways = {n["network"]: [n[key.replace("address", "gateway")] for key in keys] for n in
+                    variables["segments_networks"]}  # fmt: skip
+        self.gateways = {service["name"]: gateways[service["networks"][0]["network"]] for service in services}
+        self.subnets = {n["name"]: [n[key.replace("address", "subnet")] for key in keys] for n in
+                        variables["segments_networks"]}  # fmt: skip
+        host = variables["lab_hosts"]["atlas"]["addresses"]
+        self.lan, self.wan = host[:2], host[2:4]
+        self.outside = {name: [one["address"], one["address6"]] for name, one in vantages.items()}
+
+
+def _forbidden(a: Addresses) -> Iterator[Probe]:
+    both = ("tcp", "udp")
+    # Between containers: a port that nobody declared, and one that is published for others.
+    for at, into in (("idler", "db"), ("caller", "db"), ("db", "caller"), ("idler", "caller"), ("idler", "vault")):
+        for address in a.of[into]:
+            for proto in both:
+                yield Probe(at, into, proto, address, UNDECLARED)
+    for address in a.of["db"]:
+        yield Probe("idler", "db", "tcp", address, DATABASE)
+    # To what is published on the host, and to the host itself, by all of its addresses.
+    ways = {"lan": a.lan[: 1 + a.six], "gateway": a.gateways["idler"]}
+    for via, addresses in ways.items():
+        for address in addresses:
+            yield Probe("idler", "db", "tcp", address, DATABASE, via)
+            yield Probe("idler", "db", "udp", address, PUBLISHED_UDP, via)
+            for proto in both:
+                yield Probe("idler", "atlas", proto, address, UNDECLARED, via)
+    # Out.
+    for address in a.outside["lan"][: 1 + a.six]:
+        for proto in both:
+            yield Probe("idler", "outside", proto, address, UNDECLARED)
+        yield Probe("caller", "outside", "udp", address, UNDECLARED)
+    # In: from places that it is not declared for, and past the host's addresses.
+    wan, lan = zip(a.wan, a.outside["internet"], strict=True), zip(a.lan, a.outside["lan"], strict=True)
+    for number, (address, bind) in enumerate(wan):
+        if number < a.published:
+            yield Probe("outside", "db", "tcp", address, DATABASE, "wan", bind)
+            yield Probe("outside", "db", "udp", address, PUBLISHED_UDP, "wan", bind)
+        yield Probe("outside", "atlas", "tcp", address, UNDECLARED, "wan", bind)
+    for number, (address, bind) in enumerate(lan):
+        if number < a.published:
+            yield Probe("outside", "db", "tcp", address, OTHER, "lan", bind)
+        for proto in both:
+            yield Probe("outside", "atlas", proto, address, UNDECLARED, "lan", bind)
+    for into in ("db", "caller", "vault"):
+        for address, bind in zip(a.of[into], a.outside["lan"], strict=False):
+            for proto in both:
+                yield Probe("outside", into, proto, address, UNDECLARED, "route", bind)
+    for address, bind in zip(a.of["db"], a.outside["lan"], strict=False):
+        yield Probe("outside", "db", "tcp", address, OTHER, "route", bind)
+
+
+ODD = ("icmp", "ack", "synack", "null", "fin", "253", "sctp", "big")  # see agent/odd.py
+
+
+def _odd(a: Addresses) -> Iterator[Probe]:
+    for into in ("db", "caller"):
+        for address in a.of[into]:
+            for proto in ODD:
+                yield Probe("idler", into, proto, address, UNDECLARED)
+    # To everybody in the segment: its siblings, and the host.
+    network = ipaddress.ip_network(a.subnets["red"][0])
+    for address in (str(network.broadcast_address), "255.255.255.255", "224.0.0.251", *["ff02::1%eth0"] * a.six):
+        yield Probe("idler", "caller", "cast", address, UNDECLARED, address)
+    for address, bind in zip(a.of["db"], a.outside["lan"], strict=False):
+        for proto in ODD:
+            yield Probe("outside", "db", proto, address, UNDECLARED, "route", bind)
+
+
+def odd(a: Addresses) -> list[Probe]:
+    """What no ordinary program sends, each cell with source ports of its own."""
+    return _numbered(_odd(a))
+
+
+def forbidden(a: Addresses) -> list[Probe]:
+    """Every cell that is tried by ordinary connections and datagrams, each with source ports of its own."""
+    return _numbered(_forbidden(a))
+
+
+def _numbered(cells: Iterable[Probe]) -> list[Probe]:
+    probes = list(cells)
+    span = (LAST - FIRST) // len(probes)
+    return [replace(probe, first=FIRST + span * number, span=span) for number, probe in enumerate(probes)]
+
+
+def stowaways(a: Addresses) -> list[Flow]:
+    """Connections that no declaration allows, to where somebody would talk."""
+    flows = [Flow("idler", "db", address, TALK) for address in a.of["db"]]
+    flows += [Flow("idler", "caller", address, TALK) for address in a.of["caller"]]
+    flows += [Flow("idler", "outside", address, TALK) for address in a.outside["lan"][: 1 + a.six]]
+    flows += [
+        Flow("outside", "db", address, DATABASE, bind)
+        for address, bind in zip(a.wan[: 1 + a.six], a.outside["internet"], strict=False)
+    ]
+    return flows
+
+
+def declared(a: Addresses) -> list[Flow]:
+    """The connections that must pass, and stay."""
+    flows = []
+    for into in ("db", "idler"):
+        flows += [Flow("caller", into, address, TALK) for address in a.of[into]]
+    flows += [Flow("caller", "outside", address, TALK) for address in a.outside["lan"][: 1 + a.six]]
+    flows += [
+        Flow("outside", "db", address, DATABASE, bind)
+        for address, bind in zip(a.lan[: 1 + a.six], a.outside["lan"], strict=False)
+    ]
+    return flows

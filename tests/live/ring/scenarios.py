@@ -1,0 +1,101 @@
+"""What happens to a host while its ring is attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.live.labs import Lab
+from tests.live.ring.attack import edit
+from tests.live.ring.declared import SEGMENTS
+
+AFTER_RULES = "/etc/ufw/after.rules"
+# As ufw-docker writes it: ufw empties the chain whenever it reads this.
+BLOCK = "*filter\\n:DOCKER-USER - [0:0]\\n-A DOCKER-USER -j RETURN\\nCOMMIT\\n"
+NETWORKS = 10
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing that happens.
+
+    Attributes:
+        act: does it, and returns when it is done.
+        open_again: whether all that is declared works afterwards without a run.
+        ufw_holds: whether UFW's own rules stand meanwhile; if not, what others send to the host itself is not judged.
+    """
+
+    name: str
+    act: Callable[[Lab], object]
+    open_again: bool = True
+    ufw_holds: bool = True
+
+
+def on_the_host(command: str) -> Callable[[Lab], object]:
+    return lambda lab: lab.ssh(command, timeout=180)
+
+
+def _engine_killed(lab: Lab) -> None:
+    """Kill the engine; systemd starts another one."""
+    lab.ssh(
+        "was=$(systemctl show -P MainPID docker); systemctl kill -s KILL docker;"
+        " timeout 90 sh -c \"while systemctl show -P MainPID docker | grep -qxE '0|$was' ||"
+        ' ! docker version >/dev/null 2>&1; do sleep 0.1; done"',
+        timeout=120,
+    )
+
+
+def _network_made_anew(lab: Lab) -> None:
+    """Have a run make the network of a segment with a container in it anew, and another run undo that."""
+    for internet in (True, False):
+        edited: dict[str, Any] = {**SEGMENTS, "green": {**SEGMENTS["green"], "internet": internet}}
+        edit(lab, lab_segments=edited)
+        was = lab.ssh("docker network inspect -f '{{.Id}}' rf-green")
+        lab.pyinfra()
+        assert lab.ssh("docker network inspect -f '{{.Id}}' rf-green") != was, "the run made no network anew"
+
+
+def _reboot(lab: Lab) -> None:
+    lab.lab("reboot")
+    lab.wait_for_ssh()
+
+
+# In order, on one host: what one leaves behind is mended by a later one.
+SCENARIOS = (
+    Scenario("systemctl restart docker", on_the_host("systemctl restart docker")),
+    Scenario("dockerd killed", _engine_killed),
+    Scenario(
+        "networks made and removed by hand",
+        on_the_host(f"for n in $(seq {NETWORKS}); do docker network create by-hand && docker network rm by-hand; done"),
+    ),
+    Scenario("a network made anew by a run", _network_made_anew),
+    # F3: UFW lets everything in while it reloads.
+    Scenario("ufw reload", on_the_host("ufw reload"), ufw_holds=False),
+    Scenario(
+        "ufw reload with a block for DOCKER-USER",
+        on_the_host(
+            f"cp -p {AFTER_RULES} /root/after.rules && printf '{BLOCK}' >> {AFTER_RULES} && ufw reload;"
+            f" code=$?; mv /root/after.rules {AFTER_RULES}; exit $code"
+        ),
+        open_again=False,
+        ufw_holds=False,
+    ),
+    Scenario(
+        "iptables -F DOCKER-USER",  # where Docker has none, its own tables
+        on_the_host(
+            "if nft list table ip docker-bridges >/dev/null 2>&1;"
+            " then nft 'flush table ip docker-bridges; flush table ip6 docker-bridges';"
+            " else iptables -F DOCKER-USER; ip6tables -F DOCKER-USER; fi"
+        ),
+        open_again=False,
+    ),
+    Scenario(
+        "iptables -F",  # with policies that let in whoever does it
+        on_the_host("for t in iptables ip6tables; do $t -P INPUT ACCEPT; $t -P FORWARD ACCEPT; $t -F; done"),
+        open_again=False,
+        ufw_holds=False,
+    ),
+    Scenario("a run that mends all this", lambda lab: lab.pyinfra(), ufw_holds=False),
+    Scenario("reboot", _reboot),
+)

@@ -1,0 +1,158 @@
+"""The judge of the live attacks on the ring: a blind or a lenient one would let every ring pass."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from tests.live.ring.agent.frames import SYN, parse, probe_of
+from tests.live.ring.declared import FIRST, LAST, Addresses, declared, forbidden
+from tests.live.ring.judge import Ledger, blind, judge, leaks
+
+PROBES = {
+    "0": {"id": "0", "proto": "tcp", "first": 2000, "span": 100},
+    "1": {"id": "1", "proto": "udp", "first": 2100, "span": 100},
+    "2": {"id": "2", "proto": "ack", "first": 2200, "span": 100},
+}
+
+
+def _tcp(sport: int, flags: int, payload: bytes = b"") -> bytes:
+    return struct.pack("!HHIIBBHHH", sport, 61000, 0, 0, 5 << 4, flags, 0, 0, 0) + payload
+
+
+def _udp(payload: bytes) -> bytes:
+    return struct.pack("!HHHH", 2100, 61000, 8 + len(payload), 0) + payload
+
+
+def _v4(proto: int, rest: bytes, offset: int = 0) -> bytes:
+    head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(rest), 1, offset, 64, proto, 0, b"\x0a\0\0\1", b"\x0a\0\0\2")
+    return head + rest
+
+
+def _v6(proto: int, rest: bytes) -> bytes:
+    return struct.pack("!IHBB16s16s", 6 << 28, len(rest), proto, 64, b"\xfd" + bytes(15), b"\xfd" + bytes(15)) + rest
+
+
+@pytest.mark.parametrize(
+    ("packet", "probe"),
+    [
+        (_v4(6, _tcp(2099, SYN)), "0"),
+        (_v6(6, _tcp(2000, SYN)), "0"),
+        (_v6(0, bytes([6, 0, *bytes(6)]) + _tcp(2000, SYN)), "0"),  # behind hop-by-hop options
+        (_v4(17, _udp(b"RING 1\n")), "1"),
+        (_v6(44, bytes([17, *bytes(7)]) + _udp(b"RING 1\n")), "1"),  # the first fragment
+        (_v4(17, b"RING 1\n", offset=185), "1"),  # a later one
+        (_v4(6, _tcp(2000, 0x12)), ""),  # an answer
+        (_v4(6, _tcp(2000, 0x10, b"RING 0\n")), ""),  # the same attempt again
+        (_v4(6, _tcp(40000, SYN)), ""),
+        (_v4(6, _tcp(2200, 0x10, b"RING 2\n")), "2"),
+        (_v4(253, bytes(12) + b"RING 2\n"), "2"),
+        (_v4(17, _udp(b"RING 3\n")), ""),  # what the place sent itself
+        (_v6(58, bytes([1, 4, *bytes(6)]) + _v6(17, _udp(b"RING 1\n"))), ""),  # an error about a datagram
+        (_v4(6, b""), ""),
+        (b"", ""),
+    ],
+)
+def test_a_packet_tells_the_probe_that_sent_it(packet: bytes, probe: str) -> None:
+    seen = parse(packet)
+    assert (probe_of(seen, PROBES) if seen else "") == probe
+
+
+def _ledger(*entries: dict[str, Any]) -> Ledger:
+    ledger = Ledger()
+    text = "".join(json.dumps(entry) + "\n" for entry in entries)
+    for start in range(0, len(text), 7):  # cut anywhere
+        ledger.add(text[start : start + 7])
+    return ledger
+
+
+def test_a_ledger_is_read_piece_by_piece() -> None:
+    ledger = _ledger({"t": 1.0, "sent": {"0": 5}}, {"t": 1.1, "sent": {"0": 6}})
+    assert [entry["sent"]["0"] for entry in ledger.entries] == [5, 6]
+    ledger.add('{"t": 1.2, "sen')
+    ledger.add("\n")  # the host was switched off, and wrote on later
+    ledger.add('{"t": 9.0}\n')
+    assert [entry["t"] for entry in ledger.entries] == [1.0, 1.1, 9.0]
+
+
+def test_what_arrived_is_counted_once_and_only_in_its_time() -> None:
+    at = _ledger({"t": 1.0, "sent": {"0": 100}, "here": {"ms": 2000}}, {"t": 9.0, "sent": {"0": 7}}).entries
+    into = _ledger(
+        {"t": 1.0, "packets": {"0": 3}, "accepted": {"0": 2}}, {"t": 1.5, "accepted": {"? at db tcp/1": 1}},
+        {"t": 9.0, "packets": {"0": 50}},
+    ).entries  # fmt: skip
+    found = judge({"at": at, "into": into}, 0.0, 5.0, {"0": "at"})
+    assert found.sent == {"0": 100}
+    assert found.arrived == {"0": 3, "? at db tcp/1": 1}
+    assert found.rates == {"0": 50.0}
+    assert len(leaks(found, {"0": "a > b"})) == 2
+
+
+@pytest.mark.parametrize(
+    ("entry", "is_blind"),
+    [
+        ({"sent": {"0": 100}, "here": {"ms": 2000}}, False),
+        ({"sent": {"0": 20}, "here": {"ms": 400}}, True),  # too seldom to say something
+        ({"sent": {"0": 100}, "here": {"ms": 60000}}, True),  # too slow
+        ({"here": {"ms": 2000}}, True),  # never
+        ({}, True),  # the place was never there
+        ({"sent": {"0": 100}, "here": {"ms": 2000}, "errors": {"packets not looked at": 1}}, True),
+    ],
+)
+def test_a_cell_that_was_hardly_tried_proves_nothing(entry: dict[str, Any], is_blind: bool) -> None:
+    found = judge({"at": [{"t": 1.0, **entry}]}, 0.0, 5.0, {"0": "at"})
+    assert bool(blind(found, {"0": "a > b"})) == is_blind
+
+
+def test_a_pause_is_the_longest_time_without_a_byte() -> None:
+    entries = [{"t": t, "echoed": {"f": 1}} for t in (1.0, 1.1, 3.6, 3.7)]
+    found = judge({"at": entries}, 0.5, 4.0, {})
+    assert found.pauses == {"f": pytest.approx(2.5)}
+    assert found.echoed == {"f": 4}
+
+
+def _addresses(*, six: bool, proxy: bool = False) -> Addresses:
+    names = ("caller", "idler", "db", "vault")
+    services = [
+        {"name": name, "networks": [{"network": f"rf-{name}", "address": f"172.20.{n}.2", "address6": f"fd00:{n}::2"}]}
+        for n, name in enumerate(names)
+    ]
+    networks = [
+        {
+            "name": name, "network": f"rf-{name}", "subnet": f"172.20.{n}.0/24", "subnet6": f"fd00:{n}::/64",
+            "gateway": f"172.20.{n}.1", "gateway6": f"fd00:{n}::1",
+        }
+        for n, name in enumerate(names)
+    ]  # fmt: skip
+    variables = {
+        "stack_projects": [{"services": services}],
+        "segments_networks": networks,
+        "lab_hosts": {"atlas": {"addresses": ["10.0.0.1", "fd01::1", "198.51.100.1", "2001:db8::1"]}},
+    }
+    vantages = {
+        "lan": {"address": "10.0.0.2", "address6": "fd01::2"},
+        "internet": {"address": "198.51.100.2", "address6": "2001:db8::2"},
+    }
+    return Addresses(variables, vantages, six=six, proxy=proxy)
+
+
+@pytest.mark.parametrize(("six", "proxy"), [(False, False), (False, True), (True, False)])
+def test_every_cell_has_a_name_and_source_ports_of_its_own(six: bool, proxy: bool) -> None:
+    probes = forbidden(_addresses(six=six, proxy=proxy))
+    assert len({probe.name for probe in probes}) == len(probes)
+    ports = [port for probe in probes for port in range(probe.first, probe.first + probe.span)]
+    assert len(set(ports)) == len(ports)
+    assert FIRST <= min(ports) <= max(ports) < LAST
+    # Docker's proxy listens on IPv6 even where segments have none.
+    from_outside = {probe.into for probe in probes if probe.at == "outside" and probe.family == 6}
+    assert from_outside >= ({"atlas", "db"} if six or proxy else {"atlas"})
+    assert any(probe.at == "idler" and probe.family == 6 for probe in probes) == six
+
+
+def test_nothing_is_declared_and_forbidden_at_once() -> None:
+    addresses = _addresses(six=True)
+    ways = {(flow.at, flow.into, flow.address, flow.port, flow.bind) for flow in declared(addresses)}
+    assert not ways & {(p.at, p.into, p.address, p.port, p.bind) for p in forbidden(addresses) if p.proto == "tcp"}
