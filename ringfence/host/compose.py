@@ -14,7 +14,7 @@ Document = dict[str, Any]
 
 # What stands in JSON as it is, but not in YAML: it is no printable character there, or ends a line.
 _UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
-_HEAD = "# Managed by ringfence. Changes made by hand are undone by the next run.\n"
+_HEAD = "---\n# Managed by ringfence. Changes made by hand are undone by the next run.\n"
 
 # What a service is where it says nothing else.
 DEFAULTS: dict[str, Any] = {

@@ -78,7 +78,7 @@ def _length_fault(path: str, before: int) -> str:
     return ""
 
 
-def place(path: str) -> str:
+def place_of(path: str) -> str:
     """Return the place that a path in a container stands for: "/data//", "/data/." and "/data" are one."""
     return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
