@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import shlex
+import signal
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -225,7 +226,7 @@ Capability = Annotated[str, BeforeValidator(_capability)]
 
 
 def _signal(value: object) -> object:
-    if value != "" and not (isinstance(value, str) and re.fullmatch(r"SIG[A-Z0-9]+", value)):
+    if value != "" and value not in signal.Signals.__members__:
         raise ValueError(f"'{value}' is not a signal (write it as SIGHUP)")
     return value
 

@@ -37,10 +37,13 @@ CADDYFILE = """
 }}
 import sites/*
 :80 {{
-  root * /usr/bin
-  @large path /caddy
-  file_server @large
-  respond "{}"
+  handle /caddy {{
+    root * /usr/bin
+    file_server
+  }}
+  handle {{
+    respond "{}"
+  }}
 }}
 """
 
