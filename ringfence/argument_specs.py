@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 _SIMPLE: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "path": str, "raw": Any, "dict": dict}
 
@@ -39,7 +39,7 @@ def validate(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
         model = _model("Variables", options).model_validate(dict(given))
     except ValidationError as error:
         raise ArgumentError("; ".join(_describe(problem) for problem in error.errors())) from None
-    return model.model_dump(exclude_unset=True)
+    return model.model_dump(by_alias=True, exclude_unset=True)
 
 
 def _describe(problem: Any) -> str:
@@ -51,7 +51,9 @@ def _model(name: str, options: Mapping[str, Any]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for key, spec in options.items():
         kind = _type(f"{name}_{key}", spec)
-        fields[key] = (kind, ...) if spec.get("required") else (kind | None, None)
+        # By alias: a variable may be called like something that pydantic's models have.
+        field = Field(alias=key) if spec.get("required") else Field(None, alias=key)
+        fields[f"of_{key}"] = (kind if spec.get("required") else kind | None, field)
     return create_model(name, __base__=_Strict, **fields)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ringfence.compile import segments
 from ringfence.compile.plan import Plan
+from ringfence.model.lab import Service
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
@@ -43,6 +44,9 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
             for publish in service.publish
         ],
         "files": [{"target": target, "content": content} for target, content in service.files.items()],
+        "config": {target: dict(files) for target, files in service.config.items()},
+        "validate": list(service.validation),
+        "reload": _reload(service),
         "secrets": sorted(service.secrets),
         "capabilities": sorted(service.capabilities),
         "read_only": service.read_only,
@@ -61,6 +65,12 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
 def _volume(source: str, target: str, read_only: bool) -> dict[str, Any]:
     kind = "source" if source.startswith("/") else "name"
     return {kind: source, "target": target, "read_only": read_only}
+
+
+def _reload(service: Service) -> dict[str, Any]:
+    if service.reload is None:
+        return {}
+    return {"command": list(service.reload.command), "signal": service.reload.signal}
 
 
 def _extra_hosts(plan: Plan, name: str) -> dict[str, str]:

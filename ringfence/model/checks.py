@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
+from ringfence.host.texts import nested, place_of
 from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
@@ -267,15 +268,31 @@ def _storage(draft: Draft) -> Iterator[Problem]:
                 )
         places = [("volumes", v.target) for v in service.volumes]
         places += [("files", target) for target in service.files]
-        places += [("tmpfs", target) for target in service.tmpfs]
+        places += [("config", target) for target in service.config]
+        places += [("tmpfs", entry.partition(":")[0]) for entry in service.tmpfs]
         for kind, target in places:
-            if kind == "files" and not target.startswith("/"):
-                yield Problem(f"{owner}.files", f"'{target}' is not an absolute path (start it with '/')")
-            if f"{target}/".startswith("/run/secrets/"):
+            where = place_of(target)
+            if f"{where}/".startswith("/run/secrets/"):
                 yield Problem(f"{owner}.{kind}", f"'{target}' is where secrets are put (declare it under secrets)")
-            if target in targets:
-                yield Problem(f"{owner}.{kind}", f"'{target}' is already in {targets[target]} (remove one of the two)")
-            targets.setdefault(target, kind)
+            if where in targets:
+                yield Problem(f"{owner}.{kind}", f"'{target}' is already in {targets[where]} (remove one of the two)")
+            targets.setdefault(where, kind)
+        for above, below in nested(targets):
+            if targets[above] in ("files", "config"):
+                yield Problem(
+                    f"{owner}.{targets[below]}",
+                    f"'{below}' lies below '{above}' in {targets[above]} (declare it there, or move one of the two)",
+                )
+        for directory, files in service.config.items():
+            for above, below in nested(files):
+                yield Problem(
+                    f"{owner}.config", f"'{above}' in '{directory}' is also the directory of '{below}' (rename one)"
+                )
+        if service.reload and not service.config and not service.secrets:
+            yield Problem(
+                f"{owner}.reload",
+                f"'{name}' has nothing that it could read again (declare config or secrets, or remove it)",
+            )
 
 
 def _networks(draft: Draft) -> Iterator[Problem]:

@@ -16,18 +16,24 @@ from ringfence.model.values import (
     AnyNetwork,
     Capability,
     Check,
+    Content,
+    FilePath,
     Image,
     Memory,
+    MemoryPath,
     Names,
     Network4,
     Network6,
     PortNumber,
     PositiveInt,
     Proto,
+    RelativePath,
     SegmentName,
     ServiceName,
+    Signal,
     StackName,
     Text,
+    VariableName,
     Words,
     as_mapping,
     split_port,
@@ -151,6 +157,23 @@ class Volume(Declared):
     read_only: bool = Field(False, description="whether the container may only read it")
 
 
+class Reload(Declared):
+    """How a running container reads its configuration and secrets again: one of the two."""
+
+    command: Words = Field((), description="command that is run in the container")
+    signal: Signal = Field("", description="signal that its first process is sent, such as SIGHUP")
+
+    @model_validator(mode="after")
+    def _one(self) -> Reload:
+        if bool(self.command) == bool(self.signal):
+            raise ValueError("reload is a command or a signal (write one: a command line, or {signal: SIGHUP})")
+        return self
+
+
+def _reload(value: Any) -> Any:
+    return {"command": value} if isinstance(value, str | list) else value
+
+
 def _port_and_proto(value: Any) -> Any:
     return None if value is None else "{}/{}".format(*split_port(value))
 
@@ -172,14 +195,23 @@ class Service(Declared):
     calls: tuple[Call, ...] = Field((), description="services that it may call: names, or {service, port, proto}")
     egress: tuple[Egress, ...] = Field((), description="what it may reach outside the lab")
     volumes: tuple[Annotated[Volume, BeforeValidator(_volume)], ...] = Field((), description="its storage")
-    environment: dict[str, Text] = Field({}, description="environment variables; secrets belong into secrets")
+    environment: dict[VariableName, Text] = Field({}, description="environment variables; secrets belong into secrets")
     secrets: dict[str, Annotated[Secret, BeforeValidator(lambda value: as_mapping(value, "value"))]] = Field(
         {}, description="files under /run/secrets: name: value, or name: {value, owner}"
     )
-    files: dict[str, str] = Field({}, description="configuration files: absolute path in the container: content")
+    files: dict[FilePath, Content] = Field({}, description="single files: absolute path in the container: content")
+    config: dict[FilePath, dict[RelativePath, Content]] = Field(
+        {}, description="directories of configuration: absolute path in the container: {path below it: content}"
+    )
+    validation: Words = Field(
+        (), alias="validate", description="command that must accept new files before they replace the old ones"
+    )
+    reload: Annotated[Reload | None, BeforeValidator(_reload)] = Field(
+        None, description="command, or {signal: SIGHUP}, after which it has read changed config and secrets again"
+    )
     capabilities: tuple[Capability, ...] = Field((), description="Linux capabilities; everything else is dropped")
     read_only: bool = Field(True, description="whether the root file system is read-only")
-    tmpfs: tuple[AbsolutePath, ...] = Field((), description="directories in memory")
+    tmpfs: tuple[MemoryPath, ...] = Field((), description="directories in memory")
     user: Text = Field("", description="user (and group) that it runs as, such as 1000:1000")
     command: Words = Field((), description="command line instead of the image's own")
     health: Check = Field((), description="command that succeeds when it works: words, or a line for its shell")

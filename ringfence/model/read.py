@@ -52,9 +52,10 @@ _MODEL_BY_KEY: dict[str, type[BaseModel]] = {
     "egress": models.Egress,
     "volumes": models.Volume,
     "secrets": models.Secret,
+    "reload": models.Reload,
 }
 # Values below these keys are never printed.
-_CONFIDENTIAL = ("secrets", "environment", "files")
+_CONFIDENTIAL = ("secrets", "environment", "files", "config")
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -204,7 +205,9 @@ def explain(error: ValidationError, owner: str) -> list[Problem]:
 
 
 def _explain(detail: Any, owner: str) -> Problem:
-    steps = [step for step in detail["loc"] if step not in ("", "[key]")]
+    # A name that is none belongs to the mapping that it stands in.
+    steps = list(detail["loc"][:-2] if detail["loc"][-1:] == ("[key]",) else detail["loc"])
+    steps = [step for step in steps if step != ""]
     path = _path(owner, steps)
     if detail["type"] == "extra_forbidden":
         unknown, above = detail["loc"][-1], [step for step in detail["loc"][:-1] if step != ""]

@@ -25,6 +25,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("egress: [{…}]", lab.Egress),
     ("secrets: {name: value | {…}}", lab.Secret),
     ("volumes: [text | {…}]", lab.Volume),
+    ("reload: text | {…}", lab.Reload),
     ("lab_segments: {name: …}", lab.Segment),
     ("lab_hosts: {name: …}", lab.Host),
     ("lab_hosts.….services: {name: …}", lab.HostService),

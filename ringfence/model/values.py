@@ -5,9 +5,13 @@ from __future__ import annotations
 import ipaddress
 import re
 import shlex
+import signal
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
+
+from ringfence.host.texts import file_target_fault, relative_fault, target_fault, text_fault, variable_fault
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -168,11 +172,18 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
-        return str(value)
+        return _whole(str(value))
     raise ValueError("the value is not text (quote it)")
 
 
+def _whole(text: str) -> str:
+    if fault := text_fault(text):
+        raise ValueError(f"the text {fault}")
+    return text
+
+
 Text = Annotated[str, BeforeValidator(_text)]
+Content = Annotated[str, BeforeValidator(lambda value: _whole(value) if isinstance(value, str) else value)]
 
 
 def _words(value: object) -> object:
@@ -197,13 +208,23 @@ def _one_or_more(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 
 
-def _absolute(value: object) -> object:
-    if not isinstance(value, str) or not value.startswith("/") or "/../" in f"{value}/":
-        raise ValueError(f"'{value}' is not an absolute path (start it with '/')")
-    return value
+def _fitting(fault_of: Callable[[str], str]) -> BeforeValidator:
+    def check(value: object) -> object:
+        if fault := fault_of(str(value)):
+            raise ValueError(f"'{value}' {fault}")
+        return value
+
+    return BeforeValidator(check)
 
 
-AbsolutePath = Annotated[str, BeforeValidator(_absolute)]
+# Bytes that may stand before a path in a container where its files are kept on the host.
+HOST_PREFIX = 200
+
+VariableName = Annotated[str, _fitting(variable_fault)]
+AbsolutePath = Annotated[str, _fitting(lambda path: target_fault(path, HOST_PREFIX))]
+MemoryPath = Annotated[str, _fitting(lambda entry: target_fault(entry.partition(":")[0], HOST_PREFIX))]
+FilePath = Annotated[str, _fitting(lambda path: file_target_fault(path, HOST_PREFIX))]
+RelativePath = Annotated[str, _fitting(lambda path: relative_fault(path, HOST_PREFIX))]
 
 
 def _memory(value: object) -> object:
@@ -225,6 +246,15 @@ def _capability(value: object) -> object:
 
 
 Capability = Annotated[str, BeforeValidator(_capability)]
+
+
+def _signal(value: object) -> object:
+    if value != "" and value not in signal.Signals.__members__:
+        raise ValueError(f"'{value}' is not a signal (write it as SIGHUP)")
+    return value
+
+
+Signal = Annotated[str, BeforeValidator(_signal)]
 
 
 def as_mapping(value: object, key: str) -> dict[str, Any] | object:

@@ -1,0 +1,168 @@
+"""Compose documents, made from data.
+
+They are written as JSON, which YAML contains: whatever a text holds, it is read back as the same text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+Document = dict[str, Any]
+
+# What stands in JSON as it is, but not in YAML: it is no printable character there, or ends a line.
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_HEAD = "---\n# Managed by ringfence. Changes made by hand are undone by the next run.\n"
+
+# What a service is where it says nothing else.
+DEFAULTS: dict[str, Any] = {
+    "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
+    "reload": {}, "secrets": [], "capabilities": [], "read_only": True, "tmpfs": [], "user": "", "command": [],
+    "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "depends": [],
+}  # fmt: skip
+
+
+def completed(service: dict[str, Any]) -> dict[str, Any]:
+    """Return a service with everything that it does not say."""
+    return {**DEFAULTS, **{key: value for key, value in service.items() if value is not None}}
+
+
+def rereads(service: dict[str, Any]) -> bool:
+    """Whether a service reads its files again without being made anew."""
+    return bool(service["reload"].get("command") or service["reload"].get("signal"))
+
+
+def directories(service: dict[str, Any]) -> list[str]:
+    """Return the paths in the container at which directories of ours are mounted."""
+    secrets = ["/run/secrets"] if service["secrets"] and rereads(service) else []
+    return [*sorted(service["config"]), *secrets]
+
+
+def writable_in_memory(service: dict[str, Any]) -> list[str]:
+    """Return the directories in memory, each perhaps with options behind a colon."""
+    given = list(service["tmpfs"])
+    return [*(["/tmp"] if service["read_only"] and "/tmp" not in given else []), *given]  # noqa: S108 - the container's
+
+
+def document(project: dict[str, Any], owner: str, here: str, log: dict[str, Any], ipv6: bool) -> Document:
+    """Return a project's compose document.
+
+    Args:
+        project: name and services, each `completed`.
+        owner: name of the role that declares it.
+        here: the project's directory on the host.
+        log: ``{max_size, max_file}``.
+        ipv6: whether its networks have IPv6.
+    """
+    services = project["services"]
+    made: Document = {
+        "name": project["name"],
+        "services": {s["name"]: _service(project, s, owner, here, log) for s in services},
+    }
+    for service in services:
+        entry = made["services"][service["name"]]
+        entry["labels"]["ringfence.spec"] = digest(entry)
+        # Not part of the digest: an engine that learns IPv6 is seen in the addresses that the containers have.
+        for leg in service["networks"] if ipv6 else []:
+            if leg.get("address6"):
+                entry["networks"][leg["network"]]["ipv6_address"] = leg["address6"]
+    networks = sorted({leg["network"] for s in services for leg in s["networks"]})
+    volumes = sorted({v["name"] for s in services for v in s["volumes"] if v.get("name")})
+    if networks:
+        made["networks"] = {name: {"external": True, "name": name} for name in networks}
+    if volumes:
+        made["volumes"] = {name: {} for name in volumes}
+    return made
+
+
+def digest(value: Any) -> str:
+    """Return the digest of anything that JSON can say."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def specs(made: Document) -> dict[str, str]:
+    """Return the digest of each service of a document."""
+    return {name: str(entry["labels"]["ringfence.spec"]) for name, entry in made["services"].items()}
+
+
+def as_yaml(made: Document) -> str:
+    """Return the text of a compose file; compose replaces "$…" in values, hence "$$"."""
+    text = json.dumps(_literal(made), ensure_ascii=False, indent=2)
+    return _HEAD + _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def _literal(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {key: _literal(inner) for key, inner in value.items()}  # compose leaves keys as they are
+    return [_literal(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, log: dict[str, Any]) -> Document:
+    healthy = {other["name"] for other in project["services"] if other["health"] and other["health"][0] != "NONE"}
+    entry: Document = {
+        "image": s["image"],
+        "restart": "unless-stopped",
+        "cap_drop": ["ALL"],
+        "cap_add": list(s["capabilities"]),
+        "security_opt": ["no-new-privileges:true"],
+        "pids_limit": int(s["pids"]),
+        "mem_limit": str(s["memory"]),
+        "user": str(s["user"]),
+        "init": bool(s["init"]),
+        "read_only": bool(s["read_only"]),
+        "tmpfs": writable_in_memory(s),
+        "command": [str(word) for word in s["command"]],
+        "environment": {name: str(value) for name, value in sorted(s["environment"].items())},
+        "healthcheck": _health([str(word) for word in s["health"]]),
+        "depends_on": {
+            name: {"condition": "service_healthy" if name in healthy else "service_started"} for name in s["depends"]
+        },
+        "volumes": _volumes(s, here),
+        "ports": [
+            {"target": int(p["port"]), "published": str(p["published"]), "protocol": p.get("proto") or "tcp"}
+            for p in s["ports"]
+        ],
+        "extra_hosts": dict(sorted(s["extra_hosts"].items())),
+        "networks": {leg["network"]: {"ipv4_address": leg["address"]} for leg in s["networks"]},
+        "network_mode": "" if s["networks"] else "none",
+    }
+    return {
+        **{key: value for key, value in entry.items() if value},
+        "logging": {
+            "driver": "json-file",
+            "options": {"max-size": str(log["max_size"]), "max-file": str(log["max_file"]), "tag": "{{.Name}}"},
+        },
+        "labels": {
+            "ringfence.project": project["name"], "ringfence.service": s["name"], "ringfence.owner": owner,
+        },
+    }  # fmt: skip
+
+
+def _health(words: list[str]) -> Document:
+    if not words:
+        return {}
+    test = words if words[0] in ("CMD", "CMD-SHELL", "NONE") else ["CMD", *words]
+    return {"test": test, "interval": "10s", "timeout": "5s", "retries": 6, "start_period": "60s"}
+
+
+def _volumes(s: dict[str, Any], here: str) -> list[Document]:
+    found: list[Document] = []
+    for v in s["volumes"]:
+        if v.get("name"):
+            found.append({"type": "volume", "source": v["name"], "target": v["target"]})
+        else:
+            found.append(_bind(v["source"], v["target"]))
+        found[-1]["read_only"] = bool(v.get("read_only"))
+    ours = {file["target"]: f"{here}/files/{s['name']}{file['target']}" for file in s["files"]}
+    ours |= {target: f"{here}/config/{s['name']}{target}" for target in directories(s)}
+    if not rereads(s):
+        ours |= {f"/run/secrets/{name}": f"{here}/secrets/{name}" for name in s["secrets"]}
+    return found + [{**_bind(source, target), "read_only": True} for target, source in ours.items()]
+
+
+def _bind(source: str, target: str) -> Document:
+    return {"type": "bind", "source": source, "bind": {"create_host_path": False}, "target": target}

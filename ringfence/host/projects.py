@@ -1,0 +1,229 @@
+"""Compose projects as a role hands them over: what is wrong with them, which files they want on the host."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import ipaddress
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ringfence.host.compose import Document, as_yaml, completed, digest, directories, rereads
+from ringfence.host.program import Desired
+from ringfence.host.swapping import File
+from ringfence.host.texts import (
+    file_target_fault,
+    nested,
+    place_of,
+    relative_fault,
+    target_fault,
+    text_fault,
+    variable_fault,
+)
+
+ROOT = Path("/opt/ringfence/stacks")
+STAGING = ROOT / ".staging"  # what is to replace files, until it is known to be good
+ALONE = "stack"  # owner of the projects on hosts of the time when there was only one
+
+
+def whole(given: Desired) -> Desired:
+    """Return the desired state with everything that it does not say."""
+    projects = [
+        {"secrets": [], **project, "services": [completed(service) for service in project.get("services") or []]}
+        for project in given.get("projects") or []
+    ]
+    return {
+        "owner": given.get("owner") or ALONE,
+        "projects": projects,
+        "secrets": given.get("secrets") or {},
+        "networks": given.get("networks") or [],
+        "wait": float(given.get("wait") or 180),
+        "log": {"max_size": "10m", "max_file": 3, **(given.get("log") or {})},
+    }
+
+
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_OWNER = re.compile(r"[a-z][a-z0-9_]*")
+_CAPABILITY = re.compile(r"[A-Z][A-Z_]+")
+_MEMORY = re.compile(r"(?:[0-9]+[bkmgBKMG]?)?")
+
+
+def unfit(desired: Desired) -> list[str]:
+    """Say what is declared in a way that cannot be handed to Docker as it is, each with the fix."""
+    found: list[str] = []
+
+    def name(where: str, value: Any, kind: str, shape: re.Pattern[str] = _NAME) -> None:
+        if not isinstance(value, str) or not shape.fullmatch(value):
+            found.append(f"{where}: {value!r} cannot be the name of a {kind} (it has to match {shape.pattern})")
+
+    name("owner", desired["owner"], "role", _OWNER)
+    found += _text_faults("stack_secrets", desired["secrets"], shown=False)
+    seen: set[str] = set()
+    for project in desired["projects"]:
+        where = f"project {project.get('name')}"
+        name(where, project.get("name"), "project", _PROJECT)
+        found += _text_faults(where, project)
+        if project.get("name") in seen:
+            found.append(f"{where}: is declared twice (rename one)")
+        seen.add(str(project.get("name")))
+        for secret in project["secrets"]:
+            name(where, secret.get("name"), "secret")
+        services = [str(service.get("name")) for service in project["services"]]
+        for twice in sorted({s for s in services if services.count(s) > 1}):
+            found.append(f"{where}: the service {twice!r} is declared twice (rename one)")
+        for service in project["services"]:
+            name(where, service.get("name"), "service")
+            found += [f"{where}, service {service.get('name')}: {fault}" for fault in service_faults(project, service)]
+    return found
+
+
+def _text_faults(where: str, value: Any, shown: bool = True) -> Iterator[str]:
+    if isinstance(value, str):
+        if fault := text_fault(value):
+            yield f"{where}: {ascii(value)[:60] + ' ' if shown and len(value) < 50 else 'the text '}{fault}"
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _text_faults(where, key, shown)
+            yield from _text_faults(f"{where}.{ascii(key)[1:-1]}", inner, shown and key not in ("content", "config"))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _text_faults(where, inner, shown)
+
+
+def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
+    """Say what of one service cannot be handed to Docker as it is."""
+    if not service.get("image"):
+        yield "has no image (add image: …)"
+    for variable in service["environment"]:
+        if fault := variable_fault(variable):
+            yield f"environment: {variable!r} {fault}"
+    for kind, names in (
+        ("networks", [leg.get("network") for leg in service["networks"]]),
+        ("volumes", [v["name"] for v in service["volumes"] if v.get("name")]),
+        ("secrets", service["secrets"]),
+        ("extra_hosts", service["extra_hosts"]),
+        ("depends", service["depends"]),
+    ):
+        yield from (f"{kind}: {n!r} is not a name" for n in names if not isinstance(n, str) or not _NAME.fullmatch(n))
+    for other in service["depends"]:
+        if other not in [s.get("name") for s in project["services"]] or other == service.get("name"):
+            yield f"depends: {other!r} is no other service of the project (correct the name)"
+    yield from (
+        f"capabilities: {c!r} is no capability" for c in service["capabilities"] if not _CAPABILITY.fullmatch(c)
+    )
+    if not _MEMORY.fullmatch(str(service["memory"])):
+        yield f"memory: {service['memory']!r} is not an amount of memory (write it as 512m or 2g)"
+    for leg in service["networks"]:
+        for address in filter(None, (leg.get("address"), leg.get("address6"))):
+            with contextlib.suppress(ValueError):
+                ipaddress.ip_address(address)
+                continue
+            yield f"networks: {address!r} is not an IP address"
+    reload = service["reload"]
+    if reload.get("command") and reload.get("signal"):
+        yield "reload: has a command and a signal (remove one of the two)"
+    if rereads(service) and not directories(service):
+        yield "reload: there is nothing that it could read again (declare config or secrets)"
+    if reload.get("signal") and reload["signal"] not in signal.Signals.__members__:
+        yield f"reload: {reload['signal']!r} is not a signal (write it as SIGHUP)"
+    yield from place_faults(project, service)
+
+
+def place_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
+    """Say which files and directories of a service cannot stand where they are declared, or not beside each other."""
+    # What is written lies longest below the staging directory, in a generation.
+    before = len(f"{STAGING}/{project.get('name')}/config/{service.get('name')}/..0123456789012345678/")
+    taken: dict[str, str] = {}
+    ours = [("files", file["target"]) for file in service["files"]] + [("config", d) for d in service["config"]]
+    mounted = [("volumes", v["target"]) for v in service["volumes"]]
+    mounted += [("tmpfs", entry.partition(":")[0]) for entry in service["tmpfs"]]
+    secret = [("secrets", f"/run/secrets/{name}") for name in service["secrets"]]
+    for kind, target in [*ours, *mounted]:
+        if fault := (file_target_fault if kind in ("files", "config") else target_fault)(target, before):
+            yield f"{kind}: {target!r} {fault}"
+    for kind, target in [*ours, *mounted, *secret]:
+        if place_of(target) in taken:
+            yield f"{kind}: {target!r} is in {taken[place_of(target)]} already (remove one of the two)"
+        taken.setdefault(place_of(target), kind)
+    for above, below in nested(taken):
+        if taken[above] in ("files", "config") or (taken[above] == "secrets" and taken[below] != "secrets"):
+            yield f"{taken[below]}: {below!r} lies below {above!r} of {taken[above]} (declare it there, or move one)"
+    for directory, files in service["config"].items():
+        for path in files:
+            if fault := relative_fault(path, before + len(directory.encode(errors="replace")) + 1):
+                yield f"config.{directory}: {path!r} {fault}"
+        for above, below in nested(files):
+            yield f"config.{directory}: {above!r} is a file and the directory of {below!r} (rename one)"
+
+
+def home(project: dict[str, Any]) -> Path:
+    """Return a project's directory."""
+    return ROOT / str(project["name"])
+
+
+def wanted_files(project: dict[str, Any], made: Document, secrets: dict[str, str], owner: str) -> dict[Path, File]:
+    """Return every file of one project that is replaced by itself."""
+    here, files = home(project), {}
+    files[here / "compose.yaml"] = File(as_yaml(made).encode(), 0o640, 0)
+    files[here / "project.json"] = File((json.dumps({"owner": owner}) + "\n").encode(), 0o640, 0)
+    for service in project["services"]:
+        for file in service["files"]:
+            path = Path(f"{here}/files/{service['name']}{file['target']}")
+            files[path] = File(str(file["content"]).encode(), 0o644, 0)
+        if not rereads(service):
+            for name, file in secret_files(project, service, secrets).items():
+                files[here / "secrets" / name] = file
+    return files
+
+
+def secret_files(project: dict[str, Any], service: dict[str, Any], values: dict[str, str]) -> dict[str, File]:
+    """Return the secrets that a service reads, by name."""
+    files = {}
+    for secret in project["secrets"]:
+        if secret["name"] in service["secrets"]:
+            mode, uid = int(str(secret.get("mode") or "0400"), 8), int(secret.get("owner") or 0)
+            files[secret["name"]] = File(str(values.get(secret["name"], "")).encode(), mode, uid, True)
+    return files
+
+
+def wanted_trees(
+    project: dict[str, Any], service: dict[str, Any], values: dict[str, str]
+) -> dict[str, dict[str, File]]:
+    """Return the files of each directory of a service that is swapped at once, by its path in the container."""
+    trees = {
+        target: {path: File(str(content).encode(), 0o644, 0) for path, content in files.items()}
+        for target, files in service["config"].items()
+    }
+    if "/run/secrets" in directories(service):
+        trees["/run/secrets"] = secret_files(project, service, values)
+    return trees
+
+
+def tree_of(project: dict[str, Any], service: dict[str, Any], target: str) -> Path:
+    """Return where a directory of a service stands on the host."""
+    return Path(f"{home(project)}/config/{service['name']}{target}")
+
+
+def content_digest(trees: dict[str, dict[str, File]]) -> str:
+    """Return the digest of all files of a service that are swapped."""
+    return digest({
+        target: {path: [hashlib.sha256(f.content).hexdigest(), f.mode, f.owner] for path, f in files.items()}
+        for target, files in trees.items()
+    })  # fmt: skip
+
+
+def mounts(project: dict[str, Any], service: dict[str, Any]) -> list[Path]:
+    """The single files of ours that a service's container mounts: it sees another one only when it is made anew."""
+    here = home(project)
+    files = [Path(f"{here}/files/{service['name']}{file['target']}") for file in service["files"]]
+    return files + ([] if rereads(service) else [here / "secrets" / name for name in service["secrets"]])
+
+
+def container_name(project: dict[str, Any], service: dict[str, Any]) -> str:
+    """Return the name that compose gives a service's container."""
+    return f"{project['name']}-{service['name']}-1"

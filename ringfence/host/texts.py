@@ -1,0 +1,89 @@
+"""What a text must be so that it arrives as it is: in a file, in an environment, as a path, as a name.
+
+Each function answers why a text cannot be used and what to do about it, "" where it can.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+LONGEST_NAME = 255  # bytes of one component of a path, on every file system that Linux hosts use
+LONGEST_PATH = 4095  # bytes of a whole path, without the NUL at its end
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def text_fault(text: str) -> str:
+    """Say why a text cannot be given to a program or written to a file."""
+    if "\0" in text:
+        return "holds a NUL character, which no program can be given (remove it)"
+    if found := _SURROGATE.search(text):
+        return f"holds U+{ord(found[0]):04X}, half of a character (write the character itself)"
+    return ""
+
+
+def variable_fault(name: str) -> str:
+    """Say why a name is none that POSIX knows for an environment variable."""
+    if _VARIABLE.fullmatch(name):
+        return ""
+    return (
+        "is not the name of an environment variable (write letters, digits and '_', no digit first; "
+        "a setting with another name goes into a file of the program)"
+    )
+
+
+def target_fault(path: str, before: int = 0) -> str:
+    """Say why nothing can be mounted at a path in a container.
+
+    Args:
+        before: bytes that stand before the path where it is kept on the host.
+    """
+    if not path.startswith("/"):
+        return "is not an absolute path (start it with '/')"
+    if ".." in path.split("/"):
+        return "climbs with '..' (write the path that it leads to)"
+    if not path.strip("/"):
+        return "is the whole file system (name a path below it)"
+    return _length_fault(path, before) or text_fault(path)
+
+
+def file_target_fault(path: str, before: int = 0) -> str:
+    """Say why no file and no directory of ours can stand at a path in a container."""
+    if fault := target_fault(path, before):
+        return fault
+    plain = "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+    return "" if path == plain else f"can be written more simply (did you mean '{plain}'?)"
+
+
+def relative_fault(path: str, before: int = 0) -> str:
+    """Say why a path cannot be that of a file below a directory of ours."""
+    parts = path.split("/")
+    if ".." in parts:
+        return "climbs with '..' (write the path below its directory)"
+    if any(part in ("", ".") for part in parts):
+        return "is not a path below its directory (write it as Caddyfile or sites/cloud.caddy)"
+    if parts[0].startswith(".."):
+        return "starts with '..', which the directory needs for itself (rename it)"
+    return _length_fault(path, before) or text_fault(path)
+
+
+def _length_fault(path: str, before: int) -> str:
+    # Lone surrogates are told of by `text_fault`.
+    if any(len(part.encode(errors="replace")) > LONGEST_NAME for part in path.split("/")):
+        return f"has a name of more than {LONGEST_NAME} bytes (shorten it)"
+    if before + len(path.encode(errors="replace")) > LONGEST_PATH:
+        return f"is longer than the {LONGEST_PATH - before} bytes that are left for it (shorten it)"
+    return ""
+
+
+def place_of(path: str) -> str:
+    """Return the place that a path in a container stands for: "/data//", "/data/." and "/data" are one."""
+    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def nested(paths: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the pairs of paths of which the second lies below the first: none of both can be a file."""
+    known = sorted(set(paths))
+    return [(above, below) for above in known for below in known if below.startswith(f"{above}/")]

@@ -1,0 +1,424 @@
+"""The role stack on a host: configuration that is tried, swapped and read again, owners, values as declared."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ringfence.render import render
+from tests.live.conftest import fresh
+from tests.live.labs import Lab, waited_for
+
+OLD_TEMPLATE = Path(__file__).resolve().parents[1] / "fixtures/stack-old/compose.yaml.j2"
+BUSYBOX = "docker.io/library/busybox:1.37"
+STACKS = "/opt/ringfence/stacks"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    for lab in fresh("t-config", "28.5"):
+        lab.declare(lab_services={"proxy": proxy("one")})
+        lab.pyinfra()
+        yield lab
+
+
+# -- a real web server
+
+CADDYFILE = """
+{{
+  auto_https off
+}}
+import sites/*
+:80 {{
+  handle /caddy {{
+    root * /usr/bin
+    file_server
+  }}
+  handle {{
+    respond "{}"
+  }}
+}}
+"""
+
+
+def proxy(answer: str, **more: str) -> dict[str, Any]:
+    """Caddy, which answers everything with one word, and its own binary at /caddy."""
+    reload = "while [ -e /tmp/hold ]; do sleep 0.1; done; exec caddy reload --config /etc/caddy/Caddyfile"
+    files = {"Caddyfile": CADDYFILE.format(answer), "sites/none": "", **more}
+    return {
+        "host": "atlas", "image": "docker.io/library/caddy:2.11.7", "segments": ["frontend"],
+        "publish": [{"port": 80, "from": ["lan"]}], "capabilities": ["NET_BIND_SERVICE"],
+        "volumes": ["data:/data", "config:/config"],
+        "config": {"/etc/caddy": files},
+        "validate": "caddy validate --config /etc/caddy/Caddyfile",
+        "reload": ["sh", "-c", reload],
+    }  # fmt: skip
+
+
+# Every 10 ms a connection of its own, meanwhile one slow download; it ends when its standard input does.
+CLIENT = """
+import http.client, json, select, socket, sys, threading, time
+answers, faults, size = {}, [], [0, -1]
+def ask():
+    try:
+        c = http.client.HTTPConnection("ADDRESS", 80, timeout=10)
+        c.request("GET", "/")
+        a = c.getresponse().read().decode()
+        answers[a] = answers.get(a, 0) + 1
+    except Exception as error:
+        faults.append(repr(error))
+def download():
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.connect(("ADDRESS", 80))
+    s.sendall(b"GET /caddy HTTP/1.0\\r\\n\\r\\n")
+    file = s.makefile("rb", 512)
+    for line in iter(file.readline, b"\\r\\n"):
+        if line.lower().startswith(b"content-length:"):
+            size[1] = int(line.split(b":")[1])
+    while d := file.read(65536 if stopped else 512):
+        size[0] += len(d)
+        if not stopped:
+            time.sleep(0.01)
+stopped = False
+slow = threading.Thread(target=download)
+slow.start()
+print("begun", flush=True)
+workers = []
+due = time.monotonic()
+while not select.select([sys.stdin], [], [], 0)[0] and len(workers) < 6000:
+    workers.append(threading.Thread(target=ask))
+    workers[-1].start()
+    due += 0.01
+    time.sleep(max(0, due - time.monotonic()))
+for w in workers:
+    w.join()
+stopped = True
+slow.join()
+print(json.dumps({"asked": len(workers), "answers": answers, "faults": faults[:5], "size": size}))
+"""
+
+
+class Client:
+    """Asks the proxy about a hundred times a second from outside while it is entered."""
+
+    def __init__(self, lab: Lab) -> None:
+        text = base64.b64encode(CLIENT.replace("ADDRESS", lab.address()).encode()).decode()
+        program = f"import base64; exec(base64.b64decode('{text}').decode())"
+        self.command = [
+            "ssh", "-i", str(lab.state / "id_ed25519"), "-o", f"UserKnownHostsFile={lab.state / 'known_hosts'}",
+            "-o", "BatchMode=yes", f"root@{lab.address('outside')}", f'python3 -c "{program}"',
+        ]  # fmt: skip
+        self.seen: dict[str, Any] = {}
+
+    def __enter__(self) -> Client:
+        pipe = subprocess.PIPE
+        self.child = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        assert self.child.stdout
+        assert self.child.stdout.readline() == "begun\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        out, errors = self.child.communicate("\n", timeout=120)
+        assert self.child.returncode == 0, errors
+        self.seen = json.loads(out)
+
+
+def container(lab: Lab, name: str) -> str:
+    """The container and its start: the same text is the same process."""
+    return lab.ssh(f"docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' {name}")
+
+
+def answer(lab: Lab) -> str:
+    return lab.ssh(
+        f"python3 -c 'import urllib.request as u; print(u.urlopen(\"http://{lab.address()}\").read())'", "outside"
+    )
+
+
+def state(lab: Lab, project: str) -> str:
+    """Every file of a project with its content, and every link with its target."""
+    files, links = "find . -type f -exec sha256sum {} + | sort", "find . -type l -printf '%p %l\\n' | sort"
+    return lab.ssh(f"cd {STACKS}/{project} && {files} && {links}")
+
+
+def test_a_bad_caddyfile_is_refused_in_caddys_words_and_the_old_site_keeps_answering(lab: Lab) -> None:
+    before = container(lab, "proxy-proxy-1"), state(lab, "proxy")
+    lab.declare(lab_services={"proxy": proxy("two", **{"sites/bad": ":81 {\n  respnod hello\n}\n"})})
+    run = lab.pyinfra(check=False)
+    assert run.code != 0
+    assert "unrecognized directive: respnod" in run.text
+    assert "nothing was changed" in run.text
+    assert (container(lab, "proxy-proxy-1"), state(lab, "proxy")) == before
+    assert "one" in answer(lab)
+    assert lab.ssh("docker ps -aq -f label=ringfence.validate; ls -A /opt/ringfence/stacks") == ".lock\nproxy\n"
+
+
+def test_a_good_change_is_taken_over_without_a_failed_request(lab: Lab) -> None:
+    before = container(lab, "proxy-proxy-1")
+    lab.declare(lab_services={"proxy": proxy("two")})
+    with Client(lab) as client:
+        assert waited_for(lambda: "two" in (lab.pyinfra().text and answer(lab)), 60)
+    assert client.seen["faults"] == []
+    assert client.seen["asked"] > 100
+    assert set(client.seen["answers"]) == {"one", "two"}
+    received, announced = client.seen["size"]
+    assert received == announced > 1_000_000
+    assert container(lab, "proxy-proxy-1") == before
+    lab.must_be_converged()
+
+
+def test_ansible_takes_a_good_change_over_as_well(lab: Lab) -> None:
+    before = container(lab, "proxy-proxy-1")
+    lab.declare(lab_services={"proxy": proxy("three")})
+    assert lab.ansible().changed
+    assert "three" in answer(lab)
+    assert container(lab, "proxy-proxy-1") == before
+    assert lab.ansible().changed == []
+
+
+def test_a_reload_that_fails_brings_the_old_files_back(lab: Lab) -> None:
+    before = container(lab, "proxy-proxy-1")
+    site = "http://:82 {\n  bind 192.0.2.1\n  respond never\n}\n"  # validate cannot know what can be bound
+    lab.declare(lab_services={"proxy": proxy("four", **{"sites/unbindable": site})})
+    run = lab.pyinfra(check=False)
+    assert run.code != 0
+    assert "cannot assign requested address" in run.text
+    assert "the old files are back and in use" in run.text
+    assert "three" in answer(lab)
+    assert container(lab, "proxy-proxy-1") == before
+    assert "three" in lab.ssh("docker exec proxy-proxy-1 cat /etc/caddy/Caddyfile")
+    lab.declare(lab_services={"proxy": proxy("three")})
+    lab.must_be_converged()
+
+
+def test_a_run_that_was_killed_before_the_reload_is_repaired_by_the_next(lab: Lab) -> None:
+    before = container(lab, "proxy-proxy-1")
+    lab.ssh("docker exec proxy-proxy-1 touch /tmp/hold")
+    lab.declare(lab_services={"proxy": proxy("five")})
+    run = threading.Thread(target=lambda: lab.pyinfra(check=False))
+    run.start()
+    seen = "docker exec proxy-proxy-1 cat /etc/caddy/Caddyfile | grep -c five"
+    assert waited_for(lambda: lab.ssh(seen, check=False) == "1\n", 120)
+    lab.ssh(
+        "pkill -9 -f 'ringfence-stack apply'; pkill -9 -f 'while.*/tmp/hold'; docker exec proxy-proxy-1 rm /tmp/hold"
+    )
+    run.join()
+    assert "three" in answer(lab)
+    assert lab.plan().changed == ["stack | state"]
+    lab.pyinfra()
+    assert "five" in answer(lab)
+    assert container(lab, "proxy-proxy-1") == before
+    lab.must_be_converged()
+
+
+def test_a_restart_of_the_host_is_no_change(lab: Lab) -> None:
+    lab.lab("reboot")
+    lab.wait_for_ssh()
+    assert waited_for(lambda: "five" in lab.ssh(f"curl -s http://{lab.address()}/ || true", check=False), 90)
+    assert waited_for(lambda: lab.plan().changed == [], 60)
+
+
+# -- the program itself, as any role calls it
+
+
+def stack(lab: Lab, desired: dict[str, Any], verb: str = "apply", check: bool = True) -> str:
+    """What the program on the host answers, with its messages where it fails."""
+    text = base64.b64encode(json.dumps(desired).encode()).decode()
+    catch = "" if check else " 2>&1; true"
+    return lab.ssh(f"echo {text} | base64 -d | ringfence-stack {verb}{catch}", timeout=300)
+
+
+def changes(lab: Lab, desired: dict[str, Any]) -> list[str]:
+    return list(json.loads(stack(lab, desired, "check"))["changes"])
+
+
+def sleeper(**more: Any) -> dict[str, Any]:
+    return {"name": "main", "image": BUSYBOX, "command": ["sleep", "86400"], "init": True, **more}
+
+
+def owned(owner: str, *projects: str, **more: Any) -> dict[str, Any]:
+    return {"owner": owner, "projects": [{"name": name, "services": [sleeper(**more)]} for name in projects]}
+
+
+def test_a_role_removes_its_own_projects_only(lab: Lab) -> None:
+    stack(lab, owned("alpha", "a-one", "a-two"))
+    stack(lab, owned("beta", "b-one"))
+    kept = container(lab, "a-one-main-1"), container(lab, "b-one-main-1")
+    assert changes(lab, owned("alpha", "a-one", "a-two")) == changes(lab, owned("beta", "b-one")) == []
+    stack(lab, owned("alpha", "a-one"))
+    names = lab.ssh("docker ps -a --format '{{.Names}}'")
+    assert "a-two" not in names
+    assert (container(lab, "a-one-main-1"), container(lab, "b-one-main-1")) == kept
+    lab.must_be_converged()  # the role stack sees none of them
+    said = stack(lab, owned("beta", "b-one", "a-one"), check=False)
+    assert "'a-one' is declared by the role beta, but the role alpha made the one that is here" in said
+    assert container(lab, "a-one-main-1") == kept[0]
+
+
+def test_two_roles_at_the_same_time_wait_for_each_other(lab: Lab) -> None:
+    said: list[str] = []
+    jobs = [
+        threading.Thread(target=lambda o=owner, p=project: said.append(stack(lab, owned(o, p, pids=77))))
+        for owner, project in (("alpha", "a-three"), ("beta", "b-three"))
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert len(said) == 2
+    running = lab.ssh("docker ps --format '{{.Names}}'").split()
+    assert {"a-three-main-1", "b-three-main-1"} <= set(running)
+    for owner in ("alpha", "beta"):
+        stack(lab, owned(owner))
+    assert not [name for name in lab.ssh("docker ps -a --format '{{.Names}}'").split() if name[:2] in ("a-", "b-")]
+
+
+def test_a_secret_is_read_again_after_a_signal_and_comes_back_when_that_fails(lab: Lab) -> None:
+    script = 'trap "cat /run/secrets/token > /tmp/seen; grep -q bad /tmp/seen && exit 3" HUP; cat /run/secrets/token >'
+    script += " /tmp/seen; while :; do sleep 0.1; done"
+    service = sleeper(command=["sh", "-c", script], secrets=["token"], reload={"signal": "SIGHUP"})
+    project = {"name": "sig", "services": [service], "secrets": [{"name": "token"}]}
+
+    def desired(token: str) -> dict[str, Any]:
+        return {"owner": "gamma", "projects": [project], "secrets": {"sig": {"token": token}}, "wait": 60}
+
+    stack(lab, desired("first-token"))
+    before = container(lab, "sig-main-1")
+    stack(lab, desired("second-token"))
+    assert container(lab, "sig-main-1") == before
+    assert lab.ssh("docker exec sig-main-1 cat /tmp/seen") == "second-token"
+    assert changes(lab, desired("second-token")) == []
+    said = stack(lab, desired("a-bad-token"), check=False)
+    assert "did not take over its new configuration: it ended (exit code 3)" in said
+    assert "a-bad-token" not in said
+    assert waited_for(lambda: lab.ssh("docker exec sig-main-1 cat /tmp/seen", check=False) == "second-token", 60)
+    stack(lab, desired("second-token"))
+    assert changes(lab, desired("second-token")) == []
+    stack(lab, {"owner": "gamma"})
+
+
+ODD = [
+    "\U0001f600 é \u2028 \u2029 \ufeff \x7f \x85", "it's \"so\"", "$HOME ${PATH:-x} $$ $", "a # b", "one\ntwo\r\n\ttab",
+    "trailing  ", " leading", "007", "1e3", "null", "~", "@SPEC@", "{{ x }} {% y %}", "\\n \\", "- a: b", "<<",
+    "!!int 3", "&a *a", "%TAG", "`id` $(id)", "", "\x1b[31m\x01",
+]  # fmt: skip
+READ = """
+import json, pathlib, subprocess, sys
+inspect = ["docker", "inspect", "-f", "{{.State.Pid}}", "odd-null-1"]
+pid = int(subprocess.run(inspect, capture_output=True, check=True).stdout)
+root = pathlib.Path(f"/proc/{pid}/root")
+def words(name):
+    return [w.hex() for w in pathlib.Path(f"/proc/{pid}/{name}").read_bytes().split(b"\\0")[:-1]]
+files = {str(p.relative_to(root)).encode("utf-8", "surrogateescape").hex(): p.read_bytes().hex()
+         for top in ("odd", "cfg") for p in (root / top).rglob("*") if p.is_file()}
+health = (root / "tmp/health")
+print(json.dumps({"words": words("cmdline"), "environment": words("environ"), "files": files,
+                  "health": health.read_bytes().hex() if health.exists() else None}))
+"""
+
+
+def test_every_value_arrives_byte_for_byte(lab: Lab) -> None:
+    paths = [text.replace("/", "|").strip("\0") for text in ODD if text.strip()]
+    service = sleeper(
+        name="null",
+        init=False,
+        command=["sh", "-c", "while :; do sleep 1; done", *ODD],
+        environment={f"ODD_{number}": text for number, text in enumerate(ODD)},
+        health=["sh", "-c", 'printf "%s|" "$@" > /tmp/health', "x", *ODD],
+        files=[{"target": f"/odd/{path}", "content": text} for path, text in zip(paths, ODD, strict=False)],
+        config={
+            f"/cfg/{number}{path}": {path: text} for number, (path, text) in enumerate(zip(paths, ODD, strict=False))
+        },
+    )
+    desired = {"owner": "delta", "projects": [{"name": "odd", "services": [service]}], "wait": 60}
+    stack(lab, desired)
+    assert changes(lab, desired) == []
+    assert waited_for(lambda: "odd-null-1" in lab.ssh("docker ps -f health=healthy --format '{{.Names}}'"), 60)
+    text = base64.b64encode(READ.encode()).decode()
+    got = json.loads(lab.ssh(f"python3 -c \"import base64; exec(base64.b64decode('{text}'))\""))
+    assert [bytes.fromhex(word).decode() for word in got["words"]][3:] == ODD
+    environment = dict(bytes.fromhex(item).decode().split("=", 1) for item in got["environment"])
+    assert {name: environment[name] for name in service["environment"]} == service["environment"]
+    assert bytes.fromhex(got["health"]).decode() == "".join(f"{text}|" for text in ODD)
+    files = {bytes.fromhex(path).decode(): bytes.fromhex(content).decode() for path, content in got["files"].items()}
+    for number, (path, content) in enumerate(zip(paths, ODD, strict=False)):
+        assert files[f"odd/{path}"] == content
+        assert files[f"cfg/{number}{path}/{path}"] == content
+    privileged = lab.ssh("docker inspect -f '{{.HostConfig.Privileged}} {{.HostConfig.CapAdd}}' odd-null-1")
+    assert privileged == "false []\n"
+    stack(lab, {"owner": "delta"})
+
+
+def test_compose_itself_reads_the_file_as_it_was_meant(lab: Lab) -> None:
+    service = sleeper(name="0x10", environment={f"ODD_{n}": text for n, text in enumerate(ODD)}, command=ODD)
+    service["volumes"] = [{"name": "null", "target": "/data"}, {"name": "1e3", "target": "/more"}]
+    stack(lab, {"owner": "delta", "projects": [{"name": "true", "services": [service]}], "wait": 1}, check=False)
+    read = json.loads(lab.ssh(f"cd / && docker compose -f {STACKS}/true/compose.yaml config --format json"))
+    assert read["name"] == "true"
+    assert set(read["volumes"]) == {"null", "1e3"}
+    # What it prints is escaped once more.
+    entry = json.loads(json.dumps(read["services"]["0x10"]).replace("$$", "$"))
+    assert entry["environment"] == service["environment"]
+    assert entry["command"] == ODD
+    stack(lab, {"owner": "delta"})
+
+
+def test_a_file_and_a_directory_change_places(lab: Lab) -> None:
+    for files in ({"/cfg/app": "file"}, {"/cfg/app/conf": "below"}, {"/cfg/app": "file again"}):
+        service = sleeper(files=[{"target": target, "content": content} for target, content in files.items()])
+        desired = {"owner": "delta", "projects": [{"name": "swap", "services": [service]}]}
+        stack(lab, desired)
+        for target, content in files.items():
+            assert lab.ssh(f"docker exec swap-main-1 cat {target}") == content
+        assert changes(lab, desired) == []
+    # What somebody made in the way of a file is removed, and said before.
+    lab.ssh(f"cd {STACKS}/swap/files/main/cfg && rm app && mkdir -p app/by/hand")
+    assert f"+ file {STACKS}/swap/files/main/cfg/app: a directory is in its place" in changes(lab, desired)
+    stack(lab, desired)
+    assert lab.ssh("docker exec swap-main-1 cat /cfg/app") == "file again"
+    stack(lab, {"owner": "delta"})
+
+
+def test_containers_of_the_release_before_are_kept(lab: Lab) -> None:
+    project = {
+        "name": "old",
+        "services": [
+            sleeper(name="a", environment={"A": "$x 'y' <z>"}, depends=["b"], volumes=[{"name": "v", "target": "/v"}]),
+            sleeper(name="b", files=[{"target": "/etc/b.conf", "content": "b\n"}], health=["true"]),
+        ],
+    }
+    text = render(OLD_TEMPLATE, {"project": project, "stack_log_max_size": "10m", "stack_log_max_file": 3})
+    old = base64.b64encode(text.encode()).decode()
+    program = (
+        "import base64, hashlib, re, sys; t = base64.b64decode(sys.argv[1]).decode();"
+        r" b = re.split(r'^  [a-z]:\n', re.search(r'^services:\n((?:  .*\n)*)', t, re.M)[1], flags=re.M)[1:];"
+        " p = t.split('@SPEC@'); d = [hashlib.sha256(x.encode()).hexdigest() for x in b];"
+        " open('/opt/ringfence/stacks/old/compose.yaml', 'w').write(''.join(x + y for x, y in zip(p, [*d, ''])))"
+    )
+    lab.ssh(
+        f"mkdir -p {STACKS}/old/files/b/etc && printf 'b\\n' > {STACKS}/old/files/b/etc/b.conf &&"
+        f" chmod 640 {STACKS}/old/compose.yaml 2>/dev/null; chmod 644 {STACKS}/old/files/b/etc/b.conf;"
+        f' python3 -c "{program}" {old} && docker compose -p old -f {STACKS}/old/compose.yaml up -d',
+        timeout=120,
+    )
+    before = container(lab, "old-a-1"), container(lab, "old-b-1")
+    desired = {"owner": "stack", "projects": [project, *lab.variables()["stack_projects"]]}
+    desired["networks"] = lab.variables()["stack_networks"]
+    assert not [line for line in changes(lab, desired) if "container" in line]
+    stack(lab, desired)
+    assert (container(lab, "old-a-1"), container(lab, "old-b-1")) == before
+    assert changes(lab, desired) == []
+    # One that changes is made anew, and only that one.
+    project["services"][0]["environment"] = {"A": "other"}
+    stack(lab, desired)
+    assert container(lab, "old-a-1") != before[0]
+    assert container(lab, "old-b-1") == before[1]
+    lab.pyinfra()  # which removes it
+    assert "old-a-1" not in lab.ssh("docker ps -a --format '{{.Names}}'")
