@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ringfence.facts.remote_survey import LOADER
+from ringfence.remote.role import LOADER
 from tests.programs import load, path_of
 
 IOT = {

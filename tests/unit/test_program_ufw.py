@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.facts.remote_survey import LOADER
+from ringfence.remote.role import LOADER
 from tests.programs import load, path_of
 
 FIXTURES = Path(__file__).parent / "fixtures" / "ufw" / "trixie"
