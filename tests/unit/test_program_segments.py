@@ -325,15 +325,55 @@ def test_what_was_connected_by_hand_or_has_no_network_any_more_is_not_tried_agai
     assert segments.still_apart(left, [IOT], [off]) == left[:1]
 
 
-def test_a_foreign_container_whose_address_would_not_fit_is_refused_before_anything_changes(
-    segments: ModuleType,
+@pytest.mark.parametrize(
+    ("address", "mode", "why"),
+    [
+        ("172.22.0.10", "rf-iot", "its fixed address does not fit there"),
+        ("", "0123456789abcdef" * 4, "it is bound to the network's id"),
+    ],
+)
+def test_a_foreign_container_that_cannot_go_along_is_refused_before_anything_changes(
+    segments: ModuleType, address: str, mode: str, why: str
 ) -> None:
     moved = {**IOT, "subnet": "172.30.0.0/24", "gateway": "172.30.0.1"}
-    plan = compare(segments, [moved], [live(segments, IOT)], [container("guest", "rf-iot", "172.22.0.10")])
+    guest = {**container("guest", "rf-iot", address), "HostConfig": {"NetworkMode": mode}}
+    plan = compare(segments, [moved], [live(segments, IOT)], [guest])
+    assert why in plan.refusals[0]
     assert "docker network disconnect rf-iot guest" in plan.refusals[0]
-    own = container("mqtt", "rf-iot", "172.22.0.10", **{"ringfence.project": "mqtt"})
-    plan = compare(segments, [moved], [live(segments, IOT)], [own])
+    # The role `stack` makes its own anew.
+    stacked = {**guest, "Labels": {"ringfence.project": "guest"}}
+    plan = compare(segments, [moved], [live(segments, IOT)], [stacked])
     assert (plan.refusals, plan.reconnect) == ([], [])
+
+
+def test_a_container_that_is_bound_to_a_network_that_goes_is_connected_to_no_other(segments: ModuleType) -> None:
+    """Docker then refuses to connect it to any network: "could not find a network matching network mode"."""
+    other = {
+        **IOT,
+        "name": "x",
+        "network": "rf-x",
+        "bridge": "rf-x",
+        "subnet": "172.23.0.0/24",
+        "gateway": "172.23.0.1",
+    }
+    networks = [live(segments, IOT), {**live(segments, other), "Id": "f" * 64}]
+    box = {**container("app", "rf-iot"), "HostConfig": {"NetworkMode": "f" * 64}}
+    box["NetworkSettings"]["Networks"]["rf-x"] = {"IPAMConfig": None, "Aliases": []}
+    plan = compare(segments, [{**IOT, "internal": True}, {**other, "internal": True}], networks, [box])
+    assert len(plan.refusals) == 2
+    plan = compare(segments, [{**IOT, "internal": True}, other], networks, [box])
+    assert [left["network"] for left in plan.reconnect] == ["rf-iot"]
+
+
+def test_what_the_role_stack_makes_anew_is_no_failure_here(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, recreated: dict[str, Any]
+) -> None:
+    for box in recreated["/containers/json?all=1"]:
+        box["Labels"] = {"ringfence.project": "x"}
+    monkeypatch.setattr(segments, "families", lambda: ["v4", "v6"])
+    engine_of(segments, monkeypatch, {**recreated, "/networks/rf-iot/connect": "no such network"})
+    assert segments.apply({"networks": [IOT], "backend": "iptables"})["changes"]
+    assert not segments.INTERRUPTED.exists()
 
 
 # -- the program -----------------------------------------------------------------------------------------------------
