@@ -121,6 +121,17 @@ def test_nftables_wants_networks_that_let_marked_packets_in_and_iptables_does_no
     assert "eth0 → rf-*" in compare(segments, [IOT], [after], [], nftables=True).changes[0]
 
 
+def test_inside_an_internal_network_of_nftables_the_policy_alone_decides(segments: ModuleType) -> None:
+    """Docker's own drop there knows no mark: no declared flow would pass."""
+    icc = "com.docker.network.bridge.enable_icc"
+    internal = {**IOT, "internal": True}
+    assert segments.wanted_network(internal, True, nftables=True)["Options"][icc] == "true"
+    assert segments.wanted_network(IOT, True, nftables=True)["Options"][icc] == "false"
+    assert segments.wanted_network(internal, True)["Options"][icc] == "false"
+    made = copy.deepcopy(segments.wanted_network(internal, True, nftables=True)) | {"Id": "0"}
+    assert "enable_icc true → false" in compare(segments, [internal], [made], []).changes[0]
+
+
 @pytest.mark.parametrize(
     ("told", "info", "wanted"),
     [
