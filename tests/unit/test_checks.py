@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import ringfence
+from ringfence.host import embed
 from ringfence.roles import ROLES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +26,7 @@ LINTERS = {
         "--no-incremental",
         "--strict",
         "--scripts-are-modules",
-        *(f"roles/{role}/files/ringfence-{role}" for role in ("base", "docker", "guard", "policy", "segments", "ufw")),
+        *(str(path.relative_to(ROOT)) for path in embed.programs(ROOT)),
     ],
     "yamllint": [BIN / "yamllint", "--strict", "."],
     "ansible-lint": [BIN / "ansible-lint", "--offline", "--strict", "-q"],

@@ -413,8 +413,7 @@ def test_messages_are_shown_as_asked(monkeypatch: pytest.MonkeyPatch, capsys: py
 
 # -- the copies ------------------------------------------------------------------------------------------------------
 
-LATER = {"ringfence-stack"}
-PROGRAMS = [path for path in embed.programs(ROOT) if path.name not in LATER or embed.BLOCK.search(path.read_text())]
+PROGRAMS = embed.programs(ROOT)
 
 
 def test_two_modules_that_define_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,6 +428,11 @@ def test_two_modules_that_define_one_name_are_refused(tmp_path: Path, monkeypatc
 def test_every_program_has_the_chassis_of_today(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text == embed.embedded(text, path.name), f"{path.name} is stale: run `python -m ringfence.host`"
+
+
+def test_every_program_is_found() -> None:
+    found = {path.name for path in PROGRAMS}
+    assert found >= {f"ringfence-{role}" for role in ("guard", "base", "ufw", "docker", "policy", "segments", "stack")}
 
 
 def test_a_program_without_markers_is_named() -> None:
