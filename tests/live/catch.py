@@ -1,7 +1,7 @@
 """Sent to a lab host: stops a role's program at work, as soon as it has changed something.
 
-Arguments: the role, a shell command whose output tells whether something has changed, and a file for the number of the
-stopped process. Ends when the program is stopped.
+Arguments: the role, a shell command whose output tells whether something has changed, and a file: it is there, and
+empty, as soon as changes are seen, and then holds the number of the stopped process. Ends when the program is stopped.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def look(command: str) -> bytes:
 def catch(role: str, command: str, caught: Path) -> None:
     """Wait for the first change that is made while the program runs, and stop it."""
     before = look(command)
+    caught.touch()
     while True:
         now = look(command)
         numbers = list(at_work(role)) if now != before else []

@@ -171,7 +171,8 @@ class Lab:
         catch = (Path(__file__).parent / "catch.py").read_text(encoding="utf-8")
         self.ssh(
             f"rm -f {CAUGHT}; systemctl stop catch 2>/dev/null; systemd-run --quiet --collect --unit=catch"
-            f" python3 -c {shlex.quote(catch)} {role} {shlex.quote(sign)} {CAUGHT}"
+            f" python3 -c {shlex.quote(catch)} {role} {shlex.quote(sign)} {CAUGHT} &&"
+            f" timeout 20 sh -c 'until test -e {CAUGHT}; do sleep 0.1; done'"
         )
 
     def catch(self, role: str, ended: Callable[[], bool]) -> int:

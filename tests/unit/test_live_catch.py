@@ -36,6 +36,7 @@ class Drill:
         sign = f"cat {directory / 'state'}"
         self.watcher = subprocess.Popen([sys.executable, str(CATCH), "x", sign, str(self.caught)])
         self.program: subprocess.Popen[bytes] | None = None
+        assert waited_for(self.caught.exists, 30)  # from now on changes are seen
 
     def start(self, verb: str) -> None:
         self.program = subprocess.Popen([sys.executable, str(self.directory / "ringfence-x"), verb])
@@ -61,7 +62,7 @@ def drill(tmp_path: Path) -> Iterator[Drill]:
 def test_a_program_is_stopped_at_work(drill: Drill) -> None:
     drill.start("apply")
     (drill.directory / "begin").touch()
-    assert waited_for(drill.caught.exists, 20)
+    assert waited_for(lambda: bool(drill.caught.read_text()), 30)
     assert drill.program
     assert int(drill.caught.read_text()) == drill.program.pid
     assert waited_for(lambda: drill.state() == "T", 5)
@@ -74,7 +75,7 @@ def test_a_program_that_changes_nothing_or_only_checks_is_left_alone(drill: Dril
     (drill.directory / "begin").touch()
     assert waited_for(lambda: (drill.directory / "state").read_text() == "changed", 20)
     time.sleep(0.3)  # nothing can be waited for here: it is the absence that counts
-    assert not drill.caught.exists()
+    assert drill.caught.read_text() == ""
     assert drill.state() != "T"
     assert drill.watcher.poll() is None
     assert drill.program
