@@ -7,6 +7,9 @@ from collections.abc import Generator
 
 import pytest
 
+# Roles that tests apply; their own checks are for a host.
+collect_ignore = ["fixtures"]
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:

@@ -149,9 +149,9 @@ class Lab:
         )
         return pyinfra_run(done.returncode, done.stdout, done.stderr)
 
-    def ansible(self, *flags: str, check: bool = True) -> Run:
-        """Apply the site playbook."""
-        command = [str(BIN / "ansible-playbook"), "playbooks/site.yml", *flags]
+    def ansible(self, *flags: str, check: bool = True, playbook: str = "playbooks/site.yml") -> Run:
+        """Apply a playbook."""
+        command = [str(BIN / "ansible-playbook"), playbook, *flags]
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
         )

@@ -63,7 +63,7 @@ def test_locks_pin_by_hash_and_name_no_registry(lock: str) -> None:
 def test_every_role_has_its_whole_anatomy() -> None:
     parts = [
         "README.md", "defaults/main.yml", "vars/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml",
-        "tasks/check.yml", "templates/desired.json.j2", "deploy.py", "tests/test_{role}.py",
+        "templates/desired.json.j2", "deploy.py", "tests/test_{role}.py",
         "files/ringfence-{role}",
     ]  # fmt: skip
     roles = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
