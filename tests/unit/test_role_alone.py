@@ -71,3 +71,37 @@ def test_an_inventory_without_the_group_is_no_silent_run(lab: Path) -> None:
     assert "no group 'docker_hosts'" in done.stderr
     assert "tiny()" in done.stderr
     assert state(lab) == ""
+
+
+def test_a_dry_run_of_one_role_says_what_would_change_and_changes_nothing(lab: Path) -> None:
+    done = pyinfra(lab, "--dry", *ALONE, tiny_value="first", tiny_notices=["mind the gap"])
+    assert done.returncode == 0, done.stderr
+    for line in (
+        f"tiny: + file {lab}/host/tiny.conf (missing)",
+        "tiny: ~ value:  becomes first",
+        "tiny: mind the gap",
+    ):
+        assert done.stderr.count(line) == 1, done.stderr
+    assert not (lab / "host").exists()
+
+
+@pytest.mark.parametrize("mode", ["--dry", "--yes"])
+def test_a_refusal_of_one_role_stops_the_run_with_its_words(lab: Path, mode: str) -> None:
+    done = pyinfra(lab, mode, *ALONE, tiny_refusals=["the port is taken (free it)"])
+    assert done.returncode != 0
+    assert "tiny: the port is taken (free it)" in done.stderr
+    assert not (lab / "host").exists()
+
+
+def test_a_failing_step_stops_the_run_with_its_words(lab: Path) -> None:
+    done = pyinfra(lab, "--yes", *ALONE, tiny_value="broken")
+    assert done.returncode != 0
+    assert "wiki could not be attached to its network again" in done.stderr
+    assert "ringfence-tiny apply failed" in done.stderr
+
+
+def test_no_output_of_a_run_holds_a_secret(lab: Path) -> None:
+    done = pyinfra(lab, "--yes", "-vvv", "--diff", *ALONE, tiny_secret="correct horse battery staple")
+    assert done.returncode == 0, done.stderr
+    assert (lab / "host" / "secret").read_text() == "correct horse battery staple\n"
+    assert "correct horse" not in done.stdout + done.stderr
