@@ -1,0 +1,224 @@
+"""What is there: ufw's files, the kernel's rules, units and rivals."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from ringfence.host.files import read
+from ringfence.host.packages import package_states
+from ringfence.host.running import HUNG, MISSING, Fault, run
+from ringfence.host.tables import iptables, live_text, parse_save
+from ringfence.host.ufw.rules import Lists, network, parse_tuple
+from ringfence.host.units import booted, unit_states
+
+ETC = Path("/etc/ufw")
+CONF = ETC / "ufw.conf"
+DEFAULTS = Path("/etc/default/ufw")
+USER = {"4": ETC / "user.rules", "6": ETC / "user6.rules"}
+PREFIX = {"4": "ufw-", "6": "ufw6-"}
+# What ufw loads, in the order in which it hooks it into each built-in chain.
+HOOKS = ("before-logging", "before", "after", "after-logging", "reject", "track")
+DIRECTIONS = {"INPUT": "input", "OUTPUT": "output", "FORWARD": "forward"}
+HOLD = "RF-HOLD"
+RIVALS = {
+    "iptables-persistent": "apt-get remove iptables-persistent netfilter-persistent",
+    "netfilter-persistent": "apt-get remove netfilter-persistent",
+    "firewalld": "systemctl disable --now firewalld, or apt-get remove firewalld",
+}
+
+
+class Live(NamedTuple):
+    """The filter table of one family as the kernel has it; rules in canonical form."""
+
+    policies: dict[str, str]
+    chains: dict[str, list[str]]
+
+
+class State:
+    """Everything that is compared.
+
+    Attributes:
+        conf: ufw's settings.
+        rules: of ufw's files, by family.
+        malformed: tuples that ufw cannot read.
+        missing: ufw's files that are not there.
+        broken: ufw's files that do not load, and iptables-restore's complaint.
+        files: chains of ufw's rules files, by family.
+        live: what the kernel has, by family.
+        hold: whether an interrupted run keeps new connections out.
+        units: systemd's view of ufw and its rivals.
+        rivals: installed packages that manage the same tables.
+        ipv6: whether the kernel has it.
+    """
+
+    def __init__(self, installed: bool, ipv6: bool = True) -> None:
+        self.installed = installed
+        self.conf: dict[str, str] = {}
+        self.rules: Lists = {"4": [], "6": []}
+        self.malformed: list[str] = []
+        self.missing: list[Path] = []
+        self.broken: dict[Path, str] = {}
+        self.files: dict[str, dict[str, list[str]]] = {}
+        self.live: dict[str, Live] = {}
+        self.hold = False
+        self.units: dict[str, dict[str, str]] = {}
+        self.rivals: list[str] = []
+        self.ipv6 = ipv6
+
+    @property
+    def enabled(self) -> bool:
+        return self.conf.get("ENABLED", "no").lower() == "yes"
+
+    @property
+    def families(self) -> list[str]:
+        return ["4", "6"] if self.ipv6 else ["4"]
+
+    def loaded(self, family: str) -> bool:
+        return f"{PREFIX[family]}user-input" in self.live[family].chains
+
+
+def assignments(text: str) -> dict[str, str]:
+    """KEY=value lines of a shell file."""
+    found = {}
+    for line in text.splitlines():
+        match = re.match(r"\s*([A-Za-z0-9_]+)=(.*)", line)
+        if match:
+            found[match[1]] = match[2].strip().strip("\"'")
+    return found
+
+
+# What iptables-save prints although nobody wrote it.
+IMPLIED = {
+    ("--limit-burst", "5"), ("--reject-with", "icmp-port-unreachable"), ("--reject-with", "icmp6-port-unreachable"),
+    ("--name", "DEFAULT"), ("--rsource", ""), ("-p", "all"), ("-s", "0.0.0.0/0"), ("-d", "0.0.0.0/0"),
+    ("-s", "::/0"), ("-d", "::/0"),
+}  # fmt: skip
+
+
+def canonical(rule: str) -> str:
+    """One rule without the differences between how ufw writes it and how iptables-save prints it."""
+    found = []
+    option, negated = "", False
+    values: list[str] = []
+    for word in [*shlex.split(rule), "-"]:
+        if word == "!":
+            negated = True
+            continue
+        if not word.startswith("-") or (option in ("--log-prefix", "--comment") and not values):
+            values.append(word)
+            continue
+        value = " ".join(values)
+        if option in ("-s", "-d"):
+            value = network(value)
+        if option == "--limit":
+            value = value.replace("minute", "min")
+        if option == "--ctstate":
+            value = ",".join(sorted(value.split(",")))
+        if option not in ("", "-m", "--comment", "--mask") and (option.lstrip("! "), value) not in IMPLIED:
+            found.append(f"{option} {value}".strip())
+        option, values, negated = (f"! {word}" if negated else word), [], False
+    return " ".join(sorted(found))
+
+
+def parse_rules(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Read the filter table of iptables-save output or of a file of ufw: policies, chains in canonical form."""
+    policies: dict[str, str] = {}
+    chains: dict[str, list[str]] = {}
+    table = ""
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("*"):
+            table = line[1:]
+        elif table != "filter":
+            continue
+        elif line.startswith(":"):
+            name, policy = [*line[1:].split(), "-"][:2]
+            chains.setdefault(name, [])
+            if policy != "-":
+                policies[name] = policy
+        elif line.startswith(("-A ", "-I ")):
+            chain, _, rule = line[3:].partition(" ")
+            try:
+                form = canonical(rule)
+            except ValueError:
+                form = rule
+            if line.startswith("-I "):
+                chains.setdefault(chain, []).insert(0, form)
+            else:
+                chains.setdefault(chain, []).append(form)
+    return policies, chains
+
+
+def gather() -> State:
+    """Read everything; a host without ufw or iptables simply has nothing of them.
+
+    Raises:
+        Fault: something that is there does not answer.
+    """
+    state = State(installed=CONF.exists() and DEFAULTS.exists(), ipv6=Path("/proc/sys/net/ipv6").exists())
+    state.conf = assignments(read(DEFAULTS)) | assignments(read(CONF))
+    for family, path in USER.items():
+        text = read(path)
+        if state.installed and not text.strip():
+            state.missing.append(path)
+        for line in text.splitlines():
+            if line.startswith("### tuple ###"):
+                rule = parse_tuple(line, family)
+                if rule is None:
+                    state.malformed.append(line)
+                else:
+                    state.rules[family].append(rule)
+        state.files[family] = parse_rules(text)[1]
+    for family in ("4", "6"):
+        text = (live_text(f"v{family}") or "") if family in state.families else ""
+        state.live[family] = Live(*parse_rules(text))
+        state.hold = state.hold or HOLD in parse_save(text).get("mangle", {})
+        if state.installed and family in state.families:
+            check_files(state, family)
+    names = ["ufw.service", "nftables.service"]
+    state.units = unit_states(names, ["LoadState", "UnitFileState", "ActiveState"]) if booted() else {}
+    state.rivals = [name for name, status in package_states(RIVALS).items() if status == "installed"]
+    return state
+
+
+def check_files(state: State, family: str) -> None:
+    """Have iptables-restore read ufw's files without loading them; all at once, apart only if that fails."""
+    suffix = "6" if family == "6" else ""
+    paths = [ETC / f"{part}{suffix}.rules" for part in ("before", "after", "user")]
+    texts = {path: read(path) for path in paths}
+    # Chains that ufw makes itself before it loads the files.
+    head = "*filter\n" + "".join(f":{name} - [0:0]\n" for name in ufw_chains(family)) + "COMMIT\n"
+    program = iptables(f"v{family}", "restore")
+    if not complaint(program, head + "\n".join(texts.values()) + "\n"):
+        return
+    for path, text in texts.items():
+        said = complaint(program, head + text + "\n")
+        if said:
+            state.broken[path] = fault(said, head.count("\n"))
+
+
+def complaint(program: str, text: str) -> str:
+    """What iptables-restore says against rules; "" if it takes them, or is not installed. Raises Fault if it hangs."""
+    result = run(program, "--noflush", "--test", text=text)
+    if result.returncode == HUNG:
+        raise Fault(f"{result.stderr} to read ufw's files")
+    if result.returncode in (0, MISSING):
+        return ""
+    return result.stderr.strip() or f"{program} ends with {result.returncode}"
+
+
+def fault(text: str, offset: int) -> str:
+    """iptables-restore's complaint on one line, with the line number of the file."""
+    line = " ".join(text.split())
+    return re.sub(r"line:? (\d+)", lambda found: f"line {max(1, int(found[1]) - offset)}", line)
+
+
+def ufw_chains(family: str) -> list[str]:
+    """All chains that ufw's files may jump to."""
+    names = [f"{hook}-{way}" for hook in HOOKS for way in DIRECTIONS.values()]
+    names += [f"{kind}-{way}" for kind in ("user", "user-logging", "skip-to-policy") for way in DIRECTIONS.values()]
+    names += ["logging-deny", "logging-allow", "user-limit", "user-limit-accept", "not-local"]
+    return [PREFIX[family] + name for name in names]
