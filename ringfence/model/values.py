@@ -102,7 +102,7 @@ def _network6(value: object) -> Network:
 
 def _address(value: object) -> Address:
     try:
-        return ipaddress.ip_address(value)  # type: ignore[arg-type]
+        return ipaddress.ip_address(str(value))  # not the value itself: a number would be taken for an address
     except ValueError:
         raise ValueError(f"'{value}' is not an IP address (write it as 192.168.10.5 or fd00::5)") from None
 
@@ -249,7 +249,7 @@ Capability = Annotated[str, BeforeValidator(_capability)]
 
 
 def _signal(value: object) -> object:
-    if value != "" and value not in signal.Signals.__members__:
+    if not isinstance(value, str) or (value and value not in signal.Signals.__members__):
         raise ValueError(f"'{value}' is not a signal (write it as SIGHUP)")
     return value
 

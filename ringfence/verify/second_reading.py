@@ -108,10 +108,8 @@ class _Reading:
                     yield f"{name}: address {address}: is declared, but verify was not told of it"
 
     def _networks(self, names: Any) -> list[str]:
-        if "anywhere" in _list(names):
-            return [ANY]
-        found = {network for name in _list(names) for network in (self.places.get(name) or self.given.get(name, []))}
-        return _sorted(found)
+        known: Mapping[str, list[str]] = {"anywhere": [ANY], **self.given, **self.places}
+        return _sorted(network for name in _list(names) for network in known.get(name, ()))
 
 
 def _compiled(declared: Declared) -> set[_Fact]:
@@ -160,4 +158,6 @@ def _network(text: Any) -> str:
 
 
 def _sorted(networks: Iterable[str]) -> list[str]:
-    return sorted(network if network == ANY else _network(network) for network in set(networks))
+    """Return networks in one spelling; whoever is open for all is open for nobody besides."""
+    given = set(networks)
+    return [ANY] if ANY in given else sorted(map(_network, given))

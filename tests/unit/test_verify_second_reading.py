@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ringfence.compile import compile_lab
 from ringfence.inventory import front
@@ -46,6 +48,58 @@ def test_both_readings_of_a_lab_that_is_shipped_agree(name: str, tmp_path: Path)
     hosts = front.load(directory, ROOT)["hosts"]
     assert len(hosts["atlas"]["lab_services"]) > 3
     assert lines(hosts["atlas"], hosts["atlas"]) == []
+
+
+PORT = st.sampled_from([80, "81", "53/udp", "8080/tcp"])
+SOURCES = st.sampled_from(["lan", ["lan"], ["lan", "vpn"], ["anywhere"], ["vpn", "anywhere"]])
+TO = st.sampled_from(["internet", "lan", "nas", "192.168.10.3/32", "fd00:10::/64"])
+NAMES = ("a", "b", "c", "d")
+
+
+@st.composite
+def labs(draw: st.DrawFn) -> dict[str, Any]:
+    """A lab in all the ways in which the same can be written."""
+    proto = st.sampled_from([{}, {"proto": "udp"}, {"proto": "tcp"}])
+    hosts = draw(st.fixed_dictionaries({name: st.sampled_from(["atlas", "borea"]) for name in NAMES}))
+    services: dict[str, Any] = {}
+    for number, name in enumerate(NAMES):
+        others = [other for other in NAMES if other != name and hosts[other] == hosts[name]]
+        calls = [
+            draw(st.sampled_from([other, {"service": other}, {"service": other, "port": draw(PORT)}]))
+            for other in others
+        ]
+        services[name] = {
+            "host": hosts[name],
+            "image": "x:1",
+            "segments": draw(st.sampled_from([["one"], ["one", "two"], ["two", "three"]])),
+            "port": draw(PORT),
+            "calls": [
+                {**c, **draw(proto)} if isinstance(c, dict) and "/" not in str(c.get("port")) else c for c in calls
+            ],
+            "publish": [{"port": draw(PORT), "published": 1000 + number, "from": draw(SOURCES)}],
+            "egress": [{"to": draw(TO), "port": draw(PORT)} for _ in range(draw(st.integers(0, 2)))],
+        }
+    here = [name for name in NAMES if hosts[name] == "atlas"]
+    dns = draw(st.sampled_from([here, ["lan", *here], "vpn"])) or ["lan"]
+    return {
+        "lab_places": {"lan": ["192.168.10.0/24", "FD00:10::/64"], "vpn": "10.99.0.0/24", "nas": ["192.168.10.9/32"]},
+        "lab_resolvers": draw(st.sampled_from([[], ["192.168.10.1", "FD00:10::1"]])),
+        "lab_segments": {"one": {}, "two": {"internet": False}, "three": None},
+        "lab_hosts": {
+            "atlas": {
+                "addresses": ["192.168.10.5", "FD00:10::5"],
+                "services": {"dns": {"port": "53/udp", "from": dns}},
+            },
+            "borea": {"addresses": ["192.168.10.6"], "services": {"ssh": {"port": draw(PORT), "from": draw(SOURCES)}}},
+        },
+        "lab_services": services,
+    }
+
+
+@settings(max_examples=100, deadline=None)
+@given(lab=labs())
+def test_both_readings_agree_however_a_lab_is_written(lab: dict[str, Any]) -> None:
+    assert lines(lab, told(lab)) == []
 
 
 def mistakes() -> Iterator[tuple[str, int | None]]:
