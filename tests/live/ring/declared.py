@@ -75,10 +75,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Flow:
-    """A declared connection that is kept."""
+    """A connection that is kept up; `source` is the address that it comes from, `bind` the same where it is chosen."""
 
     at: str
     into: str
+    source: str
     address: str
     port: int
     bind: str = ""
@@ -187,24 +188,30 @@ def _numbered(cells: Iterable[Probe]) -> list[Probe]:
 
 def stowaways(a: Addresses) -> list[Flow]:
     """Connections that no declaration allows, to where somebody would talk."""
-    flows = [Flow("idler", "db", address, TALK) for address in a.of["db"]]
-    flows += [Flow("idler", "caller", address, TALK) for address in a.of["caller"]]
-    flows += [Flow("idler", "outside", address, TALK) for address in a.outside["lan"][: 1 + a.six]]
-    flows += [
-        Flow("outside", "db", address, DATABASE, bind)
-        for address, bind in zip(a.wan[: 1 + a.six], a.outside["internet"], strict=False)
+    return [
+        *_calls(a, "idler", "db", a.of["db"]),
+        *_calls(a, "idler", "caller", a.of["caller"]),
+        *_calls(a, "idler", "outside", a.outside["lan"]),
+        *_from_outside(a.wan[: 1 + a.six], a.outside["internet"]),
     ]
-    return flows
 
 
 def declared(a: Addresses) -> list[Flow]:
     """The connections that must pass, and stay."""
-    flows = []
-    for into in ("db", "idler"):
-        flows += [Flow("caller", into, address, TALK) for address in a.of[into]]
-    flows += [Flow("caller", "outside", address, TALK) for address in a.outside["lan"][: 1 + a.six]]
-    flows += [
-        Flow("outside", "db", address, DATABASE, bind)
-        for address, bind in zip(a.lan[: 1 + a.six], a.outside["lan"], strict=False)
+    return [
+        *_calls(a, "caller", "db", a.of["db"]),
+        *_calls(a, "caller", "idler", a.of["idler"]),
+        *_calls(a, "caller", "outside", a.outside["lan"]),
+        *_from_outside(a.lan[: 1 + a.six], a.outside["lan"]),
     ]
-    return flows
+
+
+def _calls(a: Addresses, at: str, into: str, addresses: list[str]) -> list[Flow]:
+    return [Flow(at, into, source, address, TALK) for source, address in zip(a.of[at], addresses, strict=False)]
+
+
+def _from_outside(addresses: list[str], sources: list[str]) -> list[Flow]:
+    return [
+        Flow("outside", "db", source, address, DATABASE, bind=source)
+        for address, source in zip(addresses, sources, strict=False)
+    ]
