@@ -53,6 +53,11 @@ WEB, DB, WEB6, DB6 = "172.20.0.10", "172.21.0.11", "fd00:20::10", "fd00:21::11"
 @pytest.mark.parametrize(
     ("expected", "case"),
     [
+        # To everybody or to a group: nothing lives on, and the kernel keeps entries of what is dropped.
+        (True, allows(WEB, "255.255.255.255", 1900, proto="udp", state="")),
+        (True, allows(WEB, "172.20.0.255", 1900, proto="udp", state="")),
+        (True, allows(WEB, "239.255.255.250", 1900, proto="udp", state="")),
+        (True, allows(WEB6, "ff02::c", 1900, proto="udp", state="")),
         (True, allows(WEB, DB, 5432)),
         (True, allows(WEB6, DB6, 5432)),
         (False, allows(WEB, DB, 5433)),

@@ -73,6 +73,7 @@ class Allowed:
         ]
         self.closed = [ipaddress.ip_network(s) for s in around.subnets] if wish["unmanaged"] == "close" else []
         self.private = [ipaddress.ip_network(network, strict=False) for network in wish["private"] if network]
+        self.everybody = {"255.255.255.255"} | {str(n.broadcast_address) for n, _ in self.subnets if n.version == 4}
         self.bridge: dict[str, str] = {}
 
     def bridge_of(self, one: str) -> str:
@@ -83,8 +84,12 @@ class Allowed:
         return self.bridge[one]
 
     def allows(self, c: Connection) -> bool:
-        """Whether a declaration allows it, or it is none of a segment's."""
+        """Whether a declaration allows it, or it is none of a segment's, or nothing that could live on."""
         if c.source in self.local or c.state in OVER:
+            return True
+        if c.destination in self.everybody or ipaddress.ip_address(c.destination).is_multicast:
+            # No answer belongs to it, so each datagram is looked at anew; and the kernel keeps an entry of what goes
+            # to everybody on a bridge even when the rules drop it, as long as a container goes on sending.
             return True
         caller, callee = self.bridge_of(c.source), self.bridge_of(c.callee)
         if caller and c.callee in self.local:
