@@ -20,6 +20,11 @@ def read(path: Path) -> str:
         return ""
 
 
+def sysctl_path(key: str) -> Path:
+    """Return the file of a kernel setting such as "net.ipv4.ip_forward"."""
+    return Path("/proc/sys") / key.replace(".", "/")
+
+
 def read_json(path: Path, empty: bool = False) -> dict[str, Any] | None:
     """Return the JSON object in a file, None when the file is not there.
 

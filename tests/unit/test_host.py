@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ringfence.host import embed, engine, files, login, nft, packages, program, running, tables, units
+from ringfence.host import embed, engine, files, lock, login, nft, packages, program, running, tables, units
 from tests.programs import ROLES
 
 ROOT = ROLES.parent
@@ -209,6 +209,29 @@ def test_units_are_told_apart(scripts: Path) -> None:
 def test_packages_that_dpkg_does_not_know_are_left_out(scripts: Path) -> None:
     script(scripts, "dpkg-query", "echo 'ufw installed'; echo 'docker.io half-configured'; exit 1")
     assert packages.package_states(["ufw", "docker.io", "x"]) == {"ufw": "installed", "docker.io": "half-configured"}
+
+
+def test_packages_are_installed_with_new_lists_only_where_the_old_ones_do_not_do(scripts: Path) -> None:
+    script(scripts, "dpkg", f'echo "dpkg $1" >> {scripts}/log')
+    get = f"for word; do case $word in install|update) echo $word >> {scripts}/log;; esac; done"
+    script(scripts, "apt-get", get)
+    packages.install_packages("chrony")
+    assert (scripts / "log").read_text().split("\n")[:-1] == ["dpkg --configure", "install"]
+    (scripts / "log").unlink()
+    script(scripts, "apt-get", f'{get}; case "$*" in *update*) touch {scripts}/new;; esac; test -e {scripts}/new')
+    packages.install_packages("chrony")
+    assert (scripts / "log").read_text().split("\n")[1:-1] == ["install", "update", "install"]
+    script(scripts, "apt-get", "echo 'E: no such package' >&2; exit 100")
+    with pytest.raises(running.Fault, match="E: no such package"):
+        packages.install_packages("chrony")
+
+
+def test_a_lock_is_held_by_one_and_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lock"
+    with lock.lock(path), pytest.raises(running.Fault, match="another run is still at work"), lock.lock(path, 0.2):
+        pass
+    with lock.lock(path, 0.2):
+        pass
 
 
 def test_a_table_of_nftables_is_found_and_a_missing_one_is_not(scripts: Path) -> None:

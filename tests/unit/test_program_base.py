@@ -165,7 +165,7 @@ def test_root_is_not_shut_out_by_its_own_run(base: Any, user: Path, monkeypatch:
 def proc(base: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "proc"
     folder.mkdir()
-    monkeypatch.setattr(base, "proc", lambda key: folder / key)
+    monkeypatch.setattr(base, "sysctl_path", lambda key: folder / key)
     monkeypatch.setattr(base, "in_container", lambda: False)
     return folder
 

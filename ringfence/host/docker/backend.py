@@ -109,7 +109,3 @@ def sysctl_file(backend: str, facts: dict[str, Any]) -> str | None:
     head = "# Managed by ringfence. Changes made by hand are undone by the next run.\n"
     wanted = head + "".join(f"{key} = 1\n" for key in facts["forwarding"]) if backend == "nftables" else ""
     return None if facts["sysctl"] == wanted else wanted
-
-
-def proc(key: str) -> Path:
-    return Path("/proc/sys") / key.replace(".", "/")
