@@ -18,6 +18,7 @@ import os
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ from typing import Any
 SETTING = "RINGFENCE_KEEP_INVENTORY"
 _ROUNDS = 10_000  # as many as ansible-vault: guessing the vault's password is not cheaper here
 _BYTES = 32 << 20
+_DAYS = 30  # what nobody has written for so long is of a lab that is gone
 _PACKAGES = {"ansible": "release.py", "jinja2": "__init__.py", "pydantic": "version.py", "yaml": "__init__.py"}
 
 
@@ -71,6 +73,9 @@ class Kept:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(self._fernet().encrypt(json.dumps(data).encode()))
             Path(name).replace(self._path)
+            for path in self._path.parent.iterdir():
+                if path.stat().st_mtime < time.time() - _DAYS * 86400:
+                    path.unlink()
 
     def _fernet(self) -> Any:
         # Not at the top: it is a part of ansible-core's needs, and without it the lab is read anew.
@@ -105,10 +110,11 @@ def _digest(directory: Path, root: Path) -> bytes:
             raise UnknownInputError(str(path))
         # A program that prints the vault's password is another matter than a file that holds it.
         add(f"{path} {status.st_mode & 0o111}", path.read_bytes())
-    names = [name for name in os.environ if name.startswith(("ANSIBLE_", "RINGFENCE_"))]
-    for name in sorted([*names, "HOME"]):
+    for name in sorted(["HOME", *(name for name in os.environ if name.startswith("ANSIBLE_"))]):
         add(name, os.environ.get(name, "").encode("utf-8", "surrogateescape"))
-    add("where", "\0".join([str(directory), str(root), str(Path.cwd()), sys.executable, sys.version]).encode())
+    # Resolved: one engine may have come by a link to the environment, and both shall have the same answer.
+    environment = str(Path(sys.prefix).resolve())
+    add("where", "\0".join([str(directory), str(root), str(Path.cwd()), environment, sys.version]).encode())
     return digest.digest()
 
 
@@ -129,7 +135,7 @@ def _files(directory: Path, root: Path) -> Iterator[Path]:
     for package, file in _PACKAGES.items():
         spec = find_spec(package)
         for place in (spec.submodule_search_locations if spec else None) or []:
-            yield Path(place) / file
+            yield Path(place).resolve() / file
 
 
 def _below(folder: Path) -> Iterator[Path]:

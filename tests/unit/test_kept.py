@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 
 from ringfence.inventory import front, kept
 from ringfence.inventory.pure import is_pure
+from tests.unit.test_front import ask
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "horse-battery-staple"
@@ -50,6 +53,19 @@ def test_an_unchanged_lab_is_read_once(lab: Path, starts: list[Any]) -> None:
 
 def _append(path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+
+
+def test_both_engines_use_the_same_answer(lab: Path, tmp_path: Path) -> None:
+    """Otherwise each would throw away what the other has read."""
+    [ask(who, lab) for who in ("pyinfra", "ansible")]
+    [file] = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    written = file.stat().st_mtime_ns
+    playbook = [str(Path(sys.executable).with_name("ansible-inventory")), "-i", "inventory.py", "--host", "atlas"]
+    environment = {**os.environ, "RINGFENCE_LAB": str(lab), "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(playbook, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert SECRET in done.stdout
+    assert ask("pyinfra", lab).returncode == 0
+    assert file.stat().st_mtime_ns == written
 
 
 CHANGES: dict[str, Callable[[Path, pytest.MonkeyPatch], Any]] = {
@@ -143,6 +159,17 @@ def test_what_is_kept_is_for_its_owner_and_not_in_clear(lab: Path, tmp_path: Pat
     # Without the vault's password it cannot be opened.
     (lab / ".vault-password").write_text("guess", encoding="utf-8")
     assert kept.Kept(lab, ROOT).load() is None
+
+
+def test_answers_of_labs_that_are_gone_do_not_stay(lab: Path, tmp_path: Path) -> None:
+    kept.Kept(lab, ROOT).save({"answer": 1})
+    [file] = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    old = file.with_name("old")
+    old.write_bytes(b"")
+    os.utime(old, (0, 0))
+    kept.Kept(lab, ROOT).save({"answer": 2})
+    assert not old.exists()
+    assert kept.Kept(lab, ROOT).load() == {"answer": 2}
 
 
 def test_a_broken_file_is_no_answer(lab: Path, tmp_path: Path, starts: list[Any]) -> None:
