@@ -288,7 +288,8 @@ def test_the_back_end_changes_where_the_ring_is_shut_or_none_is_installed(ring: 
 @pytest.mark.parametrize(
     ("table", "mangle", "found"),
     [
-        ("table inet ringfence {}", "", "loaded"),
+        ("table inet ringfence {\n chain RF-FWD {\n  type filter hook forward priority mangle;", "", "loaded"),
+        ("table inet ringfence {\n}", "", "open"),
         ("", "*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j RF-FWD\n-A RF-FWD -j DROP\n", "loaded"),
         ("", "*mangle\n:FORWARD ACCEPT [0:0]\n-A RF-FWD -j DROP\n", "open"),
         ("", "*mangle\n:RF-FWD - [0:0]\n-A FORWARD -j RF-FWD\n", "open"),

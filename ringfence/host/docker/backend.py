@@ -94,7 +94,7 @@ def ring() -> str:
     """Whether the policy's deny is "loaded", or "open"; "" where the policy is not installed."""
     if not POLICY.is_dir() or not any(POLICY.iterdir()):
         return ""
-    if nft_table("inet ringfence"):
+    if "hook forward" in nft_table("inet ringfence"):
         return "loaded"
     for family in families():
         mangle = parse_save(live_text(family) or "").get("mangle", {})
