@@ -628,7 +628,8 @@ def test_what_another_role_holds_is_not_taken_from_it(desired: dict[str, Any]) -
 def test_a_trial_is_the_service_without_network_and_data(desired: dict[str, Any]) -> None:
     project = desired["projects"][0]
     proxy = {
-        **project["services"][3], "memory": "64m", "user": "33:33", "environment": {"A": "$1"}, "tmpfs": ["/run:size=1m"],
+        **project["services"][3], "memory": "64m", "user": "33:33", "environment": {"A": "$1"},
+        "tmpfs": ["/run:size=1m"],
         "volumes": [{"name": "data", "target": "/data"}, {"source": "/srv/media", "target": "/media"}],
         "files": [{"target": "/etc/single", "content": ""}], "capabilities": ["NET_BIND_SERVICE"],
     }  # fmt: skip
