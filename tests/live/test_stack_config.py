@@ -239,6 +239,7 @@ def test_a_role_that_is_data_is_applied_by_either_engine(lab: Lab, first: str, s
     kept = container(lab, "web-caddy-1")
     assert WEB[second](lab).changed == WEB[first](lab).changed == []
     assert lab.ssh("docker exec web-caddy-1 wget -q -O - http://127.0.0.1:8080/") == f"by {first}"
+    lab.must_pass_the_checks_of_the_roles("tests/fixtures/roles/web", least=1)
     lab.declare(lab_services={"proxy": proxy("five")}, web_greeting='x" "y" "z')
     run = WEB[second](lab, check=False)
     assert run.code != 0
