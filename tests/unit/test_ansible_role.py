@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -130,6 +131,21 @@ def test_a_variable_of_the_wrong_type_is_refused_before_the_first_change(site: P
     assert done.returncode != 0
     assert "wee_notices" in done.stdout + done.stderr
     assert not (site / "host").exists()
+
+
+def test_a_site_is_applied_and_the_next_run_asks_once_and_changes_nothing(site: Path) -> None:
+    first = ansible(site, "site.yml", **ROLES)
+    assert first.returncode == 0, first.stdout
+    assert "changed=2" in first.stdout
+    assert {path.name for path in (site / "host").glob("*.conf")} == {"tiny.conf", "wee.conf"}
+    second = ansible(site, "site.yml", "-vvv", **ROLES)
+    assert "changed=0" in second.stdout
+    assert len(re.findall(r"<atlas> EXEC", second.stdout)) == 1
+    # One role has something to do: all are asked again, in order.
+    (site / "host" / "wee.conf").unlink()
+    third = ansible(site, "site.yml", "-vvv", **ROLES)
+    assert "changed=1" in third.stdout
+    assert len(re.findall(r"<atlas> EXEC", third.stdout)) == 4
 
 
 def test_a_tag_applies_that_role_alone_after_asking_it(site: Path) -> None:
