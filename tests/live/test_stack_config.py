@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ringfence.render import render
 from tests.live.conftest import fresh
 from tests.live.labs import Lab, Run, waited_for
+from tests.unit.test_program_stack import LOG, SERVICES, program, project_of, undone
 
 OLD_TEMPLATE = Path(__file__).resolve().parents[1] / "fixtures/stack-old/compose.yaml.j2"
 BUSYBOX = "docker.io/library/busybox:1.37"
@@ -383,18 +386,48 @@ def test_every_value_arrives_byte_for_byte(lab: Lab) -> None:
     stack(lab, {"owner": "delta"})
 
 
-def test_compose_itself_reads_the_file_as_it_was_meant(lab: Lab) -> None:
-    service = sleeper(name="0x10", environment={f"ODD_{n}": text for n, text in enumerate(ODD)}, command=ODD)
-    service["volumes"] = [{"name": "null", "target": "/data"}, {"name": "1e3", "target": "/more"}]
-    stack(lab, {"owner": "delta", "projects": [{"name": "true", "services": [service]}], "wait": 1}, check=False)
-    read = json.loads(lab.ssh(f"cd / && docker compose -f {STACKS}/true/compose.yaml config --format json"))
-    assert read["name"] == "true"
-    assert set(read["volumes"]) == {"null", "1e3"}
-    # What it prints is escaped once more.
-    entry = json.loads(json.dumps(read["services"]["0x10"]).replace("$$", "$"))
-    assert entry["environment"] == service["environment"]
-    assert entry["command"] == ODD
-    stack(lab, {"owner": "delta"})
+READ_BY_COMPOSE = """
+import base64, json, pathlib, subprocess, sys, tempfile
+for text in json.load(sys.stdin):
+    with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
+        file.write(base64.b64decode(text))
+        file.flush()
+        command = ["docker", "compose", "-f", file.name, "config", "--format", "json"]
+        done = subprocess.run(command, capture_output=True, cwd="/")
+        print(json.dumps([done.returncode, (done.stdout or done.stderr).decode()]))
+"""
+
+
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(services=st.lists(SERVICES, min_size=25, max_size=25))
+def test_compose_itself_reads_every_text_as_it_was_declared(lab: Lab, services: list[dict[str, Any]]) -> None:
+    odd = {"name": "0x10", "image": BUSYBOX, "environment": {f"ODD_{n}": text for n, text in enumerate(ODD)}}
+    services = [*services, {**odd, "command": ODD, "volumes": [{"name": "null", "target": "/a"}]}]
+    made = [program.document(project_of(service), "x", "/opt/x", LOG, False) for service in services]
+    texts = json.dumps([base64.b64encode(program.as_yaml(one).encode()).decode() for one in made])
+    reader = base64.b64encode(READ_BY_COMPOSE.encode()).decode()
+    sent = base64.b64encode(texts.encode()).decode()
+    lab.ssh("rm -f /tmp/given")
+    for start in range(0, len(sent), 100_000):  # an argument has at most 128 KiB
+        lab.ssh(f"printf %s {sent[start : start + 100_000]} >> /tmp/given")
+    out = lab.ssh(
+        f"base64 -d /tmp/given | python3 -c \"import base64; exec(base64.b64decode('{reader}'))\"", timeout=300
+    )
+    lines = out.splitlines()
+    assert len(lines) == len(services)
+    for one, line in zip(made, lines, strict=True):
+        code, said = json.loads(line)
+        assert code == 0, said
+        ((name, want),) = one["services"].items()
+        ((read_name, read),) = json.loads(said)["services"].items()
+        assert read_name == name
+        for key in ("environment", "command", "user"):
+            # What compose prints is escaped once more.
+            assert undone(read.get(key) or type(want.get(key, ""))()) == want.get(key, type(want.get(key, ""))()), key
+        assert undone((read.get("healthcheck") or {}).get("test")) == want.get("healthcheck", {}).get("test")
+        sources = [undone(v["source"]) for v in read.get("volumes") or [] if v["type"] == "bind"]
+        assert sources == [v["source"] for v in want.get("volumes", []) if v["type"] == "bind"]
+        assert {"privileged", "pid", "ipc", "devices"}.isdisjoint(read)
 
 
 def test_a_file_and_a_directory_change_places(lab: Lab) -> None:
