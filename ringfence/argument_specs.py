@@ -38,13 +38,15 @@ def validate(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     try:
         model = _model("Variables", options).model_validate(dict(given))
     except ValidationError as error:
-        raise ArgumentError("; ".join(_describe(problem) for problem in error.errors())) from None
+        raise ArgumentError("; ".join(_describe(problem, options) for problem in error.errors())) from None
     return model.model_dump(by_alias=True, exclude_unset=True)
 
 
-def _describe(problem: Any) -> str:
+def _describe(problem: Any, options: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in problem["loc"])
-    return f"{place}: {problem['msg']}" + ("" if problem["type"] == "missing" else f", not {problem['input']!r}")
+    secret = options.get(str(problem["loc"][0]), {}).get("no_log")
+    shown = "" if secret or problem["type"] == "missing" else f", not {problem['input']!r}"
+    return f"{place}: {problem['msg']}{shown}"
 
 
 def _model(name: str, options: Mapping[str, Any]) -> type[BaseModel]:

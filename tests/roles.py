@@ -30,8 +30,16 @@ else:
     print(json.dumps({{"changes": changes}}))
 """
 ROOT = Path(__file__).resolve().parents[1]
-DEFAULTS = {"tiny_packages": [], "tiny_value": "new", "tiny_secret": "", "tiny_refusals": [], "tiny_notices": []}
-TYPES = {"tiny_packages": "list", "tiny_refusals": "list", "tiny_notices": "list"}
+DEFAULTS = {
+    "tiny_packages": [], "tiny_value": "new", "tiny_secret": "", "tiny_secrets": {}, "tiny_refusals": [],
+    "tiny_notices": [],
+}  # fmt: skip
+TYPES = {
+    "tiny_packages": {"type": "list"},
+    "tiny_refusals": {"type": "list"},
+    "tiny_notices": {"type": "list"},
+    "tiny_secrets": {"type": "dict", "no_log": True},
+}
 
 
 def make_tiny(directory: Path) -> Path:
@@ -53,7 +61,7 @@ def make_tiny(directory: Path) -> Path:
         "meta/argument_specs.yml": yaml.safe_dump(
             {
                 "argument_specs": {
-                    "main": {"options": {name: {"type": TYPES.get(name, "str")} for name in DEFAULTS}},
+                    "main": {"options": {name: TYPES.get(name, {"type": "str"}) for name in DEFAULTS}},
                 }
             }
         ),

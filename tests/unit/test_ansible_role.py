@@ -133,6 +133,13 @@ def test_a_variable_of_the_wrong_type_is_refused_before_the_first_change(site: P
     assert not (site / "host").exists()
 
 
+def test_a_secret_variable_of_the_wrong_type_is_refused_without_its_value(site: Path) -> None:
+    done = ansible(site, "site.yml", "-vvv", **ROLES, wee_secrets=f"token={SECRET} {{")
+    assert done.returncode != 0
+    assert "wee_secrets has not the type" in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
 def test_a_site_is_applied_and_the_next_run_asks_once_and_changes_nothing(site: Path) -> None:
     first = ansible(site, "site.yml", **ROLES)
     assert first.returncode == 0, first.stdout

@@ -37,3 +37,9 @@ def test_values_are_converted_as_ansible_does() -> None:
 def test_a_wrong_value_is_named(given: dict[str, object], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         validate(OPTIONS, given)
+
+
+def test_a_wrong_value_that_is_secret_is_not_shown() -> None:
+    with pytest.raises(ArgumentError, match="x_secrets: Input should be a valid dictionary") as caught:
+        validate({"x_secrets": {"type": "dict", "no_log": True}}, {"x_secrets": "hunter2"})
+    assert "hunter2" not in str(caught.value)

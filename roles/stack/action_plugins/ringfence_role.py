@@ -114,7 +114,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             variables = self._variables(folder)
             given = {name: self._templar.template(variables[name]) for name in options if name in variables}
             found = ArgumentSpecValidator(options).validate(given, validate_role_argument_spec=True)
-            problems += [f"{folder.name}: {message}" for message in found.error_messages]
+            secret = [name for name, option in options.items() if option.get("no_log")]
+            problems += [f"{folder.name}: {discreet(message, secret)}" for message in found.error_messages]
         if problems:
             raise AnsibleActionFail("\n".join(problems))
 
@@ -263,6 +264,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
                 socket.create_connection((address, port), timeout=PORT_TIMEOUT_SECONDS).close()
             except OSError as error:
                 raise OSError(f"port {port} of {address}, which must stay open, does not answer: {error}") from error
+
+
+def discreet(message: str, secret: list[str]) -> str:
+    """Return what is wrong with a variable; of one that holds secrets only that something is."""
+    names = [name for name in secret if name in message]
+    return f"{names[0]} has not the type that the role documents (its value is not shown)" if names else message
 
 
 def without_contents(wish: Mapping[str, Any]) -> dict[str, Any]:
