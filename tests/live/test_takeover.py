@@ -1,0 +1,84 @@
+"""A host that the release before the policy was data has provisioned is taken over by one run, without a window."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.conftest import fresh
+from tests.live.labs import BIN, ROOT, Lab, Run, RunError
+from tests.live.ring.attack import Attack, declare, must_hold, start
+
+BEFORE = "97a6b10"
+# Which engine takes over; the other one must find nothing to do.
+HOSTS = {"26.1": ("t-take-261", "pyinfra"), "29": ("t-take-29", "ansible")}
+CONTAINERS = "docker inspect -f '{{.Name}} {{.Id}} {{.State.StartedAt}}' $(docker ps -q) | sort"
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree of that release, from the history of this clone."""
+    tree = tmp_path_factory.mktemp("before")
+    archive = subprocess.run(["git", "archive", BEFORE], cwd=ROOT, capture_output=True, check=False)
+    if archive.returncode:
+        reason = f"{BEFORE} is not in the history of this clone: `git fetch --unshallow`. {archive.stderr.decode()}"
+        pytest.fail(reason) if os.environ.get("RINGFENCE_CI") else pytest.skip(reason)
+    subprocess.run(["tar", "-x"], cwd=tree, input=archive.stdout, check=True)
+    return tree
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    yield from fresh(HOSTS[request.param][0], request.param)
+
+
+@pytest.fixture(scope="module")
+def attack(lab: Lab, before: Path) -> Attack:
+    declare(lab)
+    done = subprocess.run(
+        [str(BIN / "pyinfra"), "--yes", "inventory.py", "deploys/site.py"],
+        cwd=before, env=lab.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise RunError(done.stdout + done.stderr)
+    return start(lab)
+
+
+# The tests of this file follow one host, in order, with the attack going on.
+
+
+def test_one_run_takes_the_host_over_without_a_window(attack: Attack) -> None:
+    lab = attack.lab
+    _, engine = HOSTS[lab.engine]
+    runs: dict[str, Callable[[], Run]] = {"pyinfra": lab.pyinfra, "ansible": lab.ansible}
+    containers = lab.ssh(CONTAINERS)
+    assert len(containers.splitlines()) == len(attack.containers)
+    attack.from_now_on()
+    found = attack.during(lambda _: runs.pop(engine)())
+    assert lab.ssh(CONTAINERS) == containers, "a container was made anew or restarted"
+    must_hold(attack, found)
+    assert not found.ended, "a declared connection was cut"
+
+
+def test_neither_engine_finds_anything_to_change_after_it(attack: Attack) -> None:
+    attack.lab.must_be_converged()
+    assert attack.lab.ansible().changed == []
+
+
+def test_nothing_of_the_old_layout_is_left(attack: Attack) -> None:
+    left = attack.lab.ssh("iptables-save -t filter; ip6tables-save -t filter; ls /etc/ringfence/policy")
+    assert "RF-FWD" not in left, "the old deny is still in filter"
+    assert "rules.v" not in left
+
+
+def test_the_host_holds_after_a_reboot(attack: Attack) -> None:
+    def reboot(lab: Lab) -> None:
+        lab.lab("reboot")
+        lab.wait_for_ssh()
+
+    must_hold(attack, attack.during(reboot))
+    attack.lab.must_verify()
