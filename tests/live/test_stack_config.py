@@ -139,10 +139,9 @@ def container(lab: Lab, name: str) -> str:
     return lab.ssh(f"docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' {name}")
 
 
-def answer(lab: Lab) -> str:
-    return lab.ssh(
-        f"python3 -c 'import urllib.request as u; print(u.urlopen(\"http://{lab.address()}\").read())'", "outside"
-    )
+def answer(lab: Lab, check: bool = True) -> str:
+    program = f"import urllib.request as u; print(u.urlopen('http://{lab.address()}', timeout=10).read())"
+    return lab.ssh(f'python3 -c "{program}"', "outside", check=check)
 
 
 def state(lab: Lab, project: str) -> str:
@@ -223,7 +222,7 @@ def test_a_run_that_was_killed_before_the_reload_is_repaired_by_the_next(lab: La
 def test_a_restart_of_the_host_is_no_change(lab: Lab) -> None:
     lab.lab("reboot")
     lab.wait_for_ssh()
-    assert waited_for(lambda: "five" in lab.ssh(f"curl -s http://{lab.address()}/ || true", check=False), 90)
+    assert waited_for(lambda: "five" in answer(lab, check=False), 120)
     assert waited_for(lambda: lab.plan().changed == [], 60)
 
 
