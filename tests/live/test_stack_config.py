@@ -246,7 +246,7 @@ def test_a_role_that_is_data_is_applied_by_either_engine(lab: Lab, first: str, s
     run = WEB[second](lab, check=False)
     assert run.code != 0
     assert "nothing was changed; the program says" in run.text
-    assert "Wrong argument count" in run.text
+    assert "wrong argument count" in run.text
     lab.declare(lab_services={"proxy": proxy("five")}, web_greeting="again")
     assert WEB[second](lab).changed
     assert lab.ssh("docker exec web-caddy-1 wget -q -O - http://127.0.0.1:8080/") == "again"
