@@ -38,6 +38,10 @@ TABLE = 4646  # first routing table, and rule priority, of `probe`; nothing else
 CLONE_NEWNET = 0x40000000
 SO_RCVBUFFORCE = 33  # Python has no name for it: a larger buffer than the system allows by default
 LIBC = ctypes.CDLL(None, use_errno=True)
+# Seconds before asking again. The kernel's table of neighbours is one for all containers: when many are probed at once
+# it may be full, and has room only 5 s later. Then nothing can be sent, or no answer comes from what is open.
+PAUSES = (0.5, 6.0, 12.0)
+TRIES = 3  # of what must be open, where something could be sent
 LIFE = 60.0  # seconds a listener lives at most unless the caller asks for another bound
 REACHED = {errno.ECONNREFUSED: "refused"}  # an answer came back: the packet passed every filter on its way
 BLOCKED = {
@@ -475,7 +479,7 @@ async def probe_cell(token: str, cell: list[Any], source: Json, space: int | Non
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     bound = source.get("address6" if family == socket.AF_INET6 else "address") if space is None else None
     result = ["timeout", ""]
-    for _ in range(3 if must else 1):
+    for number_of_try, pause in enumerate((*PAUSES, None), 1):
         try:
             with inside(space):
                 sock = socket.socket(family, socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM)
@@ -497,6 +501,11 @@ async def probe_cell(token: str, cell: list[Any], source: Json, space: int | Non
                 result = [outcome(error), ""]
         if result[0] == "open" or (proto == "udp" and result[0] == "refused"):
             break
+        failed = result[0].startswith("failed")
+        if pause is None or not (failed or (must and number_of_try < TRIES)):
+            break
+        # Who gets a datagram often says nothing: that needs no rest.
+        await asyncio.sleep(pause if failed or proto == "tcp" else 0)
     return result
 
 

@@ -1,0 +1,45 @@
+"""A probe asks again where the system itself could not send, and where something must be open."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ringfence.verify import remote_probe
+
+SOURCE = {"address": "127.0.0.1", "address6": ""}
+FULL = "failed: Invalid argument"  # what the kernel says when its table of neighbours is full
+
+
+@pytest.mark.parametrize(
+    ("proto", "must", "answers", "expected", "rests"),
+    [
+        ("tcp", False, [FULL, FULL, "timeout"], "timeout", [0.5, 6.0]),
+        ("tcp", False, [FULL, FULL, FULL, FULL], FULL, [0.5, 6.0, 12.0]),
+        ("tcp", False, ["timeout"], "timeout", []),
+        ("tcp", False, ["refused"], "refused", []),
+        ("tcp", True, ["timeout", "timeout", "open"], "open", [0.5, 6.0]),
+        ("tcp", True, ["timeout", "timeout", "timeout"], "timeout", [0.5, 6.0]),
+        ("tcp", True, ["open"], "open", []),
+        ("udp", True, ["timeout", "timeout", "timeout"], "timeout", [0, 0]),
+        ("udp", False, [FULL, "timeout"], "timeout", [0.5]),
+    ],
+)
+def test_retries(
+    monkeypatch: pytest.MonkeyPatch, proto: str, must: bool, answers: list[str], expected: str, rests: list[float]
+) -> None:
+    left, rested = list(answers), []
+
+    async def ask(*_: Any) -> str:
+        return left.pop(0)
+
+    async def rest(seconds: float) -> None:
+        rested.append(seconds)
+
+    monkeypatch.setattr(remote_probe, "connect_tcp", ask)
+    monkeypatch.setattr(remote_probe, "send_udp", ask)
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    result = asyncio.run(remote_probe.probe_cell("t", [1, 0, "127.0.0.1", proto, 9, must], SOURCE, None, 0.1))
+    assert (result[0], left, rested) == (expected, [], rests)
