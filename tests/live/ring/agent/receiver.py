@@ -52,7 +52,8 @@ class Listener:
     """Somebody who answers at a port, and counts whose probe was let in.
 
     Args:
-        echo: for declared connections: sends back what comes.
+        echo: for declared connections: sends back what comes. Probes are counted there as well: through a proxy they
+            have other source ports, so that only their marks tell them.
         name: what a connection is called that was let in and never said whose it is.
     """
 
@@ -85,7 +86,8 @@ class Listener:
             return
         except OSError:
             data = b""
-        if not self._echo and not told and (mark := marked(data) or ("" if data else self._name)):
+        nobody = "" if data or self._echo else self._name
+        if not told and (mark := marked(data) or nobody):
             told.append(mark)
             self._ledger.count("accepted", mark)
         if not data:
