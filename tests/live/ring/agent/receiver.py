@@ -18,10 +18,7 @@ AT_ONCE = 500  # packets until others get their turn
 
 
 class Sniffer:
-    """Counts the packets of probes that come in by any interface, before this place's own filter sees them.
-
-    What a place sends to a group comes back to itself, which is no arrival.
-    """
+    """Counts the packets of probes that come in by any interface, before this place's own filter sees them."""
 
     def __init__(self, probes: dict[str, dict[str, Any]], loop: Loop, ledger: Ledger) -> None:
         self._probes = probes
