@@ -50,7 +50,6 @@ def _v6(proto: int, rest: bytes) -> bytes:
         (_v4(6, _tcp(40000, SYN)), ""),
         (_v4(6, _tcp(2200, 0x10, b"RING 2\n")), "2"),
         (_v4(253, bytes(12) + b"RING 2\n"), "2"),
-        (_v4(17, _udp(b"RING 3\n")), ""),  # what the place sent itself
         (_v6(58, bytes([1, 4, *bytes(6)]) + _v6(17, _udp(b"RING 1\n"))), ""),  # an error about a datagram
         (_v4(6, b""), ""),
         (b"", ""),
@@ -89,6 +88,12 @@ def test_what_arrived_is_counted_once_and_only_in_its_time() -> None:
     assert found.arrived == {"0": 3, "? at db tcp/1": 1}
     assert found.rates == {"0": 50.0}
     assert len(leaks(found, {"0": "a > b"})) == 2
+
+
+def test_what_comes_back_to_its_sender_has_not_arrived() -> None:
+    entries = [{"t": 1.0, "sent": {"0": 100}, "packets": {"0": 100}, "accepted": {"0": 100}, "here": {"ms": 2000}}]
+    assert not leaks(judge({"at": entries}, 0.0, 5.0, {"0": "at"}), {"0": "a > everybody"})
+    assert leaks(judge({"into": entries}, 0.0, 5.0, {"0": "at"}), {"0": "a > everybody"})
 
 
 @pytest.mark.parametrize(

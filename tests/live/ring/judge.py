@@ -88,7 +88,8 @@ def judge(ledgers: dict[str, list[Entry]], begin: float, end: float, places: dic
             found.trouble.update({f"{place}: {what}": n for what, n in entry.get("errors", {}).items()})
             here[place] += entry.get("here", {}).get("ms", 0)
             for kind, counts in arrived.items():
-                counts.update(entry.get(kind, {}))
+                # What a place sends to a group comes back to itself, which is no arrival.
+                counts.update({probe: n for probe, n in entry.get(kind, {}).items() if places.get(probe) != place})
             for flow, bytes_ in entry.get("echoed", {}).items():
                 found.echoed[flow] += bytes_
                 heard.setdefault(flow, []).append(entry["t"])

@@ -77,7 +77,7 @@ def probe_of(packet: Packet, probes: dict[str, dict[str, Any]]) -> str:
     has a range of its own, which masquerading keeps.
 
     Args:
-        probes: {id: probe}, without those that this place sends itself.
+        probes: {id: probe}.
     """
     if packet.proto in ERRORS and packet.payload[:1] not in ASKS:  # an error repeats what it is about
         return ""

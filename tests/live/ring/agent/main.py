@@ -56,7 +56,7 @@ def stay(config: dict[str, Any], place: dict[str, Any], ledger: Ledger) -> None:
     loop = Loop()
     own = [probe for probe in config["probes"] if probe["id"] in place["probes"]]
     if place["sniff"]:
-        Sniffer({probe["id"]: probe for probe in config["probes"] if probe not in own}, loop, ledger)
+        Sniffer({probe["id"]: probe for probe in config["probes"]}, loop, ledger)
     for proto, port, echo in place["listen"]:
         Listener(proto, port, echo=echo, name=place["name"], loop=loop, ledger=ledger)
     probes = Probes(own, config["rate"], loop, ledger)

@@ -18,10 +18,7 @@ AT_ONCE = 500  # packets until others get their turn
 
 
 class Sniffer:
-    """Counts the packets of probes that come in by any interface, before this place's own filter sees them.
-
-    What a place sends to a group comes back to itself, which is no arrival.
-    """
+    """Counts the packets of probes that come in by any interface, before this place's own filter sees them."""
 
     def __init__(self, probes: dict[str, dict[str, Any]], loop: Loop, ledger: Ledger) -> None:
         self._probes = probes
@@ -52,7 +49,8 @@ class Listener:
     """Somebody who answers at a port, and counts whose probe was let in.
 
     Args:
-        echo: for declared connections: sends back what comes.
+        echo: for declared connections: sends back what comes. Probes are counted there as well: through a proxy they
+            have other source ports, so that only their marks tell them.
         name: what a connection is called that was let in and never said whose it is.
     """
 
@@ -85,7 +83,8 @@ class Listener:
             return
         except OSError:
             data = b""
-        if not self._echo and not told and (mark := marked(data) or ("" if data else self._name)):
+        nobody = "" if data or self._echo else self._name
+        if not told and (mark := marked(data) or nobody):
             told.append(mark)
             self._ledger.count("accepted", mark)
         if not data:
