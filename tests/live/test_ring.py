@@ -1,0 +1,63 @@
+"""The ring stays shut whatever happens to the host: what must not pass is tried 50 times a second all the while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live.conftest import fresh
+from tests.live.labs import Lab
+from tests.live.ring.attack import Attack, declare, must_hold, start
+from tests.live.ring.bans import ban, banned_first, unban
+from tests.live.ring.control import take_the_fence_away
+from tests.live.ring.scenarios import SCENARIOS, Scenario
+
+ENGINES = {"20.10": "t-ring-2010", "26.1": "t-ring-261", "28.5": "t-ring-285", "29": "t-ring-29"}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    yield from fresh(ENGINES[request.param], request.param)
+
+
+@pytest.fixture(scope="module")
+def attack(lab: Lab) -> Attack:
+    # Docker's proxy, which is on where a user's own containers publish ports, is one more way in on old engines.
+    declare(lab, **({"docker_daemon": {"userland-proxy": True}} if lab.engine == "20.10" else {}))
+    lab.pyinfra()
+    return start(lab)
+
+
+# The tests of this file follow one host, in order, with the attack going on.
+
+
+def test_without_the_fence_every_probe_arrives(attack: Attack) -> None:
+    assert take_the_fence_away(attack) == set()
+
+
+def test_a_run_puts_the_fence_back(attack: Attack) -> None:
+    attack.lab.pyinfra()
+    attack.from_now_on()
+    must_hold(attack, attack.during(lambda lab: lab.must_be_converged()))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+def test_nothing_arrives_that_is_not_declared(attack: Attack, scenario: Scenario) -> None:
+    found = attack.during(scenario.act, open_again=scenario.open_again)
+    must_hold(attack, found, ufw_holds=scenario.ufw_holds)
+
+
+def test_bans_of_others_hold_and_are_no_drift(attack: Attack) -> None:
+    lab = attack.lab
+    flow = next(name for name in attack.allowed if "> db tcp/5432 v4" in name)
+    ban(lab, attack.allowed[flow].bind)
+    attack.wait_until(flow, alive=False)
+    lab.must_be_converged()
+    lab.ssh("systemctl restart docker", timeout=180)
+    attack.wait_until(flow, alive=False)
+    lab.must_be_converged()
+    assert banned_first(lab)
+    unban(lab)
+    attack.wait_until(flow, alive=True)
+    must_hold(attack, attack.during(lambda lab: None))

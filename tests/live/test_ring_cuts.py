@@ -1,0 +1,90 @@
+"""A connection that is no longer allowed ends with the run that says so, whoever opened the way for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import fresh
+from tests.live.labs import Lab
+from tests.live.ring.attack import Attack, declare, edit, talk
+from tests.live.ring.control import CLOSE, OPEN
+from tests.live.ring.declared import DATABASE, SERVICES, TALK
+
+ENGINES = {"26.1": "t-cut-261", "29": "t-cut-29"}
+STATE = "/etc/ringfence/policy"
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    yield from fresh(ENGINES[request.param], request.param)
+
+
+@pytest.fixture(scope="module")
+def talks(lab: Lab) -> Attack:
+    declare(lab)
+    lab.pyinfra()
+    return talk(lab)
+
+
+def _with_db(**changes: Any) -> dict[str, Any]:
+    return {**SERVICES, "db": {**SERVICES["db"], **changes}}
+
+
+PUBLISHED = SERVICES["db"]["publish"]
+EDITS: dict[str, tuple[dict[str, Any], str]] = {
+    # What is declared instead, and the end of the names of the connections that this no longer allows.
+    "a port is for another place": (
+        _with_db(publish=[{**PUBLISHED[0], "from": ["vpn"]}, *PUBLISHED[1:]]),
+        f"> db tcp/{DATABASE}",
+    ),
+    "a port is no longer published": (_with_db(publish=PUBLISHED[1:]), f"> db tcp/{DATABASE}"),
+    "a call between segments is no longer declared": (
+        {**SERVICES, "caller": {**SERVICES["caller"], "calls": SERVICES["caller"]["calls"][1:]}},
+        f"> db tcp/{TALK}",
+    ),
+    "a call in a segment is no longer declared": (
+        {**SERVICES, "caller": {**SERVICES["caller"], "calls": SERVICES["caller"]["calls"][:1]}},
+        f"> idler tcp/{TALK}",
+    ),
+    "egress is no longer declared": ({**SERVICES, "caller": {**SERVICES["caller"], "egress": []}}, "> outside"),
+}
+
+
+@pytest.mark.parametrize("edited", EDITS)
+def test_a_connection_ends_with_the_run_that_no_longer_allows_it(talks: Attack, edited: str) -> None:
+    services, named = EDITS[edited]
+    edit(talks.lab, lab_services=services)
+    talks.lab.pyinfra()
+    gone = [flow for flow in talks.allowed if named in flow]
+    assert gone
+    for flow in talks.allowed:
+        talks.wait_until(flow, alive=flow not in gone)
+    edit(talks.lab, lab_services=SERVICES)
+    talks.lab.pyinfra()
+    for flow in talks.allowed:
+        talks.wait_until(flow, alive=True)
+
+
+@pytest.mark.parametrize("back", ["by its unit", "by the next run"])
+def test_what_came_in_while_the_fence_was_away_is_named_and_cut(talks: Attack, back: str) -> None:
+    lab = talks.lab
+    lab.ssh(f"rm -rf /root/kept; cp -a {STATE} /root/kept; {OPEN}")
+    for flow in talks.forbidden:
+        talks.wait_until(flow, alive=True)
+    lab.ssh(CLOSE)
+    named = "\n".join(lab.verify().changed)
+    for one in talks.forbidden.values():
+        assert f"connection {one.source} > {one.address}:{one.port} " in named
+    if back == "by its unit":
+        lab.ssh(f"mkdir -p {STATE}; cp -a /root/kept/. {STATE}; systemctl restart ringfence-policy")
+    else:
+        lab.pyinfra()
+    for flow in talks.forbidden:
+        talks.wait_until(flow, alive=False)
+    lab.pyinfra()
+    for flow in talks.allowed:
+        talks.wait_until(flow, alive=True)
+    lab.must_be_converged()
