@@ -220,6 +220,23 @@ def test_nothing_that_ufw_sets_otherwise_is_set(base: Any) -> None:
 # -- the rest --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("sshd", {"Banner": "none\nPermitRootLogin yes"}),
+        ("sshd", {"Banner none\nPermitRootLogin": "yes"}),
+        ("sysctls", {"net.a": "1\rkernel.b = 1"}),
+        ("sysctls", {"net.a": "1\x00"}),
+    ],
+)
+def test_a_setting_that_would_be_two_lines_is_refused(base: Any, kind: str, setting: dict[str, str]) -> None:
+    found = base.compare(wish(**{kind: setting}))
+    assert found["changes"] == []
+    assert len(found["refusals"]) == 1
+    assert found["refusals"][0].startswith(f"base_{kind}: ")
+    assert "is not one line" in found["refusals"][0]
+
+
 def test_unknown_time_zone_is_refused(base: Any) -> None:
     result = report()
     base.compare_timezone(wish(timezone="Mars/Olympus"), result)
