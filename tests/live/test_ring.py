@@ -8,10 +8,10 @@ import pytest
 
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
-from tests.live.ring.attack import Attack, declare, must_hold, start
+from tests.live.ring.attack import Attack, declare, must_hold, start, start_odd
 from tests.live.ring.bans import ban, banned_first, unban
 from tests.live.ring.control import take_the_fence_away
-from tests.live.ring.scenarios import SCENARIOS, Scenario
+from tests.live.ring.scenarios import SCENARIOS, Scenario, on_the_host
 
 ENGINES = {"20.10": "t-ring-2010", "26.1": "t-ring-261", "28.5": "t-ring-285", "29": "t-ring-29"}
 
@@ -61,3 +61,11 @@ def test_bans_of_others_hold_and_are_no_drift(attack: Attack) -> None:
     unban(lab)
     attack.wait_until(flow, alive=True)
     must_hold(attack, attack.during(lambda lab: None))
+
+
+def test_packets_that_no_ordinary_program_sends_do_not_arrive_either(attack: Attack) -> None:
+    odd = start_odd(attack.lab)
+    assert take_the_fence_away(odd) == set()
+    odd.lab.pyinfra()
+    odd.from_now_on()
+    must_hold(odd, odd.during(on_the_host("systemctl restart docker")))
