@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Collection
+from pathlib import Path
 
 MISSING = 127  # exit code of a program that is not installed, as a shell has it
 HUNG = 124  # exit code of a program that took too long, as timeout(1) has it
@@ -22,7 +23,7 @@ class Fault(Exception):  # noqa: N818 - it tells the user what is wrong, which i
 def say(text: str) -> None:
     """Say what happens on standard error, which is the journal when systemd runs this."""
     for line in text.splitlines():
-        print(f"{os.path.basename(sys.argv[0] or 'ringfence')}: {line}", file=sys.stderr, flush=True)  # noqa: PTH119
+        print(f"{Path(sys.argv[0] or 'ringfence').name}: {line}", file=sys.stderr, flush=True)
 
 
 def search_path() -> str:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -81,7 +82,7 @@ class Fault(Exception):  # noqa: N818 - it tells the user what is wrong, which i
 def say(text: str) -> None:
     """Say what happens on standard error, which is the journal when systemd runs this."""
     for line in text.splitlines():
-        print(f"{os.path.basename(sys.argv[0] or 'ringfence')}: {line}", file=sys.stderr, flush=True)  # noqa: PTH119
+        print(f"{Path(sys.argv[0] or 'ringfence').name}: {line}", file=sys.stderr, flush=True)
 
 
 def search_path() -> str:
@@ -392,9 +393,11 @@ def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
+        # They stay open as long as this process lives, which is the program's own.
         sys.argv, sys.stdin = ["-c"], open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        # A role's program, which the engine sent and would install: running it is what is asked for.
         exec(compile(request["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": request})  # noqa: S102
         code = 0
     except SystemExit as end:
@@ -517,7 +520,7 @@ def _apply(role: str, program: str, desired: dict[str, Any]) -> None:
         except OSError as error:
             raise Fault(f"role {role}: {program} cannot be run: {error.strerror} (apply its role first)") from None
     if done.returncode:
-        raise Fault(f"role {role}: {os.path.basename(program)} apply failed (exit code {done.returncode})")  # noqa: PTH119
+        raise Fault(f"role {role}: {Path(program).name} apply failed (exit code {done.returncode})")
 
 
 def bring(role: str, want: Wish, program: str, seconds: int | None) -> dict[str, Any]:
@@ -545,13 +548,17 @@ def bring(role: str, want: Wish, program: str, seconds: int | None) -> dict[str,
     return {"applied": bool(found["changes"])}
 
 
+VERBS: dict[str, Callable[..., Any]] = {
+    "survey": survey, "install": install, "place": place, "apply": apply, "bring": bring,
+}  # fmt: skip
+
+
 def main(request: dict[str, Any]) -> int:
     """Do what is asked for; returns the exit code, after a message where it is not 0."""
     os.umask(0o022)
     given = request["desired"]
     try:
-        verb = {"survey": survey, "install": install, "place": place, "apply": apply, "bring": bring}
-        answer = verb[request["arguments"][0]](**given)  # type: ignore[operator]
+        answer = VERBS[request["arguments"][0]](**given)
     except (Fault, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
