@@ -40,6 +40,11 @@ class Leg:
     address: str
     address6: str
 
+    @property
+    def mac(self) -> str:
+        """MAC address: `02:42` and the four bytes of the IPv4 address, as Docker up to 27 makes it by itself."""
+        return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *ipaddress.IPv4Address(self.address).packed))
+
 
 @dataclass(frozen=True)
 class Flow:

@@ -143,6 +143,8 @@ def _sources(draft: Draft) -> Iterator[Problem]:
                         f"'{source}' runs on '{lab.services[source].host}': its address never shows on '{host_name}' "
                         f"(name the place that '{lab.services[source].host}' is in)",
                     )
+        for place in host.interfaces:
+            yield from _known(draft, f"lab_hosts.{host_name}.interfaces", "places", place, "a place")
     for name in sorted(draft.names["places"] & draft.names["services"]):
         yield Problem(f"lab_places.{name}", f"'{name}' is a service as well (rename one: both appear in 'from')")
 

@@ -19,6 +19,7 @@ from ringfence.model.values import (
     Content,
     FilePath,
     Image,
+    Interfaces,
     Memory,
     MemoryPath,
     Names,
@@ -89,6 +90,9 @@ class Host(Declared):
 
     addresses: tuple[AnyAddress, ...] = Field(min_length=1, description="its IPv4 and IPv6 addresses")
     services: dict[str, HostService] = Field({}, description="what the host itself answers, by name")
+    interfaces: dict[str, Annotated[Interfaces, Field(min_length=1)]] = Field(
+        {}, description="{place: [interface]}: by which a place comes in, besides the one that the routes name"
+    )
 
 
 class Publish(_WithPort):

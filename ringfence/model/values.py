@@ -24,6 +24,8 @@ _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _IMAGE = re.compile(
     r"[a-z0-9][a-z0-9._/:-]*?(?::(?P<tag>[\w][\w.-]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?", re.ASCII
 )
+_INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_CONTAINERS = re.compile(r"lo|docker0|(?:rf-|br-[0-9a-f]{12}$|veth|docker_gwbridge).*")
 _SIZE = re.compile(r"[1-9][0-9]*[kmg]", re.IGNORECASE | re.ASCII)
 
 # Longest segment name whose bridge `rf-<name>` still is a valid interface name (15 characters).
@@ -206,6 +208,20 @@ def _one_or_more(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+
+
+def _interface(value: object) -> object:
+    if not isinstance(value, str) or not _INTERFACE.fullmatch(value) or len(value) > 15:
+        raise ValueError(
+            f"'{value}' is not the name of an interface (write it as `ip link` shows it, such as eth0 or wg0: "
+            "1 to 15 letters, digits, '.', '_' and '-')"
+        )
+    if _CONTAINERS.fullmatch(value):
+        raise ValueError(f"'{value}' leads to no place: the host itself or containers are behind it (remove it)")
+    return value
+
+
+Interfaces = Annotated[tuple[Annotated[str, BeforeValidator(_interface)], ...], BeforeValidator(_one_or_more)]
 
 
 def _fitting(fault_of: Callable[[str], str]) -> BeforeValidator:

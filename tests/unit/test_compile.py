@@ -42,6 +42,15 @@ def test_a_call_within_a_segment_stays_on_its_bridge() -> None:
     assert got["stack_projects"][0]["services"][0]["extra_hosts"] == {}
 
 
+def test_every_leg_has_the_mac_address_that_follows_from_its_ipv4_address() -> None:
+    variables = {
+        "lab_hosts": {"atlas": {"addresses": ["192.168.10.5"]}},
+        "lab_segments": {"back": {"subnet": "172.20.200.0/24"}},
+        "lab_services": {"a": {"host": "atlas", "image": IMAGE, "segments": ["back"], "address": "172.20.200.17"}},
+    }
+    assert [leg.mac for leg in compile_lab(variables).plan.legs["a"]] == ["02:42:ac:14:c8:11"]
+
+
 def test_a_call_is_open_on_every_shared_segment() -> None:
     both = ["front", "back"]
     got = compiled({"a": {"segments": both, "calls": ["b"]}, "b": {"segments": both, "port": 53, "publish": []}})
