@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ringfence.host.running import MISSING, must
 
 
@@ -24,11 +26,16 @@ def nft_table(name: str) -> str:
     return must("nft", "--stateless", "list", "table", *name.split()) if name in nft_tables() else ""
 
 
-def replace_nft_table(name: str, text: str) -> None:
-    """Replace a table with what ``text`` says, "" for none at all; at no moment is half of it there.
+def replacement(tables: Mapping[str, str]) -> str:
+    """Return nft's input that replaces tables, {"inet ringfence": what nft printed of it, "" for none at all}."""
+    # Added first, so that there is one to delete.
+    return "".join(f"add table {name}\ndelete table {name}\n{text}\n" for name, text in tables.items())
+
+
+def replace_nft_tables(tables: Mapping[str, str]) -> None:
+    """Replace tables with what their texts say, "" for none at all; at no moment is a part of it there.
 
     Raises:
-        Fault: nft does not take it; then the old table is still there.
+        Fault: nft does not take it; then the old tables are still there.
     """
-    # Added first, so that there is one to delete.
-    must("nft", "-f", "-", text=f"add table {name}\ndelete table {name}\n{text}\n")
+    must("nft", "-f", "-", text=replacement(tables))

@@ -53,12 +53,15 @@ def test_restores_files_exactly(guard: Any) -> None:
     (guard.root / "etc/ssh/sshd_config").unlink()
     (guard.root / "etc/ringfence/policy").mkdir(parents=True)
     (guard.root / "etc/ringfence/policy/rules.v4").write_text("x")
+    (guard.root / "etc/ringfence/ufw").mkdir()
+    (guard.root / "etc/ringfence/ufw/desired.json").write_text("x")
     guard.restore()
     assert rules.read_text() == "old\n"
     assert rules.stat().st_mode & 0o777 == 0o640
     assert not (guard.root / "etc/ufw/new.rules").exists()
     assert (guard.root / "etc/ssh/sshd_config").read_text() == "Port 22\n"
     assert not (guard.root / "etc/ringfence/policy").exists()
+    assert not (guard.root / "etc/ringfence/ufw").exists()
 
 
 def test_a_package_that_came_meanwhile_keeps_its_files(guard: Any) -> None:
@@ -297,7 +300,7 @@ def test_a_program_that_is_not_installed_has_no_rules(guard: Any, monkeypatch: p
         return guard.subprocess.CompletedProcess(argv, 127 if missing else 0, "", "")
 
     monkeypatch.setattr(guard, "run", run)
-    assert guard.kernel_state()["nft"] == ""
+    assert guard.kernel_state()["nft"] == {}
     guard.arm(45, "test")
     guard.restore()
     assert guard.RESTORED.exists()
@@ -319,8 +322,11 @@ OPEN["lengths"] = {"DOCKER-USER": 1}
 RAW = {"chains": {"RF-RAW": ["-j ACCEPT"]}, "jumps": {"PREROUTING": [[0, "-j RF-RAW"]]}, "policies": {}, "lengths": {}}
 OLD_LAYOUT = {"4": {"filter": RING, "raw": RAW}, "nft": ""}
 NEW_LAYOUT = {"4": {"mangle": RING, "filter": OPEN, "raw": RAW}, "nft": ""}
-NFTABLES = {"4": {"filter": OPEN}, "nft": "table inet ringfence {\n}"}
-NOTHING: dict[str, Any] = {"4": {}, "nft": ""}
+NFTABLES = {"4": {"filter": OPEN}, "nft": "table inet ringfence {\n}"}  # as a window of the release before has it
+BOTH = {"inet ringfence": "table inet ringfence {\n}", "bridge ringfence": "table bridge ringfence {\n}"}
+NATIVE = {"4": {"filter": OPEN, "raw": RAW}, "nft": BOTH}
+MARKS = {"4": {"mangle": RING}, "nft": {"inet ringfence": "table inet ringfence {\n\tchain mark {\n\t}\n}"}}
+NOTHING: dict[str, Any] = {"4": {}, "nft": {}}
 
 
 @pytest.mark.parametrize(
@@ -336,6 +342,15 @@ NOTHING: dict[str, Any] = {"4": {}, "nft": ""}
         (OLD_LAYOUT, NOTHING, ["filter", "raw"]),
         (NOTHING, NFTABLES, ["filter", "inet ringfence"]),
         (NEW_LAYOUT, NEW_LAYOUT, []),
+        (NATIVE, NATIVE, []),
+        (NATIVE, NOTHING, ["inet ringfence, bridge ringfence", "filter", "raw"]),
+        (NOTHING, NATIVE, ["raw", "filter", "inet ringfence, bridge ringfence"]),
+        (NEW_LAYOUT, NATIVE, ["mangle", "inet ringfence, bridge ringfence"]),
+        (NATIVE, NEW_LAYOUT, ["inet ringfence, bridge ringfence", "mangle"]),
+        (NFTABLES, NATIVE, ["raw", "bridge ringfence"]),
+        (NATIVE, NFTABLES, ["bridge ringfence", "raw"]),
+        (MARKS, NATIVE, ["mangle", "inet ringfence", "raw", "filter", "bridge ringfence"]),
+        (NATIVE, MARKS, ["bridge ringfence", "filter", "inet ringfence", "raw", "mangle"]),
     ],
 )
 def test_a_deny_comes_first_and_goes_last(guard: Any, wanted: Any, present: Any, order: list[str]) -> None:
@@ -356,24 +371,37 @@ def test_a_deny_stays_while_what_replaces_it_cannot_be_loaded(guard: Any, monkey
     assert "mangle stays as it is" in failures[1]
 
 
-def test_our_table_of_nftables_comes_back_in_one_transaction(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = "table inet ringfence {\n\tchain forward {\n\t}\n}\n"
-    tables, loaded = ["table ip docker-bridges\ntable inet ringfence\n"], []
+def test_our_tables_of_nftables_come_back_in_one_transaction(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, loaded = ["table ip docker-bridges\ntable inet ringfence\ntable bridge ringfence\n"], []
 
     def run(*argv: str, text: str = "", **options: Any) -> Any:
-        answers = {("nft", "list", "tables"): tables[0], ("nft", "--stateless", "list"): table}
+        said = f"table {' '.join(argv[4:])} {{\n}}\n" if argv[1:4] == ("--stateless", "list", "table") else tables[0]
         if argv[:2] == ("nft", "-f"):
             loaded.append(text)
-        return guard.subprocess.CompletedProcess(argv, 0, answers.get(argv[:3], ""), "")
+        return guard.subprocess.CompletedProcess(argv, 0, said if argv[0] == "nft" else "", "")
 
     monkeypatch.setattr(guard, "run", run)
     guard.arm(45, "test")
-    assert guard.read_json(guard.PENDING)["kernel"]["nft"] == table
+    assert guard.read_json(guard.PENDING)["kernel"]["nft"] == {
+        "inet ringfence": "table inet ringfence {\n}\n",
+        "bridge ringfence": "table bridge ringfence {\n}\n",
+    }
     tables[0] = "table ip docker-bridges\n"
     guard.restore()
-    assert [text.split("\n")[:3] for text in loaded] == [
-        ["add table inet ringfence", "delete table inet ringfence", "table inet ringfence {"]
-    ]
+    [text] = loaded
+    for family in ("inet", "bridge"):
+        assert f"add table {family} ringfence\ndelete table {family} ringfence\ntable {family} ringfence {{" in text
+
+
+def test_a_table_that_could_not_be_loaded_again_arms_nothing(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*argv: str, **options: Any) -> Any:
+        answer = "table inet ringfence\n" if argv == ("nft", "list", "tables") else ""
+        return guard.subprocess.CompletedProcess(argv, int("--check" in argv), answer, "syntax error")
+
+    monkeypatch.setattr(guard, "run", run)
+    with pytest.raises(guard.Fault, match=r"nft --check.*syntax error"):
+        guard.arm(45, "test")
+    assert not guard.PENDING.exists()
 
 
 # -- the rest --------------------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from ringfence.host.nft import nft_table, replace_nft_table
+from ringfence.host.nft import nft_table, nft_tables, replace_nft_tables, replacement
 from ringfence.host.running import Fault, must
 from ringfence.host.tables import families, iptables, live_text, parse_policies, parse_save
 
-NFT_TABLE = "inet ringfence"
+NFT_TABLE = "ringfence"  # of whatever family
 BUILTINS = {"INPUT", "OUTPUT", "FORWARD", "PREROUTING", "POSTROUTING"}
 DENYING = ("mangle", "filter")
 RING = re.compile(r"^RF-")
@@ -38,7 +38,7 @@ def own_part(chains: dict[str, list[str]], policies: dict[str, str]) -> dict[str
 
 
 def kernel_state() -> dict[str, Any]:
-    """Our part of the live rules: {"4": {table: part}, "6": {table: part}, "nft": text}.
+    """Our part of the live rules: {"4": {table: part}, "6": {table: part}, "nft": {"inet ringfence": text}}.
 
     Raises:
         Fault: a program that is installed fails or hangs: what it does not say is not nothing.
@@ -50,8 +50,14 @@ def kernel_state() -> dict[str, Any]:
         state[family[1]] = {
             table: own_part(chains, policies.get(table, {})) for table, chains in parse_save(text).items()
         }
-    state["nft"] = nft_table(NFT_TABLE)
+    state["nft"] = {name: nft_table(name) for name in nft_tables() if name.split()[1:] == [NFT_TABLE]}
     return state
+
+
+def must_load_again(state: dict[str, Any]) -> None:
+    """Raises Fault where nft does not take what it printed itself: such a snapshot could not be brought back."""
+    if state["nft"]:
+        must("nft", "--check", "-f", "-", text=replacement(state["nft"]))
 
 
 def transaction(table: str, wanted: dict[str, Any], present: dict[str, Any]) -> str:
@@ -86,19 +92,19 @@ def transaction(table: str, wanted: dict[str, Any], present: dict[str, Any]) -> 
 
 
 class Step(NamedTuple):
-    """One transaction of a restore: of a family ("4", "6") and table, or of our own table of nftables."""
+    """One transaction of a restore: of a family ("4", "6") and table, or of our own tables of nftables."""
 
     family: str
     table: str
-    text: str
+    text: str | dict[str, str]
     goes: bool  # takes a deny of the ring away
 
 
 def steps(wanted: dict[str, Any], present: dict[str, Any]) -> list[Step]:
     """What turns our rules into what they were, in an order in which the ring is shut at every moment.
 
-    The deny of the ring stands in mangle, in filter (older releases) or in our table of nftables; what comes back is
-    there before what replaced it goes. What opens (raw, the rest) never goes without a deny beside it.
+    The deny of the ring stands in mangle or in filter (older releases) or in our tables of nftables; what comes back
+    is there before what replaced it goes. What opens (raw, the rest) never goes without a deny beside it.
     """
     coming: list[Step] = []
     changing: list[Step] = []
@@ -119,14 +125,25 @@ def steps(wanted: dict[str, Any], present: dict[str, Any]) -> list[Step]:
                 coming.append(step)
             else:
                 changing.append(step)
-    old_table, new_table = wanted.get("nft", ""), present.get("nft", "")
-    if old_table != new_table:
-        step = Step("nft", NFT_TABLE, old_table, not old_table)
-        if step.goes:
-            going.append(step)
-        else:
-            coming.insert(0, step)
+    old_tables, new_tables = nft_part(wanted), nft_part(present)
+    come = {name: text for name, text in old_tables.items() if name not in new_tables}
+    change = {name: text for name, text in old_tables.items() if new_tables.get(name, text) != text}
+    go = {name: "" for name in new_tables if name not in old_tables}
+    coming[:0] = _nft_step(come, goes=False)
+    # One that is replaced may have taken its deny over from mangle, or hand it back.
+    changing[:0] = _nft_step(change, goes=False)
+    going += _nft_step(go, goes=True)
     return [*coming, *changing, *going]
+
+
+def nft_part(state: dict[str, Any]) -> dict[str, str]:
+    """Our tables of nftables in a state; one of an earlier release has the text of the only one there was."""
+    part = state.get("nft") or {}
+    return {f"inet {NFT_TABLE}": part} if isinstance(part, str) else part
+
+
+def _nft_step(tables: dict[str, str], *, goes: bool) -> list[Step]:
+    return [Step("nft", ", ".join(tables), tables, goes)] if tables else []
 
 
 def loaded() -> bool:
@@ -147,8 +164,8 @@ def restore_kernel(wanted: dict[str, Any]) -> list[str]:
             failures.append(f"{step.table} stays as it is: what replaces it is not in force")
             continue
         try:
-            if step.family == "nft":
-                replace_nft_table(step.table, step.text)
+            if isinstance(step.text, dict):
+                replace_nft_tables(step.text)
             else:
                 must(iptables(f"v{step.family}", "restore"), "--noflush", "--wait", "10", text=step.text)
         except Fault as fault:

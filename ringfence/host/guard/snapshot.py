@@ -13,7 +13,7 @@ from ringfence.host.files import make_directory, replace_file
 
 ROOT = Path(os.environ.get("RINGFENCE_GUARD_ROOT", "/"))
 # Directories that a package owns are never removed whole, even if they were not there yet.
-OWN = ("etc/ringfence/policy",)
+OWN = ("etc/ringfence/policy", "etc/ringfence/ufw")
 WATCHED = ("etc/ufw", "etc/default/ufw", "etc/ssh/sshd_config", "etc/ssh/sshd_config.d", *OWN)
 
 
