@@ -181,6 +181,20 @@ class Role:
             raise RoleError(f"role {self.name}: it needs the role {name} beside it (copy that one too)")
         return found
 
+    def leaving(self) -> Variables:
+        """Return what a host has to be sent so that the role can be taken off it; none of its variables matters.
+
+        Of the role's files those go that bear ringfence's name; what belongs to the distribution stays.
+        """
+        entries = self.constants[f"{self.name}_files"]
+        name = f"ringfence-{self.name}"
+        return {
+            "role": self.name,
+            "program": self.file(name) if any(entry.get("src") == name for entry in entries) else "",
+            "guarded": bool(self.constants.get(f"{self.name}_guarded")),
+            "files": [entry["dest"] for entry in entries if "ringfence" in entry["dest"]],
+        }
+
     def converge(self) -> None:
         """Add the operations that bring about what the role wants on pyinfra's current host."""
         # Not at the top: templates, the compiler and the tests use roles without pyinfra's runtime.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
 
 from ringfence.host.files import read_json
-from ringfence.host.running import Fault
+from ringfence.host.running import Fault, search_path
 from ringfence.host.units import unit_states
 
 SOCKET = "/run/docker.sock"
@@ -65,6 +66,20 @@ def engine(method: str, path: str, body: Any = None, timeout: float = 0) -> Any:
 def docker_runs() -> bool:
     """Whether the engine runs; asking its socket would start it where only docker.socket is active."""
     return unit_states(["docker.service"], ["ActiveState"])["docker.service"].get("ActiveState") == "active"
+
+
+def keeps_something() -> bool:
+    """Whether the engine runs, so that what it keeps can be taken away; False where there is none.
+
+    Raises:
+        Fault: it is installed and does not run: its containers and networks would come back with it.
+    """
+    runs = docker_runs()
+    if not runs and shutil.which("dockerd", path=search_path()):
+        raise Fault(
+            "docker does not run, so what it keeps cannot be taken away: systemctl start docker, then run again"
+        )
+    return runs
 
 
 def daemon_config(path: str = DAEMON_CONFIG) -> dict[str, Any] | None:

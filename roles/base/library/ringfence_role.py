@@ -13,13 +13,14 @@ import json
 import os
 import pwd
 import select
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -40,6 +41,13 @@ options:
     description: Roles that are compared in one round trip and may refuse; nothing is changed.
     type: list
     elements: str
+  remove:
+    description: Roles that leave the host, in this order; what would go is listed, and goes only if it is confirmed.
+    type: list
+    elements: str
+  confirmed:
+    description: C(yes) where the user has said that they are to go.
+    type: str
 author: ringfence
 """
 EXAMPLES = r"""
@@ -283,7 +291,9 @@ for _module in ("http.client", "ipaddress", "re", "shutil", "socket", "urllib.pa
     importlib.import_module(_module)
 CHECK_SECONDS = 60
 INSTALL_SECONDS = 1800
+REMOVE_SECONDS = 900
 GUARD = "/usr/local/sbin/ringfence-guard"
+UNITS = Path("/etc/systemd/system")
 SHOWN_BYTES = 1 << 20  # larger files are replaced without being shown
 
 # One role's wishes: {packages: [name], files: [{path, sha256, mode, user, group}], program: text, desired: {…}}.
@@ -334,11 +344,12 @@ class Check:
     It is forked, not started: an interpreter and the modules that all programs need cost more than most checks.
     """
 
-    def __init__(self, role: str, want: Wish) -> None:
+    def __init__(self, role: str, want: Wish, verb: Sequence[str] = ("check",)) -> None:
         self.role = role
         self.out, self.err = _memory(), _memory()
         request = {
-            "program": want["program"], "arguments": ["check"], "desired": want["desired"], "name": f"ringfence-{role}",
+            "program": want["program"], "arguments": list(verb), "desired": want["desired"],
+            "name": f"ringfence-{role}",
         }  # fmt: skip
         sys.stdout.flush()
         sys.stderr.flush()
@@ -501,9 +512,7 @@ def apply(role: str, program: str, desired: dict[str, Any], seconds: int | None)
         Fault: it failed, and what it did inside the guard's window is taken back.
     """
     if seconds is not None:
-        if not os.access(GUARD, os.X_OK):
-            raise Fault(f"role {role}: ringfence-guard is not on this host: apply the role guard first")
-        must(GUARD, "arm", "--seconds", str(seconds), "--reason", role)
+        _arm(role, seconds)
     try:
         _apply(role, program, desired)
     except BaseException:
@@ -511,6 +520,12 @@ def apply(role: str, program: str, desired: dict[str, Any], seconds: int | None)
             restored = run(GUARD, "restore", timeout=120)
             sys.stderr.write(restored.stderr)
         raise
+
+
+def _arm(reason: str, seconds: int) -> None:
+    if not os.access(GUARD, os.X_OK):
+        raise Fault(f"role {reason}: ringfence-guard is not on this host: apply the role guard first")
+    must(GUARD, "arm", "--seconds", str(seconds), "--reason", reason)
 
 
 def _apply(role: str, program: str, desired: dict[str, Any]) -> None:
@@ -548,8 +563,107 @@ def bring(role: str, want: Wish, program: str, seconds: int | None) -> dict[str,
     return {"applied": bool(found["changes"])}
 
 
+# A role that leaves: {role, program: text, "" where another role's is its own, guarded: bool, files: [path]}.
+Leaving = dict[str, Any]
+LISTED = ("remove", "--dry")
+LAST = "guard"  # it watches over the others' leaving
+
+
+def removal(roles: list[Leaving]) -> dict[str, Any]:
+    """Say what would go if roles left this host, in this order; nothing is changed.
+
+    Returns:
+        ``{role: {changes: [what its program takes away], files: [path], refusals: [...], notices: [...]}}``
+    """
+    checks = {each["role"]: Check(each["role"], {**each, "desired": {}}, LISTED) for each in roles if each["program"]}
+    deadline = time.monotonic() + CHECK_SECONDS
+    try:
+        answers = {role: check.answer(deadline) for role, check in checks.items()}
+    finally:
+        for check in checks.values():
+            check.kill()
+    nothing: dict[str, list[str]] = {"changes": [], "refusals": [], "notices": []}
+    return {
+        each["role"]: {
+            **answers.get(each["role"], nothing),
+            "files": [path for path in each["files"] if os.path.lexists(path)],
+        }
+        for each in roles
+    }
+
+
+def remove(roles: list[Leaving], seconds: int | None) -> None:
+    """Have the programs of all roles but `guard` take away what they made; their files stay, so that the guard can
+    take that back.
+
+    Args:
+        seconds: the guard's window, which opens before the first role that can cut the controller off; None where no
+            such role has anything to take away.
+
+    Raises:
+        Fault: a program failed, and what was done inside the guard's window is taken back.
+    """
+    armed = False
+    try:
+        for each in roles:
+            if each["role"] == LAST:
+                continue
+            if each["guarded"] and seconds is not None:
+                _arm(f"{each['role']} removed", seconds)
+                armed = True
+            if each["program"]:
+                _take_away(each, seconds if armed and seconds else REMOVE_SECONDS)
+    except BaseException:
+        if armed:
+            sys.stderr.write(run(GUARD, "restore", timeout=120).stderr)
+        raise
+
+
+def _take_away(each: Leaving, seconds: int) -> None:
+    """Run a program's ``remove``: the text that was sent, so that one of an older release is replaced by today's."""
+    name = f"ringfence-{each['role']}"
+    request = {"program": each["program"], "arguments": ["remove"], "desired": {}, "name": name}
+    with _memory(json.dumps(request).encode()) as given:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", LOADER], stdin=given, stdout=subprocess.DEVNULL, check=False, timeout=seconds
+            )
+        except subprocess.TimeoutExpired:
+            raise Fault(f"role {each['role']}: {name} remove took longer than {seconds} s") from None
+    if done.returncode:
+        raise Fault(f"role {each['role']}: {name} remove failed (exit code {done.returncode})")
+
+
+def clear(roles: list[Leaving]) -> None:
+    """Take away what is left of roles once nothing is to be taken back any more: units, files, the guard itself.
+
+    Raises:
+        Fault: a step failed; the next removal goes on from there.
+    """
+    for each in roles:
+        if each["role"] == LAST:
+            _take_away(each, REMOVE_SECONDS)
+    paths = [Path(path) for each in roles for path in each["files"] if os.path.lexists(path)]
+    units = [path.name for path in paths if path.parent == UNITS]
+    if units:
+        must("systemctl", "disable", "--now", "--quiet", *units, timeout=90)
+    for path in paths:
+        sys.stderr.write(f"- file {path}\n")
+        path.unlink()
+    if units:
+        must("systemctl", "daemon-reload", timeout=90)
+    own = Path("/etc/ringfence")
+    for directory in [*sorted(own.rglob("*"), reverse=True), own]:
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # those that are empty
+    shutil.rmtree("/run/ringfence", ignore_errors=True)
+    for path in Path("/run").glob("ringfence-*.lock"):
+        path.unlink(missing_ok=True)
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     "survey": survey, "install": install, "place": place, "apply": apply, "bring": bring,
+    "removal": removal, "remove": remove, "clear": clear,
 }  # fmt: skip
 
 

@@ -36,6 +36,10 @@ LOADER = (
 GUARD = "/usr/local/sbin/ringfence-guard"
 DEFAULT_SECONDS = 45
 PORT_TIMEOUT_SECONDS = 5
+HOW_TO_GO_ON = (
+    "nothing was changed: this is what would go. To take it off, run again with -e ringfence_remove=yes "
+    "(docs/remove.md says what stays)"
+)
 NEW_CONNECTION = "-o ControlMaster=no -o ControlPath=none"
 
 display = Display()
@@ -67,7 +71,7 @@ class RoleFolder:
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed
     """Compare, show, and unless this is a check, bring about."""
 
-    _VALID_ARGS = frozenset({"name", "preflight"})
+    _VALID_ARGS = frozenset({"name", "preflight", "remove", "confirmed"})
 
     def run(self, tmp: Any = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return ``changed``, ``changes`` and, if asked for, ``diff``.
@@ -77,6 +81,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         """
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._vars = dict(task_vars or {})
+        if self._task.args.get("remove"):
+            return result | self._remove([str(name) for name in self._task.args["remove"]])
         names = [str(name) for name in self._task.args.get("preflight") or [self._task.args.get("name")]]
         here = Path(self._task._role._role_path)
         folders = [RoleFolder(here.parent / name) for name in names]
@@ -193,7 +199,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         """Change what differs; returns what the program said while it worked."""
         seconds = None
         if folder.constants.get(f"{folder.name}_guarded"):
-            seconds = int(self._templar.template(self._vars.get("guard_seconds") or DEFAULT_SECONDS))
+            seconds = self._window()
         owner = self._owner(folder)
         program = next(
             entry["dest"]
@@ -205,7 +211,55 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             self._confirm(seconds)
         return list(answer["stderr_lines"])
 
+    # -- taking roles off
+
+    def _remove(self, names: list[str]) -> dict[str, Any]:
+        """List what would go; unless this is a check, take it off if the user has said so."""
+        host = self._vars.get("inventory_hostname")
+        here = Path(self._task._role._role_path)
+        leaving = [self._leaving(RoleFolder(here.parent / name)) for name in names]
+        found = self._ask("removal", {"roles": leaving})
+        for role, each in found.items():
+            for line in each["notices"]:
+                display.warning(f"{host}: {role}: {line}")
+        refusals = [f"{role}: {line}" for role, each in found.items() for line in each["refusals"]]
+        if refusals:
+            raise AnsibleActionFail("\n".join([f"nothing was changed on {host}:", *refusals]))
+        lines = [
+            f"{role}: {line}"
+            for role, each in found.items()
+            for line in [*each["changes"], *(f"- file {path}" for path in each["files"])]
+        ]
+        for line in lines:
+            display.display(f"{host}: {line}")
+        result: dict[str, Any] = {"changed": bool(lines), "changes": lines}
+        if not lines or self._task.check_mode:
+            return result
+        if str(self._task.args.get("confirmed")).strip().lower() not in ("yes", "true"):
+            raise AnsibleActionFail(HOW_TO_GO_ON)
+        seconds = None
+        if any(each["guarded"] and found[each["role"]]["changes"] for each in leaving):
+            seconds = self._window()
+        progress = list(self._send("remove", {"roles": leaving, "seconds": seconds})["stderr_lines"])
+        if seconds is not None:
+            self._confirm(seconds)
+        return {**result, "progress": progress + list(self._send("clear", {"roles": leaving})["stderr_lines"])}
+
+    def _leaving(self, folder: RoleFolder) -> dict[str, Any]:
+        """Return what `ringfence.role.Role.leaving` returns for pyinfra."""
+        entries = folder.constants[f"{folder.name}_files"]
+        name = f"ringfence-{folder.name}"
+        return {
+            "role": folder.name,
+            "program": folder.text(f"files/{name}") if any(entry.get("src") == name for entry in entries) else "",
+            "guarded": bool(folder.constants.get(f"{folder.name}_guarded")),
+            "files": [entry["dest"] for entry in entries if "ringfence" in entry["dest"]],
+        }
+
     # -- the guard's window
+
+    def _window(self) -> int:
+        return int(self._templar.template(self._vars.get("guard_seconds") or DEFAULT_SECONDS))
 
     def _confirm(self, seconds: int) -> None:
         """Disarm the guard over a new connection, or have it restore the old state at once.

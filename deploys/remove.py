@@ -1,0 +1,11 @@
+"""Takes ringfence off. Run: pyinfra inventory.py deploys/remove.py (lists; docs/remove.md says how to go on)"""
+
+from __future__ import annotations
+
+from pyinfra import host
+
+from ringfence.operations.remove import remove
+from ringfence.roles import ROLES, role
+
+if "docker_hosts" in host.groups:
+    remove(name="remove", roles=[role(name) for name in reversed(ROLES)])

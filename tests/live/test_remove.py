@@ -1,0 +1,143 @@
+"""ringfence is taken off a host, which goes on working, and comes back: either engine, either firewall back end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.live.conftest import fresh
+from tests.live.labs import Lab, Run
+
+CONFIRM = "ringfence_remove=yes"
+# Engine of Docker, its firewall back end, and who takes ringfence off.
+HOSTS = {
+    "26.1": ("t-remove", "26.1", "iptables", "pyinfra"),
+    "29-nftables": ("t-remove-nft", "29", "nftables", "ansible"),
+}
+THEIRS = (
+    "docker run -d --name theirs --restart unless-stopped -p 8123:80 docker.io/library/busybox:1.37"
+    " httpd -f -p 80 -h /bin"
+)
+# What a volume and a directory of the host hold, told by what is in them and to whom it belongs.
+CONTENT = (
+    "cd /var/lib/docker/volumes && find . -path './*/_data/*' -name 'kept*' -printf '%p %U %m %s\\n' -exec cat {} + |"
+    " sort; cat /srv/kept"
+)
+UFW = "ufw status verbose; cat /etc/ufw/user.rules /etc/ufw/user6.rules"
+LEFT = (
+    "iptables-save; ip6tables-save; nft list tables 2>/dev/null; ls /usr/local/sbin /etc/systemd/system /etc/ringfence"
+    " /etc/logrotate.d /run; systemctl list-units --all --plain --no-legend 'ringfence*'; docker network ls; ip link"
+)
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    name, engine, backend, _ = HOSTS[request.param]
+    for lab in fresh(name, engine):
+        lab.declare(docker_firewall_backend=backend)
+        lab.pyinfra()
+        lab.ssh(THEIRS, timeout=120)
+        lab.ssh("for v in /var/lib/docker/volumes/*/_data; do echo intact > $v/kept; chown 999 $v/kept; done")
+        lab.ssh("echo intact > /srv/kept")
+        yield lab
+
+
+def _run(lab: Lab, request: pytest.FixtureRequest) -> Callable[..., Run]:
+    """The engine that takes ringfence off this host: called with whether the user has said so, or just looks."""
+    engine = HOSTS[request.node.callspec.params["lab"]][3]
+
+    def run(*, dry: bool = False, confirmed: bool = False) -> Run:
+        if engine == "ansible":
+            words = [*(["--check"] if dry else []), *(["-e", CONFIRM] if confirmed else [])]
+            return lab.ansible(*words, check=False, playbook="playbooks/remove.yml")
+        words = ["--data", CONFIRM] if confirmed else []
+        return lab.plan("remove", *words) if dry else lab.pyinfra("remove", *words, check=False)
+
+    return run
+
+
+def _listed(text: str) -> list[str]:
+    """The lines that name what goes, without the host's name and colours."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return re.findall(r"^(?:\s*\[atlas\] |atlas: )(\w+: [-+~] .*)$", plain, re.MULTILINE)
+
+
+def _without_ring(lab: Lab) -> None:
+    """Docker and UFW work as anybody knows them."""
+    assert "Status: active" in lab.ssh("ufw status")
+    assert lab.reaches(22)
+    assert not lab.reaches(9100)
+    assert "200 OK" in lab.ssh(
+        f"python3 -c \"import urllib.request as u; print(u.urlopen('http://{lab.address()}:8123/cat').status, 'OK')\"",
+        host="outside",
+    )
+    # Out through the host, to a machine beyond it.
+    lab.ssh("systemd-run --quiet --collect --unit=beyond python3 -m http.server 8090 --directory /run", host="outside")
+    ask = f"docker exec theirs wget -T 8 -q -O /dev/null http://{lab.address('outside')}:8090/ && echo reached"
+    assert lab.ssh(f"for i in 1 2 3; do {ask} && break; sleep 1; done") == "reached\n"
+
+
+def test_without_the_users_word_it_is_listed_and_nothing_else(lab: Lab, request: pytest.FixtureRequest) -> None:
+    run = _run(lab, request)
+    before = lab.ssh("iptables-save | sed 's/\\[.*\\]//' | grep -v '^#'; docker ps -q | sort; ls /usr/local/sbin")
+    dry, refused = run(dry=True), run()
+    assert dry.code == 0, dry.text
+    assert refused.code != 0
+    assert CONFIRM in refused.text
+    assert _listed(dry.text) == _listed(refused.text) != []
+    for line in (
+        "stack: - project nextcloud",
+        "segments: - network rf-iot",
+        "policy: - ",
+        "guard: - file /usr/local/sbin",
+    ):
+        assert any(found.startswith(line) for found in _listed(dry.text)), (line, dry.text)
+    after = lab.ssh("iptables-save | sed 's/\\[.*\\]//' | grep -v '^#'; docker ps -q | sort; ls /usr/local/sbin")
+    assert after == before
+
+
+def test_ringfence_goes_and_the_host_works_on(lab: Lab, request: pytest.FixtureRequest) -> None:
+    run = _run(lab, request)
+    before, ufw = lab.ssh(CONTENT), lab.ssh(UFW)
+    assert before.count("intact") >= 5
+    started = lab.ssh("docker inspect -f '{{.State.StartedAt}}' theirs")
+    dry = run(dry=True)
+    done = run(confirmed=True)
+    assert done.code == 0, done.text
+    assert _listed(done.text) == _listed(dry.text)  # exactly what was announced
+    left = [line for line in lab.ssh(LEFT).splitlines() if re.search(r"ringfence|\bRF-|\brf-", line)]
+    assert left == []
+    assert lab.ssh(UFW) == ufw
+    assert lab.ssh(CONTENT) == before
+    assert lab.ssh("docker inspect -f '{{.State.StartedAt}}' theirs") == started, "a foreign container was restarted"
+    _without_ring(lab)
+    # Nothing of it is needed to start Docker, or the host, either.
+    lab.lab("reboot")
+    lab.wait_for_ssh()
+    lab.ssh("timeout 60 sh -c 'until docker inspect -f {{.State.Running}} theirs | grep -q true; do sleep 0.2; done'")
+    _without_ring(lab)
+    assert lab.ssh(CONTENT) == before
+
+
+def test_there_is_nothing_to_take_off_twice(lab: Lab, request: pytest.FixtureRequest) -> None:
+    again = _run(lab, request)(confirmed=True)
+    assert again.code == 0, again.text
+    assert (_listed(again.text), again.changed) == ([], [])
+
+
+def test_the_projects_start_without_a_fence_where_somebody_wants_that(lab: Lab) -> None:
+    lab.ssh("sh /var/lib/ringfence/removed/start-projects.sh 2>&1", timeout=300)
+    assert "mosquitto" in lab.ssh("docker ps --format '{{.Names}}'")
+    assert lab.reaches(1883)
+
+
+def test_the_fence_comes_back_with_everything_in_it(lab: Lab) -> None:
+    before = lab.ssh(CONTENT)
+    lab.declare(docker_firewall_backend=HOSTS["26.1" if lab.engine == "26.1" else "29-nftables"][2])
+    lab.pyinfra()
+    lab.must_verify()
+    lab.must_be_converged()
+    assert lab.ansible().changed == []
+    assert lab.ssh(CONTENT) == before
