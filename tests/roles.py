@@ -16,7 +16,13 @@ import json, pathlib, sys
 
 STATE = pathlib.Path({state!r})
 REQUEST = globals().get("REQUEST")
-verb = REQUEST["arguments"][0] if REQUEST else sys.argv[1]
+verb, *words = REQUEST["arguments"] if REQUEST else sys.argv[1:]
+if verb == "remove":
+    lines = ["- value " + STATE.read_text()] if STATE.exists() else []
+    if not words:
+        STATE.unlink(missing_ok=True)
+    print(json.dumps({{"changes": lines, "refusals": [], "notices": ["its secret stays"]}}))
+    sys.exit()
 desired = REQUEST["desired"] if REQUEST else json.load(sys.stdin)
 have = STATE.read_text() if STATE.exists() else ""
 changes = [] if have == desired["value"] else ["~ value: " + have + " becomes " + desired["value"]]

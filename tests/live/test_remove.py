@@ -61,7 +61,7 @@ def _run(lab: Lab, request: pytest.FixtureRequest) -> Callable[..., Run]:
 def _listed(text: str) -> list[str]:
     """The lines that name what goes, without the host's name and colours."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    return re.findall(r"^(?:\s*\[atlas\] |atlas: )(\w+: [-+~] .*)$", plain, re.MULTILINE)
+    return re.findall(r"^(?:\s*\[atlas\]\s+|atlas: )(\w+: [-+~] .*)$", plain, re.MULTILINE)
 
 
 def _without_ring(lab: Lab) -> None:

@@ -294,6 +294,7 @@ INSTALL_SECONDS = 1800
 REMOVE_SECONDS = 900
 GUARD = "/usr/local/sbin/ringfence-guard"
 UNITS = Path("/etc/systemd/system")
+CONFIGURATION, RUNTIME = Path("/etc/ringfence"), Path("/run")
 SHOWN_BYTES = 1 << 20  # larger files are replaced without being shown
 
 # One role's wishes: {packages: [name], files: [{path, sha256, mode, user, group}], program: text, desired: {…}}.
@@ -652,12 +653,11 @@ def clear(roles: list[Leaving]) -> None:
         path.unlink()
     if units:
         must("systemctl", "daemon-reload", timeout=90)
-    own = Path("/etc/ringfence")
-    for directory in [*sorted(own.rglob("*"), reverse=True), own]:
+    for directory in [*sorted(CONFIGURATION.rglob("*"), reverse=True), CONFIGURATION]:
         with contextlib.suppress(OSError):
             directory.rmdir()  # those that are empty
-    shutil.rmtree("/run/ringfence", ignore_errors=True)
-    for path in Path("/run").glob("ringfence-*.lock"):
+    shutil.rmtree(RUNTIME / "ringfence", ignore_errors=True)
+    for path in RUNTIME.glob("ringfence-*.lock"):
         path.unlink(missing_ok=True)
 
 
