@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyinfra.api.command import StringCommand
-from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 
-from ringfence.remote.request import COMMAND, request
+from ringfence.facts.answer import NoAnswerError, ask
 from ringfence.role import Role, RoleError, Wanted
 
 
@@ -44,16 +41,6 @@ class Difference:
         ]
 
 
-class _Survey(FactBase[Any]):
-    """The raw answer of `ringfence.remote.role` on the host."""
-
-    def command(self) -> StringCommand:
-        return StringCommand(COMMAND)
-
-    def process(self, output: list[str]) -> Any:
-        return json.loads("\n".join(output))
-
-
 def wish(wanted: Wanted) -> dict[str, Any]:
     """Return what one role wants in the words of `ringfence.remote.role`, without the contents of its files."""
     return {
@@ -73,11 +60,6 @@ def wish(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-NO_ANSWER = (
-    "the host did not answer when it was compared with what is declared, so nothing more is changed on it: "
-    "look whether it is up (ssh to it), then run again; the next run goes on from what is there"
-)
-
 # What is known of each host. A change of any kind on a host makes everything known of it stale.
 _known: dict[str, dict[str, Difference]] = {}
 
@@ -96,12 +78,16 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
     known = _known.setdefault(host.name, {})
     unknown = {role: wanted for role, wanted in wishes.items() if fresh or role not in known}
     if unknown:
-        asked = request("survey", {"wishes": {role: wish(wanted) for role, wanted in unknown.items()}})
-        answer = host.get_fact(_Survey, _stdin=asked) or {}
         for role in unknown:
             known.pop(role, None)
-        known.update({role: Difference(**answer[role]) for role in unknown if role in answer})
-    return {role: known.get(role) or Difference(refusals=[NO_ANSWER]) for role in wishes}
+        try:
+            answer = ask(host, "survey", {"wishes": {role: wish(wanted) for role, wanted in unknown.items()}})
+        except NoAnswerError as error:
+            # Said once, not for each role.
+            silent = {role: Difference() for role in unknown} | {next(iter(unknown)): Difference(refusals=[str(error)])}
+            return {role: silent.get(role) or known[role] for role in wishes}
+        known.update({role: Difference(**answer[role]) for role in unknown})
+    return {role: known[role] for role in wishes}
 
 
 def forget(host: Host) -> None:

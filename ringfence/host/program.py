@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
+from ringfence.host.advice import with_advice
 from ringfence.host.running import Fault, say
 
 Desired = dict[str, Any]
@@ -73,10 +74,10 @@ def serve(
             print(usage.strip(), file=sys.stderr)
             sys.exit(USAGE)
     except Fault as fault:
-        report(str(fault))
+        report(with_advice(str(fault)))
         sys.exit(FAILED)
     except OSError as error:
-        report(f"{type(error).__name__}: {error}")
+        report(with_advice(f"{type(error).__name__}: {error}"))
         sys.exit(FAILED)
     except Exception:
         report(f"an error of this program, please report it:\n{traceback.format_exc()}")

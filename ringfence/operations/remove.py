@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
-from typing import Any
 
 from pyinfra import logger
 from pyinfra.api.command import FunctionCommand, StringCommand
-from pyinfra.api.facts import FactBase
 from pyinfra.api.host import Host
 from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 from pyinfra.context import host as current_host
 from pyinfra.context import state as current_state
 
-from ringfence.facts.survey import NO_ANSWER
+from ringfence.facts.answer import NoAnswerError, ask
 from ringfence.operations.guarded import DEFAULT_SECONDS, LoudCommand, confirm
 from ringfence.remote.request import COMMAND, request
 from ringfence.role import Role
@@ -25,16 +22,6 @@ HOW_TO_GO_ON = (
     f"nothing was changed: this is what would go. To take it off, run again with --data {CONFIRMATION}=yes "
     "(docs/remove.md says what stays)"
 )
-
-
-class _Removal(FactBase[Any]):
-    """What would go, as `ringfence.remote.role` on the host says."""
-
-    def command(self) -> StringCommand:
-        return StringCommand(COMMAND)
-
-    def process(self, output: list[str]) -> Any:
-        return json.loads("\n".join(output))
 
 
 def is_confirmed(said: object) -> bool:
@@ -60,9 +47,10 @@ def remove(roles: Sequence[Role]) -> Generator[StringCommand | FunctionCommand, 
     """
     host: Host = current_host
     leaving = [role.leaving() for role in roles]
-    found = host.get_fact(_Removal, _stdin=request("removal", {"roles": leaving}))
-    if found is None:
-        yield FunctionCommand(_fail, ([NO_ANSWER],), {})
+    try:
+        found = ask(host, "removal", {"roles": leaving})
+    except NoAnswerError as error:
+        yield FunctionCommand(_fail, ([str(error)],), {})
         return
     for role, each in found.items():
         for line in each["notices"]:

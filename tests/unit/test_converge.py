@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import pytest
 from pyinfra.connectors.util import write_stdin
 
-from ringfence.facts.survey import NO_ANSWER, Difference, survey, wish
+from ringfence.facts.answer import NoAnswerError, ask
+from ringfence.facts.survey import Difference, survey, wish
 from ringfence.remote.input import RemoteInput
 from ringfence.role import File, Program, Wanted
 
@@ -45,20 +49,58 @@ def test_pending_changes_are_lines() -> None:
 
 
 class Answering:
-    """As much of a host as a survey uses."""
+    """As much of a host as is asked: each answer is a JSON object, the words of a failure, or an error."""
 
     name = "atlas"
+    current_op_global_arguments: ClassVar[dict[str, Any]] = {"_sudo": True, "_stdin": "no", "_serial": True}
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
+        self.arguments: dict[str, Any] = {}
 
-    def get_fact(self, *_: Any, **__: Any) -> Any:
-        return self.answers.pop(0)
+    def run_shell_command(self, _: Any, **arguments: Any) -> Any:
+        self.arguments = arguments
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        failed = isinstance(answer, str)
+        return not failed, SimpleNamespace(stdout="" if failed else json.dumps(answer), stderr=answer if failed else "")
+
+
+FINE = {"x": {"packages": [], "files": {}, "changes": ["+ a"], "refusals": [], "notices": []}}
 
 
 def test_a_host_that_went_down_is_refused_with_what_to_do_and_asked_again() -> None:
-    fine = {"x": {"packages": [], "files": {}, "changes": ["+ a"], "refusals": [], "notices": []}}
-    host: Any = Answering(fine, None, fine)
+    host: Any = Answering(FINE, ConnectionResetError("reset by peer"), FINE)
     assert survey(host, {"x": _wanted()})["x"].changes == ["+ a"]
-    assert survey(host, {"x": _wanted()}, fresh=True)["x"].refusals == [NO_ANSWER]
+    assert host.arguments.keys() == {"_sudo", "_stdin"}
+    found = survey(host, {"x": _wanted(), "y": _wanted()}, fresh=True)
+    assert "reset by peer" in found["x"].refusals[0]
+    assert "run again" in found["x"].refusals[0]
+    assert found["y"].refusals == []  # said once
     assert survey(host, {"x": _wanted()})["x"].changes == ["+ a"]
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ("sh: 1: python3: not found", "apt-get install python3"),
+        ("sudo: a password is required", "ansible_become_password"),
+        ("Sorry, try again.\nsudo: 1 incorrect password attempt", "ansible_become_password"),
+        ("ops is not in the sudoers file.", "adduser USER sudo"),
+        ("sh: 1: sudo: not found", "sudo is missing"),
+        ("", "ssh to it"),
+    ],
+)
+def test_why_a_host_does_not_answer_is_said_with_the_fix(words: str, fix: str) -> None:
+    host: Any = Answering(words)
+    with pytest.raises(NoAnswerError, match=re.escape(fix)) as raised:
+        ask(host, "survey", {})
+    assert words in str(raised.value)
+
+
+def test_an_answer_that_is_none_is_an_error() -> None:
+    host: Any = Answering({})
+    host.run_shell_command = lambda *_, **__: (True, SimpleNamespace(stdout="motd: welcome", stderr=""))
+    with pytest.raises(NoAnswerError, match="cannot be read"):
+        ask(host, "survey", {})

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ringfence.host import embed, engine, files, lock, login, nft, packages, program, running, tables, units
+from ringfence.host import advice, embed, engine, files, lock, login, nft, packages, program, running, tables, units
 from tests.programs import ROLES
 
 ROOT = ROLES.parent
@@ -211,19 +211,61 @@ def test_packages_that_dpkg_does_not_know_are_left_out(scripts: Path) -> None:
     assert packages.package_states(["ufw", "docker.io", "x"]) == {"ufw": "installed", "docker.io": "half-configured"}
 
 
+GET = "for word; do case $word in install|update) echo $word >> {0}/log;; esac; done"
+
+
 def test_packages_are_installed_with_new_lists_only_where_the_old_ones_do_not_do(scripts: Path) -> None:
-    script(scripts, "dpkg", f'echo "dpkg $1" >> {scripts}/log')
-    get = f"for word; do case $word in install|update) echo $word >> {scripts}/log;; esac; done"
+    get = GET.format(scripts)
     script(scripts, "apt-get", get)
     packages.install_packages("chrony")
-    assert (scripts / "log").read_text().split("\n")[:-1] == ["dpkg --configure", "install"]
+    assert (scripts / "log").read_text().split() == ["install"]
     (scripts / "log").unlink()
     script(scripts, "apt-get", f'{get}; case "$*" in *update*) touch {scripts}/new;; esac; test -e {scripts}/new')
     packages.install_packages("chrony")
-    assert (scripts / "log").read_text().split("\n")[1:-1] == ["install", "update", "install"]
+    assert (scripts / "log").read_text().split() == ["install", "update", "install"]
     script(scripts, "apt-get", "echo 'E: no such package' >&2; exit 100")
     with pytest.raises(running.Fault, match="E: no such package"):
         packages.install_packages("chrony")
+
+
+def test_an_interrupted_installation_is_finished_first_and_one_at_work_is_left_alone(scripts: Path) -> None:
+    get = GET.format(scripts)
+    script(scripts, "dpkg", f"echo configure >> {scripts}/log; touch {scripts}/done")
+    asks = "echo \"E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct it\" >&2; exit 100"
+    script(scripts, "apt-get", f"{get}; test -e {scripts}/done || {{ {asks}; }}")
+    packages.install_packages("chrony")
+    assert (scripts / "log").read_text().split() == ["install", "configure", "update", "install"]
+    (scripts / "log").unlink()
+    held = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)"
+    script(scripts, "apt-get", f"{get}; echo '{held}' >&2; exit 100")
+    with pytest.raises(running.Fault, match="held by process 7"):
+        packages.install_packages("chrony")
+    assert (scripts / "log").read_text().split() == ["install"]  # it has waited once, for all
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ("OSError: [Errno 28] No space left on device: '/etc/x'", "a disk is full"),
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", "a disk is full"),
+        ("OSError: [Errno 30] Read-only file system: '/etc/x'", "read-only"),
+        ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7", "another program is installing"),
+        ("E: Release file for http://x/InRelease is not valid yet (invalid for another 9d)", "set it (timedatectl"),
+        ("tls: failed to verify certificate: certificate has expired or is not yet valid", "this host's clock says 2"),
+        ("E: Failed to fetch http://x/y.deb  Could not connect to x:80", "package mirror"),
+        ("E: Unable to locate package ufw", "package mirror"),
+    ],
+)
+def test_failures_that_do_not_say_what_to_do_are_given_advice(words: str, fix: str) -> None:
+    first, second = advice.with_advice(words).splitlines()
+    assert first == words
+    assert fix in second
+
+
+def test_what_says_it_itself_is_left_as_it_is() -> None:
+    assert (
+        advice.with_advice("ufw is not installed: apt-get install ufw") == "ufw is not installed: apt-get install ufw"
+    )
 
 
 def test_a_lock_is_held_by_one_and_waited_for(tmp_path: Path) -> None:

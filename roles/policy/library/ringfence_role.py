@@ -68,9 +68,10 @@ progress:
   elements: str
 """
 
-# >>> ringfence.host: running files packages
+# >>> ringfence.host: running files packages advice
 # Written by `python -m ringfence.host`: change it there.
 import contextlib
+import re
 import shlex
 import tempfile
 from collections.abc import Collection, Iterable
@@ -265,19 +266,71 @@ def package_states(names: Iterable[str]) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
 
 
+LOCKED = 120  # seconds that another program is given to end its own work with packages
+# An answer takes a moment or does not come; apt itself would wait for minutes, many times.
+_GET = (
+    "apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={LOCKED}", "-o", "Acquire::Retries=1",
+    "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
+)  # fmt: skip
+
+
+def update_lists() -> None:
+    """Fetch apt's lists of packages. Raises Fault with apt's own words."""
+    must(*_GET, "update", timeout=600)
+
+
 def install_packages(*names: str) -> None:
     """Install packages without what they merely recommend, keeping configuration files that were changed.
 
     Raises:
         Fault: apt cannot; with its own words.
     """
-    get = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300")
     install = ("install", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", *names)
-    # A run that was killed inside dpkg leaves it asking for this; otherwise it does nothing.
-    must("dpkg", "--configure", "-a", "--force-confold", timeout=600)
-    if run(*get, *install, timeout=1800).returncode:
-        must(*get, "update", timeout=600)  # apt's lists may be old, or missing
-        must(*get, *install, timeout=1800)
+    try:
+        must(*_GET, *install, timeout=1800)
+        return
+    except Fault as fault:
+        if "Could not get lock" in str(fault):
+            raise
+        if "dpkg --configure -a" in str(fault):  # a run was killed inside dpkg
+            must("dpkg", "--configure", "-a", "--force-confold", timeout=600)
+    update_lists()  # they may be old, or missing
+    must(*_GET, *install, timeout=1800)
+
+
+# -- advice: What to do about a failure whose own words do not say it.
+
+
+# How programs word it, and the fix. The first that fits counts.
+_FIXES = (
+    (
+        r"No space left on device|enough free space|Disk quota exceeded",
+        "a disk is full: `df -h` and `df -i` say which; make room (apt-get clean, docker system df), then run again",
+    ),
+    (r"Read-only file system", "a file system is read-only: `dmesg` says why; mend it, then run again"),
+    (
+        r"Could not get lock|lock was locked by another process",
+        "another program is installing packages: wait until it has ended, then run again",
+    ),
+    (
+        r"is not valid yet|is not yet valid|Release file .* is expired|certificate has expired",
+        "this host's clock says {now}: if that is wrong, set it (timedatectl set-ntp true), then run again",
+    ),
+    (
+        r"Temporary failure resolving|Could not resolve|Could not connect|Failed to fetch|Unable to connect"
+        r"|Unable to locate package|Connection timed out \[IP",
+        "this host does not get what it asks of its package mirror: check its resolv.conf, its way out and "
+        "/etc/apt/sources.list*, then run again",
+    ),
+)
+
+
+def with_advice(words: str) -> str:
+    """Return a message with what to do about it on a line of its own, where that is known and not said."""
+    for pattern, fix in _FIXES:
+        if re.search(pattern, words):
+            return f"{words}\n{fix.format(now=time.strftime('%Y-%m-%d %H:%M %Z'))}"
+    return words
 
 
 # <<< ringfence.host
@@ -290,7 +343,6 @@ LOADER = (
 for _module in ("http.client", "ipaddress", "re", "shutil", "socket", "urllib.parse"):
     importlib.import_module(_module)
 CHECK_SECONDS = 60
-INSTALL_SECONDS = 1800
 REMOVE_SECONDS = 900
 GUARD = "/usr/local/sbin/ringfence-guard"
 UNITS = Path("/etc/systemd/system")
@@ -480,17 +532,10 @@ def install(names: list[str]) -> None:
     Raises:
         Fault: they cannot be installed; with apt's own words.
     """
-    get = ["apt-get", "-qq", "-y", "-o", "DPkg::Lock::Timeout=300"]
-    # A run that was killed inside dpkg leaves it asking for this; otherwise it does nothing.
-    must("dpkg", "--configure", "-a", timeout=INSTALL_SECONDS)
     lists = Path("/var/lib/apt/lists").glob("*_Packages*")
     if not any(path.stat().st_mtime > time.time() - 86400 for path in lists):
-        must(*get, "update", timeout=INSTALL_SECONDS)
-    wanted = [*get, "install", "--no-install-recommends", *names]
-    if run(*wanted, timeout=INSTALL_SECONDS).returncode:
-        # The lists may name versions that the mirror has replaced meanwhile.
-        must(*get, "update", timeout=INSTALL_SECONDS)
-        must(*wanted, timeout=INSTALL_SECONDS)
+        update_lists()
+    install_packages(*names)
 
 
 def place(files: list[dict[str, str]]) -> None:
@@ -674,7 +719,7 @@ def main(request: dict[str, Any]) -> int:
     try:
         answer = VERBS[request["arguments"][0]](**given)
     except (Fault, OSError) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{with_advice(str(error))}\n")
         return 1
     if answer is not None:
         json.dump(answer, sys.stdout)
