@@ -107,7 +107,7 @@ def test_ringfence_goes_and_the_host_works_on(lab: Lab, request: pytest.FixtureR
     done = run(confirmed=True)
     assert done.code == 0, done.text
     assert _listed(done.text) == _listed(dry.text)  # exactly what was announced
-    left = [line for line in lab.ssh(LEFT).splitlines() if re.search(r"ringfence|\bRF-|\brf-", line)]
+    left = [line for line in lab.ssh(LEFT).splitlines() if re.search(r"ringfence(?!-lab)|\bRF-|\brf-", line)]
     assert left == []
     assert lab.ssh(UFW) == ufw
     assert lab.ssh(CONTENT) == before

@@ -192,15 +192,15 @@ def test_projects_can_be_started_on_networks_that_the_fence_takes_over_again() -
         networks={
             "rf-back": {
                 "internal": True, "v6": True, "subnets": ["172.21.0.0/24", "fd00::/64"],
-                "labels": {"ringfence.segment": "back"},
+                "labels": {"ringfence.segment": "back"}, "bridge": "rf-back",
             },
-            "x": {"internal": False, "v6": False, "subnets": [], "labels": {}},
+            "x": {"internal": False, "v6": False, "subnets": [], "labels": {}, "bridge": "br-x"},
         },
     )  # fmt: skip
     text = stack.start_script(["shop"], facts)
     make = (
         "docker network create --label ringfence.segment=back --internal --ipv6"
-        " --subnet 172.21.0.0/24 --subnet fd00::/64 rf-back"
+        " --subnet 172.21.0.0/24 --subnet fd00::/64 --opt com.docker.network.bridge.name=rf-back rf-back"
     )
     assert f"docker network inspect rf-back >/dev/null 2>&1 || {make} >/dev/null" in text
     assert "docker compose -p shop --project-directory /opt/ringfence/stacks/shop" in text
