@@ -32,12 +32,33 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
             {"name": n.name, "bridge": n.bridge, "subnet": n.subnet, "subnet6": n.subnet6}
             for n in plan.networks_on(host)
         ],
+        "policy_endpoints": [
+            {
+                "name": service,
+                "bridge": leg.network.bridge,
+                "mac": leg.mac,
+                "address": leg.address,
+                "address6": leg.address6,
+            }
+            for service in plan.services_on(host)
+            for leg in plan.legs[service]
+        ],
+        "policy_places": _places(plan, host),
         "policy_flows": _flows(plan, host),
         "policy_egress": _egress(plan, here),
         "policy_published": _published(plan, here),
         "policy_host": _host(plan, host),
         "policy_private": private(plan),
     }
+
+
+def _places(plan: Plan, host: str) -> list[dict[str, Any]]:
+    """Every place, and by which interfaces of this host it may come in besides the one that leads to it."""
+    interfaces = plan.lab.hosts[host].interfaces
+    return [
+        {"name": name, "networks": [str(n) for n in networks], "interfaces": list(interfaces.get(name, ()))}
+        for name, networks in sorted(plan.lab.places.items())
+    ]
 
 
 def _flows(plan: Plan, host: str) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Writes the chassis into the programs, between two markers, and likewise the modules that one of them is made of.
 
-The first marker names the modules that the program wants; those that they need come along, each before its users::
+The first marker names the modules that the program wants (or a package, for all of its modules); those that they need
+come along, each before its users::
 
     # >>> ringfence.host: running files
     # <<< ringfence.host
@@ -38,6 +39,11 @@ def modules(wanted: Iterable[str]) -> list[str]:
         if name in found:
             return
         path = _path(name)
+        if path.with_suffix("").is_dir():
+            for module in available():
+                if module.startswith(f"{name}."):
+                    add(module)
+            return
         if not path.exists():
             raise EmbedError(f"'{name}' is no module of {PACKAGE}; there are: {', '.join(available())}")
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -87,8 +87,9 @@ def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
     [
         # A rule of a declared flow is removed by hand.
         (
-            "iptables -t mangle -S RF-backend | grep 'nextcloud > nextcloud-db' | head -1 | sed 's/^-A/-D/' |"
-            " xargs iptables -t mangle",
+            "nft delete rule inet ringfence RF-backend handle"
+            " $(nft -a list chain inet ringfence RF-backend |"
+            " grep 'nextcloud > nextcloud-db' | grep -o '[0-9]*$' | head -1)",
             "flow nextcloud > nextcloud-db",
         ),
         # A container is moved to another segment.
@@ -103,7 +104,7 @@ def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
             "lan → atlas tcp/9999",
         ),
         # The whole policy is unhooked.
-        ("iptables -t mangle -D FORWARD -j RF-FWD", "jump mangle FORWARD > RF-FWD"),
+        ("nft delete table inet ringfence", "segment backend"),
         # What opens declared flows against Docker's own drops is gone.
         ("iptables -F DOCKER-USER", "jump filter DOCKER-USER > RF-OPEN"),
         # Docker's bridge filter, on which the closing inside a bridge depends, is switched off.
@@ -132,7 +133,7 @@ DRILLS: tuple[tuple[str, str, bool], ...] = (
     ("base", "cat /etc/sysctl.d/60-ringfence.conf", False),
     ("ufw", "cat /etc/ufw/user.rules", False),
     ("docker", "cat /etc/docker/daemon.json", True),
-    ("policy", "iptables -S; iptables -t mangle -S", True),
+    ("policy", "iptables -S; nft list table inet ringfence", True),
     ("segments", "ls /sys/class/net", False),
     ("stack", "cat /opt/ringfence/stacks/gallery/compose*.yaml", True),
 )

@@ -1,149 +1,155 @@
-"""What differs between the wanted and the live policy is named; what one transaction makes of it."""
+"""What is found to differ between the wanted and the live rules, and the transactions that mend it."""
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 
-from ringfence.host.policy.compare import both_families, rule_changes, settled
-from ringfence.host.policy.places import jump_changes
-from ringfence.host.policy.xtables import iptables_rules, read_tables, removal_input, restore_input
+from ringfence.host.policy.compare import both_families, rule_changes
+from ringfence.host.policy.nft import TABLES, Line, listed
+from ringfence.host.policy.surroundings import as_listed
+from ringfence.host.policy.xtables import changes, jump_changes, opens, removal_input, restore_input, shut_input
+from ringfence.host.running import Fault
 from ringfence.host.tables import Tables, parse_save
-from tests.unit.policy_wishes import FLOW, rules_of
+from tests.unit.policy_wishes import AROUND, FLOW, rules_of, text_of
 
-RULES = rules_of()
-OWN = {place: rules for place, rules in RULES.items() if place.medium == "v4"}
-JUMPS = {
-    "-I FORWARD 1 -j RF-FWD": "-A FORWARD -j RF-FWD",
-    "-I INPUT 1 -j RF-HOST": "-A INPUT -j RF-HOST",
-    "-I PREROUTING 1 -j RF-RAW": "-A PREROUTING -j RF-RAW",
-    "-I DOCKER-USER 1 -j RF-OPEN": "-A DOCKER-USER -j RF-OPEN",
-    "-I FORWARD 1 -j DOCKER-USER": "-A FORWARD -j DOCKER-USER",
-    "-I POSTROUTING 1 -j RF-NAT": "-A POSTROUTING -j RF-NAT",
+OLD_KERNEL = AROUND._replace(tells=False)  # which every kernel is able to load
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("nft"), reason="needs root and nftables: loads the rules"
+)
+
+
+@pytest.fixture(scope="module")
+def want() -> list[Line]:
+    return as_listed(text_of(around=OLD_KERNEL))
+
+
+def as_text(lines: list[Line]) -> str:
+    """What nft lists, for a table that holds these lines."""
+    out: list[str] = []
+    for table in TABLES:
+        out.append(f"table {table} {{")
+        for chain in dict.fromkeys(line.chain for line in lines if line.table == table):
+            out.append(f"\tchain {chain} {{")
+            for line in lines:
+                if (line.table, line.chain) == (table, chain) and line.text != "chain":
+                    named = f' comment "{line.name}"' if line.name and not line.text.startswith("type ") else ""
+                    out.append(f"\t\t{line.text}{named}")
+            out.append("\t}")
+        out.append("}")
+    return "\n".join(out)
+
+
+def read(text: str) -> list[Line]:
+    head, found, tail = text.partition(f"table {TABLES[1]} {{")
+    return [*listed(TABLES[0], head), *listed(TABLES[1], found + tail)]
+
+
+@needs_root
+def test_what_is_as_declared_needs_nothing(want: list[Line]) -> None:
+    assert rule_changes(want, want) == []
+    assert rule_changes(want, read(as_text(want))) == []
+
+
+@needs_root
+def test_on_a_bare_host_everything_is_pending_and_named(want: list[Line]) -> None:
+    found = rule_changes(want, [])
+    assert {"+ flow web > db tcp/5432", "+ egress web > internet tcp/443", "+ endpoints", "+ fence"} <= set(found)
+    assert all(line.startswith("+ ") for line in found)
+    assert {line.removeprefix("+ ") for line in found} == {line.name for line in want}
+
+
+@needs_root
+def test_any_one_line_that_is_gone_is_named(want: list[Line]) -> None:
+    for number, line in enumerate(want):
+        found = rule_changes(want, [*want[:number], *want[number + 1 :]])
+        assert len(found) == 1, line
+        assert found[0].startswith((f"+ {line.name}", f"~ {line.name}: missing in {line.chain}: {line.text}")), line
+
+
+@needs_root
+def test_any_one_line_that_somebody_adds_is_shown(want: list[Line]) -> None:
+    for chain in ("RF-FWD", "RF-HOST", "RF-frontend", "RF-FRAME"):
+        added = Line(TABLES[chain == "RF-FRAME"], chain, "", "counter packets 0 bytes 0 accept")
+        place = next(number for number, line in enumerate(want) if line.chain == chain) + 1
+        found = rule_changes(want, [*want[:place], added, *want[place:]])
+        assert found == [f"- rule in {chain} that ringfence did not write: {added.text}"]
+
+
+@needs_root
+def test_what_a_set_holds_is_compared_element_by_element(want: list[Line]) -> None:
+    pair = '"rf-frontend" . 02:42:ac:14:00:0a . 172.20.0.10'
+    for new, said in (
+        ('"rf-frontend" . 02:42:ac:14:00:0b . 172.20.0.10',
+         f'missing in RF-FROM: {pair}; not declared in RF-FROM: "rf-frontend" . 02:42:ac:14:00:0b . 172.20.0.10'),
+        (f"{pair}, {pair.replace('.10', '.99')}", f"not declared in RF-FROM: {pair.replace('.10', '.99')}"),
+    ):  # fmt: skip
+        found = rule_changes(want, read(as_text(want).replace(pair, new)))
+        assert found == [f"~ endpoints: {said}"]
+
+
+@needs_root
+def test_another_hook_or_priority_is_named(want: list[Line]) -> None:
+    found = rule_changes(want, read(as_text(want).replace("hook forward priority mangle", "hook forward priority 10")))
+    assert [line.split(": ")[0] for line in found] == ["~ fence"]
+    assert "not declared in RF-FWD: type filter hook forward priority 10; policy accept;" in found[0]
+
+
+@needs_root
+def test_the_order_of_rules_counts(want: list[Line]) -> None:
+    rules = [number for number, line in enumerate(want) if line.chain == "RF-frontend"]
+    one, other = rules[1], rules[-1]
+    swapped = list(want)
+    swapped[one], swapped[other] = swapped[other], swapped[one]
+    assert rule_changes(want, swapped) == ["~ order of the rules in inet ringfence RF-frontend"]
+
+
+@needs_root
+def test_a_flow_that_is_no_longer_declared_goes(want: list[Line]) -> None:
+    without = as_listed(text_of(around=OLD_KERNEL, flows=[]))
+    assert "- flow web > db tcp/5432" in rule_changes(without, want)
+    assert "+ flow web > db tcp/5432" in rule_changes(want, without)
+
+
+@needs_root
+def test_rules_that_nft_does_not_take_are_an_error_with_the_line() -> None:
+    with pytest.raises(Fault, match=r"nft refuses the declared rules: .* ip saddr nonsense"):
+        as_listed("add table inet ringfence\nadd rule inet ringfence RF-PRE ip saddr nonsense drop")
+
+
+def test_a_flow_in_one_family_is_in_that_one_only() -> None:
+    both, one = (
+        [rule for rule in rules_of(flows=[flow]) if rule.name == "flow web > db tcp/5432"]
+        for flow in (FLOW, {**FLOW, "source6": ""})
+    )
+    assert [rule.family for rule in both] == ["v4", "v6"]
+    assert [rule.family for rule in one] == ["v4"]
+
+
+# -- iptables
+
+
+WANTED = {backend: opens("keep", AROUND, backend) for backend in ("iptables", "nftables")}
+LIVE: Tables = {
+    "raw": {"PREROUTING": ["-j RF-RAW", "-d 172.21.0.11/32 ! -i rf-backend -j DROP"], **WANTED["iptables"]["raw"]},
+    "filter": {
+        "FORWARD": ["-j DOCKER-USER", "-j DOCKER-FORWARD", "-j RF-BRIDGED", "-j ufw-before-forward"],
+        "DOCKER-USER": ["-j RF-OPEN"],
+        **WANTED["iptables"]["filter"],
+    },
 }
 
 
-def as_saved(text: str) -> str:
-    """What iptables-save shows of a transaction: jumps are rules, an address has its prefix."""
-    for inserted, appended in JUMPS.items():
-        text = text.replace(inserted, appended)
-    return text.replace("172.20.0.10 ", "172.20.0.10/32 ").replace("172.21.0.11 ", "172.21.0.11/32 ")
-
-
-LIVE = as_saved(restore_input(iptables_rules(RULES, "v4"), {}, "iptables"))
-PASS = next(line for line in LIVE.splitlines() if line.startswith("-A RF-frontend") and "web > db" in line)
-OPEN = next(line for line in LIVE.splitlines() if line.startswith("-A RF-OPEN") and "web > db" in line)
-
-
-def changes(live: str, backend: str = "iptables") -> list[str]:
-    tables = parse_save(live)
-    return rule_changes(settled(OWN), settled(read_tables(tables, "v4"))) + jump_changes(tables, backend)
-
-
-def test_what_is_as_declared_needs_nothing() -> None:
-    assert changes(LIVE) == []
-
-
-def test_on_a_bare_host_everything_is_pending_and_named() -> None:
-    found = changes("")
-    assert {"+ flow web > db tcp/5432", "+ segment backend", "+ fence"} <= set(found)
-    assert [line for line in found if "jump" in line] == [
-        "+ jump mangle FORWARD > RF-FWD",
-        "+ jump mangle INPUT > RF-HOST",
-        "+ jump raw PREROUTING > RF-RAW",
-        "+ jump filter DOCKER-USER > RF-OPEN",
-        "+ jump filter FORWARD > DOCKER-USER",
-        "+ jump nat POSTROUTING > RF-NAT",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [
-        (PASS + "\n", "", ["~ flow web > db tcp/5432: missing: "]),
-        (PASS, PASS.replace("5432 ", "5433 "), ["~ flow web > db tcp/5432: not declared: "]),
-        (PASS, f"{PASS}\n-A RF-frontend -j RETURN", ["- rule in RF-frontend that ringfence did not write: -j RETURN"]),
-        # A comment alone makes nobody's rule ours.
-        (
-            PASS,
-            f'{PASS}\n-A RF-frontend -m time --weekdays Mo -m comment --comment "flow x" -j RETURN',
-            ["- rule in RF-frontend that ringfence did not write: -m time"],
-        ),
-        ("-A FORWARD -j RF-FWD\n", "", ["+ jump mangle FORWARD > RF-FWD"]),
-        # Whatever could end a packet's way before the deny is drift; what only marks it is not.
-        (
-            "-A FORWARD -j RF-FWD",
-            "-A FORWARD -s 1.2.3.4/32 -j ACCEPT\n-A FORWARD -j RF-FWD",
-            ["~ jump mangle FORWARD > RF-FWD: rule 2 → 1, behind: -s 1.2.3.4/32 -j ACCEPT"],
-        ),
-        (
-            "-A FORWARD -j RF-FWD",
-            "-A FORWARD -p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --clamp-mss-to-pmtu\n-A FORWARD -j RF-FWD",
-            [],
-        ),
-        (
-            "-A INPUT -j RF-HOST",
-            "-A INPUT -j somebody\n-A INPUT -j RF-HOST",
-            ["~ jump mangle INPUT > RF-HOST: rule 2 → 1, behind: -j somebody"],
-        ),
-        (
-            "-A DOCKER-USER -j RF-OPEN",
-            "-A DOCKER-USER -j RETURN\n-A DOCKER-USER -j RF-OPEN",
-            ["~ jump filter DOCKER-USER > RF-OPEN: rule 2 → 1, behind: -j RETURN"],
-        ),
-        # Bans of others keep their place.
-        (
-            "-A DOCKER-USER -j RF-OPEN",
-            "-A DOCKER-USER -p tcp -j f2b-web\n-A DOCKER-USER -m set --match-set crowdsec src -j DROP\n"
-            "-A DOCKER-USER -j RF-OPEN",
-            [],
-        ),
-        # Docker up to 27 puts its isolation first when it starts.
-        (
-            "-A FORWARD -j DOCKER-USER",
-            "-A FORWARD -j DOCKER-ISOLATION-STAGE-1\n-A FORWARD -j DOCKER-USER",
-            ["~ jump filter FORWARD > DOCKER-USER: rule 2 → 1, behind: -j DOCKER-ISOLATION-STAGE-1"],
-        ),
-        (":RF-RAW - [0:0]", ":RF-RAW - [0:0]\n:RF-old - [0:0]", ["- chain raw RF-old"]),
-        # Docker puts its own masquerading on top whenever a network is made.
-        ("-A POSTROUTING", "-A POSTROUTING -s 10.9.0.0/24 ! -o br-x -j MASQUERADE\n-A POSTROUTING", []),
-        # The layout of the release before: its chains are in filter.
-        (
-            "-A DOCKER-USER -j RF-OPEN",
-            ":RF-FWD - [0:0]\n-A DOCKER-USER -j RF-FWD\n-A DOCKER-USER -j RF-OPEN",
-            ["- chain filter RF-FWD", "- jump filter DOCKER-USER > RF-FWD"],
-        ),
-        # What the role ufw holds the door with for a moment is not ours.
-        ("-A INPUT -j RF-HOST", "-A INPUT -j RF-HOST\n:RF-HOLD - [0:0]\n-A RF-HOLD -j DROP", []),
-    ],
-)
-def test_drift_is_named(before: str, after: str, expected: list[str]) -> None:
-    assert before in LIVE
-    found = changes(LIVE.replace(before, after, 1))
-    assert len(found) == len(expected), found
-    for line in expected:
-        assert any(change.startswith(line) for change in found), found
-
-
-def test_a_renamed_flow_is_one_more_and_one_less() -> None:
-    found = changes(LIVE.replace("flow web > db", "flow old > db"))
-    assert found == ["- flow old > db tcp/5432", "+ flow web > db tcp/5432"]
-
-
-def test_the_order_of_rules_counts() -> None:
-    drop = next(line for line in LIVE.splitlines() if line.startswith("-A RF-frontend") and line.endswith("-j DROP"))
-    swapped = LIVE.replace(PASS, "PASS").replace(drop, PASS, 1).replace("PASS", drop, 1)
-    assert changes(swapped) == ["~ order of the rules in mangle RF-frontend"]
-
-
-def test_what_differs_in_one_family_names_it() -> None:
-    assert both_families({"v4": ["+ a", "+ b"], "v6": ["+ a"]}) == ["+ a", "+ b (v4)"]
-    assert both_families({"v4": ["+ a"]}) == ["+ a"]
+def with_rules(table: str, chain: str, *rules: str) -> Tables:
+    return {**LIVE, table: {**LIVE[table], chain: list(rules)}}
 
 
 def transaction(live: Tables, backend: str = "iptables") -> dict[str, list[str]]:
     """The commands of one transaction by table, in its order."""
     found: dict[str, list[str]] = {}
-    for line in restore_input(iptables_rules(rules_of(backend), "v4"), live, backend).splitlines():
+    for line in restore_input(WANTED[backend], live, backend).splitlines():
         if line.startswith("*"):
             found[line[1:]] = []
         else:
@@ -151,20 +157,69 @@ def transaction(live: Tables, backend: str = "iptables") -> dict[str, list[str]]
     return found
 
 
-def test_a_transaction_removes_stale_chains_and_puts_the_jumps_into_their_places() -> None:
-    live = LIVE.replace(":RF-RAW - [0:0]", ":RF-RAW - [0:0]\n:RF-old - [0:0]\n-A PREROUTING -j DROP")
-    raw = transaction(parse_save(live))["raw"]
-    assert ":RF-old - [0:0]" in raw
-    assert raw[-4:] == ["-D PREROUTING -j RF-RAW", "-I PREROUTING 1 -j RF-RAW", "-X RF-old", "COMMIT"]
+def test_what_stands_in_its_place_needs_nothing() -> None:
+    assert changes(WANTED["iptables"], LIVE, "iptables") == []
+    assert not [line for lines in transaction(LIVE).values() for line in lines if line.startswith(("-I", "-D"))]
 
 
-def test_chains_of_others_are_never_declared_except_where_docker_user_is_missing() -> None:
-    declared = [line for lines in transaction(parse_save(LIVE)).values() for line in lines if line.startswith(":")]
-    assert declared
-    assert all(line.startswith(":RF-") for line in declared)
+def test_on_a_bare_host_the_ways_in_are_pending() -> None:
+    assert [line for line in changes(WANTED["iptables"], {}, "iptables") if "jump" in line] == [
+        "+ jump raw PREROUTING > RF-RAW",
+        "+ jump filter DOCKER-USER > RF-OPEN",
+        "+ jump filter FORWARD > DOCKER-USER",
+        "+ jump filter FORWARD > RF-BRIDGED",
+    ]
     bare = transaction({})["filter"]
     assert bare.count(":DOCKER-USER - [0:0]") == 1
     assert {"-I DOCKER-USER 1 -j RF-OPEN", "-I FORWARD 1 -j DOCKER-USER"} <= set(bare)
+
+
+@pytest.mark.parametrize(
+    ("live", "said", "mended"),
+    [
+        (
+            with_rules("filter", "RF-OPEN"),
+            "~ chain filter RF-OPEN: missing: -m mark --mark 0x10000000/0x10000000 -j ACCEPT",
+            "-A RF-OPEN -m mark --mark 0x10000000/0x10000000 -j ACCEPT",
+        ),
+        (
+            with_rules("raw", "PREROUTING", "-d 172.21.0.11/32 ! -i rf-backend -j DROP", "-j RF-RAW"),
+            "~ jump raw PREROUTING > RF-RAW: rule 2 → 1, behind: -d 172.21.0.11/32 ! -i rf-backend -j DROP",
+            "-I PREROUTING 1 -j RF-RAW",
+        ),
+        # Docker decides about its own bridges, and only about those.
+        (
+            with_rules("filter", "FORWARD", "-j RF-BRIDGED", "-j DOCKER-USER", "-j DOCKER-FORWARD", "-j ufw-before"),
+            "~ jump filter FORWARD > RF-BRIDGED: rule 1 → 3, ahead of: -j DOCKER-FORWARD",
+            "-I FORWARD 3 -j RF-BRIDGED",
+        ),
+        (
+            with_rules("filter", "FORWARD", "-j DOCKER-USER", "-j DOCKER-FORWARD", "-j ufw-before", "-j RF-BRIDGED"),
+            "~ jump filter FORWARD > RF-BRIDGED: rule 4 → 3, behind: -j ufw-before",
+            "-I FORWARD 3 -j RF-BRIDGED",
+        ),
+        (
+            with_rules("filter", "FORWARD", "-j DOCKER-USER", "-j RF-BRIDGED", "-j ufw-b", "-i odd0 -o odd0 -j DROP"),
+            "~ jump filter FORWARD > RF-BRIDGED: rule 2 → 4, ahead of: -i odd0 -o odd0 -j DROP",
+            "-I FORWARD 4 -j RF-BRIDGED",
+        ),
+        (
+            with_rules("filter", "INPUT", "-j RF-OPEN"),
+            "- jump filter INPUT > RF-OPEN",
+            "-D INPUT -j RF-OPEN",
+        ),
+        (with_rules("filter", "RF-old", "-j DROP"), "- chain filter RF-old", "-X RF-old"),
+    ],
+)  # fmt: skip
+def test_drift_is_named_and_mended(live: Tables, said: str, mended: str) -> None:
+    assert said in changes(WANTED["iptables"], live, "iptables")
+    assert mended in [line for lines in transaction(live).values() for line in lines]
+
+
+def test_chains_of_others_are_never_declared() -> None:
+    declared = [line for lines in transaction(LIVE).values() for line in lines if line.startswith(":")]
+    assert declared
+    assert all(line.startswith(":RF-") for line in declared)
 
 
 def test_a_ban_stays_before_what_opens_and_a_return_behind_it() -> None:
@@ -174,47 +229,43 @@ def test_a_ban_stays_before_what_opens_and_a_return_behind_it() -> None:
 
 def test_where_docker_is_on_nftables_what_passed_is_accepted_before_ufw_drops_it() -> None:
     live = {"filter": {"FORWARD": ["-j ufw-before-forward", "-j ufw-reject-forward"]}}
-    assert "-I FORWARD 1 -j RF-OPEN" in transaction(live, "nftables")["filter"]
+    assert {"-I FORWARD 1 -j RF-OPEN", "-I FORWARD 2 -j RF-BRIDGED"} <= set(transaction(live, "nftables")["filter"])
     behind = {"filter": {"FORWARD": ["-j ufw-before-forward", "-j RF-OPEN"], "RF-OPEN": []}}
-    assert jump_changes(behind, "nftables") == [
-        "~ jump filter FORWARD > RF-OPEN: rule 2 → 1, behind: -j ufw-before-forward"
-    ]
+    assert "~ jump filter FORWARD > RF-OPEN: rule 2 → 1, behind: -j ufw-before-forward" in jump_changes(
+        behind, "nftables"
+    )
 
 
-def test_a_rule_with_an_odd_comment_is_somebody_elses() -> None:
-    found = changes(LIVE.replace(PASS, f"{PASS}\n-A RF-frontend -m comment --comment it's -j RETURN"))
-    assert found == ["- rule in RF-frontend that ringfence did not write: -m comment --comment it's -j RETURN"]
+def test_the_deny_of_earlier_releases_goes_whole() -> None:
+    earlier: Tables = {
+        "mangle": {"FORWARD": ["-j RF-FWD"], "INPUT": ["-j RF-HOST"], "RF-FWD": ["-j DROP"], "RF-HOST": ["-j RETURN"]},
+        "nat": {"POSTROUTING": ["-j RF-NAT"], "RF-NAT": ["-j MASQUERADE"]},
+    }
+    for backend in ("iptables", "nftables"):
+        found = transaction({**LIVE, **earlier}, backend)
+        assert {"-D FORWARD -j RF-FWD", "-D INPUT -j RF-HOST", "-X RF-FWD", "-X RF-HOST"} <= set(found["mangle"])
+        assert {"-D POSTROUTING -j RF-NAT", "-X RF-NAT"} <= set(found["nat"])
 
 
-def test_the_deny_comes_before_what_opens_and_before_the_old_layout_goes() -> None:
-    live = LIVE.replace(":RF-OPEN - [0:0]", ":RF-OPEN - [0:0]\n:RF-FWD - [0:0]\n-A DOCKER-USER -j RF-FWD")
-    found = transaction(parse_save(live))
-    assert next(iter(found)) == "mangle"
-    assert "-X RF-FWD" in found["filter"]
-    assert "-D DOCKER-USER -j RF-FWD" in found["filter"]
-    assert found["filter"].index("-D DOCKER-USER -j RF-FWD") < found["filter"].index("-X RF-FWD")
+def test_what_closes_when_nothing_else_can_goes_with_the_next_run() -> None:
+    closed = parse_save(shut_input().replace("-I INPUT 1", "-A INPUT").replace("-I FORWARD 1", "-A FORWARD").replace(
+        "-I OUTPUT 1", "-A OUTPUT"
+    ))  # fmt: skip
+    assert set(transaction({**LIVE, **closed})["mangle"]) >= {
+        "-D INPUT -j RF-SHUT", "-D FORWARD -j RF-SHUT", "-D OUTPUT -j RF-SHUT", "-X RF-SHUT",
+    }  # fmt: skip
 
 
-def test_on_the_other_back_end_the_deny_of_this_one_goes_last() -> None:
-    found = transaction(parse_save(LIVE), "nftables")
-    assert list(found) == ["filter", "nat", "raw", "mangle"]
-    assert {"-D FORWARD -j RF-FWD", "-D INPUT -j RF-HOST", "-X RF-FWD", "-X RF-frontend"} <= set(found["mangle"])
-    assert "-D DOCKER-USER -j RF-OPEN" in found["filter"]
-
-
-def test_removal_takes_own_chains_and_the_jumps_to_them_only_the_deny_last() -> None:
-    live = LIVE.replace("-A DOCKER-USER -j RF-OPEN", "-A DOCKER-USER -s 1.2.3.4/32 -j DROP\n-A DOCKER-USER -j RF-OPEN")
-    text = removal_input(parse_save(live))
+def test_removal_takes_own_chains_and_the_jumps_to_them_only() -> None:
+    live = with_rules("filter", "DOCKER-USER", "-s 1.2.3.4/32 -j DROP", "-j RF-OPEN")
+    text = removal_input(live)
     assert "-D DOCKER-USER -j RF-OPEN" in text
     assert "1.2.3.4" not in text
-    assert "-X RF-backend" in text
+    assert "-X RF-BRIDGED" in text
     assert ":DOCKER-USER" not in text
-    assert [line for line in text.splitlines() if line.startswith("*")][-1] == "*mangle"
     assert removal_input({"filter": {"FORWARD": ["-j DOCKER-USER"]}}) == ""
 
 
-def test_a_flow_in_one_family_is_opened_in_that_one_only() -> None:
-    only4 = rules_of(flows=[{**FLOW, "source6": ""}])
-    names = {place.medium: [rule.name for rule in rules] for place, rules in only4.items() if place.chain == "RF-OPEN"}
-    assert "flow web > db tcp/5432" in names["v4"]
-    assert "flow web > db tcp/5432" not in names["v6"]
+def test_what_differs_in_one_family_names_it() -> None:
+    assert both_families({"v4": ["+ a", "+ b"], "v6": ["+ a"]}) == ["+ a", "+ b (v4)"]
+    assert both_families({"v4": ["+ a"]}) == ["+ a"]

@@ -286,21 +286,17 @@ def test_the_back_end_changes_where_the_ring_is_shut_or_none_is_installed(ring: 
 
 
 @pytest.mark.parametrize(
-    ("table", "mangle", "found"),
+    ("table", "found"),
     [
-        ("table inet ringfence {\n chain RF-FWD {\n  type filter hook forward priority mangle;", "", "loaded"),
-        ("table inet ringfence {\n}", "", "open"),
-        ("", "*mangle\n:FORWARD ACCEPT [0:0]\n-A FORWARD -j RF-FWD\n-A RF-FWD -j DROP\n", "loaded"),
-        ("", "*mangle\n:FORWARD ACCEPT [0:0]\n-A RF-FWD -j DROP\n", "open"),
-        ("", "*mangle\n:RF-FWD - [0:0]\n-A FORWARD -j RF-FWD\n", "open"),
-        ("", "*filter\n-A FORWARD -j RF-FWD\n-A RF-FWD -j DROP\n", "open"),
+        ("table inet ringfence {\n chain RF-FWD {\n  type filter hook forward priority mangle;", "loaded"),
+        ("table inet ringfence {\n}", "open"),
+        ("", "open"),
     ],
 )
 def test_a_deny_counts_where_docker_never_writes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: str, mangle: str, found: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, table: str, found: str
 ) -> None:
     monkeypatch.setattr(program, "nft_table", lambda name: table)
-    monkeypatch.setattr(program, "live_text", lambda family: mangle)
     monkeypatch.setattr(program, "POLICY", tmp_path)
     assert program.ring() == ""
     (tmp_path / "policy.json").touch()

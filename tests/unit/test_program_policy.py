@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.programs import load, path_of
-from tests.unit.policy_wishes import BACKEND, FLOW, wish
+from tests.unit.policy_wishes import BACKEND, DB, FLOW, LAN, WEB, wish
 
 
 @pytest.fixture
@@ -57,16 +57,23 @@ def networks(*bridges: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def test_bridges_of_others_are_told_apart(policy: ModuleType) -> None:
-    bridges = ["br-0123456789ab", "br-lan", "docker0", "media", "vmbr0"]
-    around = policy.surroundings(
-        bridges, {"br-lan"}, networks("docker0", "br-x", "media", "rf-backend"), ["docker0", "br-+"]
-    )
-    assert around.leading == ("br-lan",)
-    assert around.named == ("media",)
-    assert around.bridged == ("br-lan", "vmbr0")
-    assert around.docker == ("br-0123456789ab", "docker0", "media")
-    assert around.subnets == ("10.0.0.0/24", "10.1.0.0/24", "10.2.0.0/24")
+def test_interfaces_that_lead_outside_are_told_by_what_they_are(policy: ModuleType) -> None:
+    interfaces = {
+        "lo": False, "eth0": False, "wg0": False, "rf-backend": True, "br-lan": True, "br-nas": True, "vmbr0": True,
+        "docker0": True, "media": True, "custom0": True, "docker_gwbridge": True,
+    }  # fmt: skip
+    routes = [
+        {"dst": "default", "dev": "br-lan"},
+        {"dst": "10.0.0.0/25", "dev": "br-nas"},  # a place
+        {"dst": "10.77.0.0/24", "dev": "vmbr0"},
+        {"type": "local", "dst": "10.0.0.9", "dev": "vmbr0"},
+        {"dst": "10.0.0.128/25", "dev": "media"},  # a place's, and yet Docker's
+        {"dst": "default", "nexthops": [{"dev": "eth0"}]},
+    ]
+    around = policy.surroundings(interfaces, routes, networks("docker0", "media"), wish(uplinks=["vmbr9"]), tells=True)
+    assert around.uplinks == ("br-lan", "br-nas", "eth0", "vmbr9", "wg0")
+    assert around.docker == ("docker0", "docker_gwbridge", "media")
+    assert around.subnets == ("10.0.0.0/24", "10.1.0.0/24")
 
 
 def test_containers_outside_the_fence_are_listed(policy: ModuleType) -> None:
@@ -105,8 +112,8 @@ def test_refusals_name_the_fix(policy: ModuleType) -> None:
     ("changes", "refusal"),
     [
         (
-            {"segments": [{**BACKEND, "name": "x", "bridge": "eth0"}], "flows": [], "egress": [], "published": [],
-             "host": []},
+            {"segments": [{**BACKEND, "name": "x", "bridge": "eth0"}], "endpoints": [], "flows": [], "egress": [],
+             "published": [], "host": []},
             "policy_segments.x.bridge: 'eth0' must begin with 'rf-' and have at most 15 characters",
         ),
         (
@@ -133,6 +140,24 @@ def test_refusals_name_the_fix(policy: ModuleType) -> None:
             {"flows": [{**FLOW, "source": "web"}]},
             "policy_flows.web > db.source: 'web' is not an address of that family",
         ),
+        (
+            {"endpoints": [WEB, DB, {**DB, "name": "x", "mac": "02:42"}]},
+            "policy_endpoints.x.mac: '02:42' is not a MAC address such as 02:42:ac:14:00:0a",
+        ),
+        (
+            {"endpoints": [WEB, DB], "flows": [{**FLOW, "source": "172.20.0.99"}]},
+            "policy_flows.web > db.source: '172.20.0.99' is no endpoint on rf-frontend, and what comes from no "
+            "endpoint is dropped; add it to policy_endpoints, or correct the address",
+        ),
+        (
+            {"places": [{**LAN, "interfaces": ["eth0 up"]}]},
+            "policy_places.lan.interfaces: 'eth0 up' is no interface's name (at most 15 characters)",
+        ),
+        (
+            {"places": [{**LAN, "networks": ["lan"]}]},
+            "policy_places.lan: 'lan' is not a network in CIDR notation",
+        ),
+        ({"uplinks": ["a" * 16]}, f"policy_uplinks: '{'a' * 16}' is no interface's name (at most 15 characters)"),
         ({"private": ["lan"]}, "policy_private: 'lan' is not a network in CIDR notation"),
     ],
 )  # fmt: skip
@@ -205,25 +230,47 @@ def test_thousands_of_connections_are_cut_by_one_command(
     assert log.read_text(encoding="utf-8").count("-D") == 1
 
 
+def persisted(policy: ModuleType) -> None:
+    around = {"uplinks": ["eth0"], "docker": [], "subnets": [], "tells": True}
+    found = {"format": policy.FORMAT, "backend": "iptables", "wish": wish(), "around": around}
+    policy.POLICY.write_text(json.dumps(found), encoding="utf-8")
+
+
 def test_at_boot_what_fails_for_one_family_is_still_done_for_the_other(
     policy: ModuleType, shim: Shim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "ensure_bridge_filter", lambda: None)
-    policy.POLICY.write_text(
-        json.dumps({"format": policy.FORMAT, "backend": "iptables", "wish": wish(), "around": [[], [], [], [], []]}),
-        encoding="utf-8",
-    )
+    persisted(policy)
     save = "cat > /dev/null < /dev/null"
     shim("iptables-save", save)
     shim("ip6tables-save", save)
+    loaded = shim("nft", "cat > /dev/null")
     failing = shim("iptables-restore", "echo 'iptables-restore: line 3 failed' >&2; exit 1")
     working = shim("ip6tables-restore", "cat > /dev/null")
-    with pytest.raises(policy.Fault) as caught:
+    with pytest.raises(policy.Fault, match=r"line 3 failed.*declared flows may not pass \(v4\)"):
         policy.boot([])
-    assert "every segment is closed until `ringfence-policy apply` succeeds (v4)" in str(caught.value)
-    assert "and it cannot be closed: iptables-restore: iptables-restore: line 3 failed" in str(caught.value)
-    assert len(failing.read_text(encoding="utf-8").splitlines()) == 6  # the policy and what closes, three times each
+    assert loaded.read_text(encoding="utf-8").splitlines() == ["-f -"]
+    assert len(failing.read_text(encoding="utf-8").splitlines()) == 3
     assert len(working.read_text(encoding="utf-8").splitlines()) == 1
+
+
+def test_at_boot_a_deny_that_cannot_be_loaded_closes_the_segments_by_iptables(
+    policy: ModuleType, shim: Shim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(policy, "ensure_bridge_filter", lambda: None)
+    persisted(policy)
+    shim("iptables-save", "cat > /dev/null < /dev/null")
+    shim("ip6tables-save", "cat > /dev/null < /dev/null")
+    shim("nft", "echo 'nft: no' >&2; exit 1")
+    shim("iptables-restore", f"cat >> {tmp_path}/v4")
+    shim("ip6tables-restore", f"cat >> {tmp_path}/v6")
+    with pytest.raises(policy.Fault, match="every segment is closed until `ringfence-policy apply` succeeds"):
+        policy.boot([])
+    for family in ("v4", "v6"):
+        first = (tmp_path / family).read_text(encoding="utf-8").partition("COMMIT")[0]
+        assert {"-A RF-SHUT -i rf-+ -j DROP", "-A RF-SHUT -o rf-+ -j DROP"} <= set(first.splitlines())
+        # What opens does not take that away again.
+        assert "*mangle" not in (tmp_path / family).read_text(encoding="utf-8").partition("COMMIT")[2]
 
 
 @pytest.mark.parametrize("content", [None, "{", '{"format": 1}', "[]"])
@@ -232,15 +279,13 @@ def test_at_boot_a_policy_that_cannot_be_read_closes_every_segment(
 ) -> None:
     monkeypatch.setattr(policy, "ensure_bridge_filter", lambda: None)
     loaded: list[tuple[str, Any]] = []
-    monkeypatch.setattr(policy, "load", lambda medium, rules, backend: loaded.append((medium, rules)))
+    monkeypatch.setattr(policy, "load", lambda medium, rules, opens, backend: loaded.append((medium, rules)))
     if content is not None:
         policy.POLICY.write_text(content, encoding="utf-8")
     with pytest.raises(policy.Fault, match="every segment is closed"):
         policy.boot([])
-    assert [medium for medium, _ in loaded] == policy.families()
-    shut = policy.placed(policy.closed(), "iptables", policy.families())
-    assert all(rules == shut for _, rules in loaded)
-    assert {rule.verdict for rules in shut.values() for rule in rules} == {"drop"}
+    assert loaded == [("nft", policy.closed())]
+    assert {rule.verdict for rule in policy.closed()} == {"drop"}
 
 
 def test_it_runs_when_an_engine_sends_it() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 from ringfence.host.docker.engines import expected_version
 from ringfence.host.nft import nft_table
-from ringfence.host.tables import families, live_text, parse_save
 
 # What Docker 29's nftables back end needs on the host and does not do itself.
 SYSCTL = Path("/etc/sysctl.d/60-ringfence-docker.conf")
@@ -94,14 +93,7 @@ def ring() -> str:
     """Whether the policy's deny is "loaded", or "open"; "" where the policy is not installed."""
     if not POLICY.is_dir() or not any(POLICY.iterdir()):
         return ""
-    if "hook forward" in nft_table("inet ringfence"):
-        return "loaded"
-    for family in families():
-        mangle = parse_save(live_text(family) or "").get("mangle", {})
-        hooked = any(rule.endswith("-j RF-FWD") for rule in mangle.get("FORWARD", []))
-        if not hooked or not mangle.get("RF-FWD"):
-            return "open"
-    return "loaded"
+    return "loaded" if "hook forward" in nft_table("inet ringfence") else "open"
 
 
 def sysctl_file(backend: str, facts: dict[str, Any]) -> str | None:

@@ -1,74 +1,80 @@
-"""What differs between a wanted and a live policy, by name."""
+"""What differs between the wanted and the live rules of nftables, by name."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Iterable
 
-from ringfence.host.policy.nft import grouped
-from ringfence.host.policy.places import Live, Place, Rules
-from ringfence.host.policy.rules import Rule
-from ringfence.host.policy.xtables import words
+from ringfence.host.policy.nft import Line
 
-
-def settled(rules: Any) -> Any:
-    """Rules of a live or a wanted policy as they can be compared: what is one word to a back end has one verdict, and
-    what a map or a set holds has no order."""
-    found = {}
-    for place, own in rules.items():
-        held = [n for n, rule in enumerate(own) if place.medium == "nft" and grouped(rule)]
-        inside = iter(sorted((own[n] for n in held), key=lambda rule: (rule.verdict, rule.into, rule.destination)))
-        found[place] = [next(inside) if n in held else _one_word(place, rule) for n, rule in enumerate(own)]
-    return found
+Chains = dict[tuple[str, str], list[Line]]
 
 
-def _one_word(place: Place, rule: Rule | str) -> Rule | str:
-    passes = isinstance(rule, Rule) and rule.verdict == "pass" and place.medium != "nft"
-    return rule._replace(verdict="return") if isinstance(rule, Rule) and passes else rule
-
-
-def rule_changes(want: Rules, have: Live) -> list[str]:
-    """Compare own chains; one line per name, not per rule. The order in a chain counts."""
-    named = {rule.name for rules in want.values() for rule in rules}
-    missing: dict[str, list[Rule]] = {}
-    extra: dict[str, list[Rule]] = {}
+def rule_changes(want: Iterable[Line], have: Iterable[Line]) -> list[str]:
+    """Compare own tables as nft lists them; one line per name, not per rule. The order in a chain counts."""
+    wanted, live = by_chain(want), by_chain(have)
+    missing: dict[str, list[Line]] = {}
+    extra: dict[str, list[Line]] = {}
     present: set[str] = set()
     changes: list[str] = []
-    for place in sorted(want.keys() | have.keys()):
-        wanted, live = want.get(place, []), have.get(place, [])
-        unmatched = list(live)
-        for rule in wanted:
-            if rule in unmatched:
-                unmatched.remove(rule)
-                present.add(rule.name)
+    named = {line.name for lines in wanted.values() for line in lines}
+    for place in sorted({**wanted, **live}):
+        rest = list(live.get(place, []))
+        for line in wanted.get(place, []):
+            if line in rest:
+                rest.remove(line)
+                present.add(line.name)
             else:
-                missing.setdefault(rule.name, []).append(rule)
-        for found in unmatched:
-            if isinstance(found, str):
-                changes.append(f"- rule in {place.chain} that ringfence did not write: {found}")
+                missing.setdefault(line.name, []).append(line)
+        for line in rest:
+            if line.name:
+                extra.setdefault(line.name, []).append(line)
             else:
-                extra.setdefault(found.name, []).append(found)
-        if place not in want:
-            changes.append(f"- chain {place.table} {place.chain}")
-        elif place not in have:
-            if not wanted:
-                changes.append(f"+ chain {place.table} {place.chain}")
-        elif not unmatched and wanted != live and len(wanted) == len(live):
-            changes.append(f"~ order of the rules in {place.table} {place.chain}")
-    for name in sorted(missing.keys() | extra.keys()):
+                changes.append(f"- rule in {line.chain} that ringfence did not write: {line.text}")
+        same = sorted(live.get(place, [])) == sorted(wanted.get(place, []))
+        if same and live.get(place) != wanted.get(place):
+            changes.append(f"~ order of the rules in {place[0]} {place[1]}")
+    for name in sorted({**missing, **extra}):
         if name not in named:
             changes.append(f"- {name}")
         elif name in missing and name not in present and name not in extra:
             changes.append(f"+ {name}")
         else:
-            lost = [f"missing: {spoken(rule)}" for rule in missing.get(name, [])]
-            found_there = [f"not declared: {spoken(rule)}" for rule in extra.get(name, [])]
-            changes.append(f"~ {name}: {'; '.join(found_there + lost)}")
+            changes.append(f"~ {name}: {'; '.join(_differences(missing.get(name, []), extra.get(name, [])))}")
     return changes
 
 
-def spoken(rule: Rule) -> str:
-    """A rule as a person reads it."""
-    return " ".join(words(rule, comment=False))
+def by_chain(lines: Iterable[Line]) -> Chains:
+    found: Chains = {}
+    for line in lines:
+        found.setdefault((line.table, line.chain), []).append(line)
+    return found
+
+
+def _differences(missing: list[Line], extra: list[Line]) -> list[str]:
+    """What to say of one name: of two rules that differ in what a set holds, only that."""
+    said = []
+    unpaired = list(extra)
+    for line in missing:
+        twin = next((e for e in unpaired if e.chain == line.chain and _frame(e) == _frame(line) != line.text), None)
+        if twin:
+            unpaired.remove(twin)
+            lost, found = _held(line) - _held(twin), _held(twin) - _held(line)
+            said += [f"missing in {line.chain}: {', '.join(sorted(lost))}"] if lost else []
+            said += [f"not declared in {line.chain}: {', '.join(sorted(found))}"] if found else []
+        else:
+            said.append(f"missing in {line.chain}: {line.text}")
+    return said + [f"not declared in {line.chain}: {line.text}" for line in unpaired]
+
+
+def _frame(line: Line) -> str:
+    """A rule without what its set holds. A set of one is written like no set at all."""
+    return re.sub(r"\{ [^{}]* \}", "{}", line.text)
+
+
+def _held(line: Line) -> set[str]:
+    found = re.search(r"\{ ([^{}]*) \}", line.text)
+    return set(found[1].split(", ")) if found else set()
 
 
 def both_families(lines: dict[str, list[str]]) -> list[str]:

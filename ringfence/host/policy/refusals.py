@@ -13,7 +13,16 @@ from ringfence.host.tables import parse_save
 SEGMENT_BRIDGE = re.compile(r"rf-[A-Za-z0-9_.-]{1,12}")
 
 
-CHAINS = ("FWD", "HOST", "IN", "PUBLIC", "DROP", "OTHER", "CLOSED", "OPEN", "RAW", "NAT")  # no segment's name
+CHAINS = (  # no segment's name
+    "PRE", "FROM", "NEIGHBOUR", "RAW", "FORGED", "FRAME", "FWD", "IN", "PUBLIC", "DROP", "HOST", "PROXY",
+    "GUESTS", "OUT", "NAT", "OPEN", "BRIDGED", "SHUT",
+)  # fmt: skip
+
+
+INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
+
+
+MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 class Refused(Fault):
@@ -35,7 +44,7 @@ def wish_refusals(wish: dict[str, Any]) -> list[str]:
         elif bridge.removeprefix("rf-") in CHAINS:
             refusals.append(f"{owner}.bridge: '{bridge}' would take a chain of ringfence's own; give it another name")
     used = [(f"policy_flows.{f['name']}", f[key]) for f in wish["flows"] for key in ("from_bridge", "to_bridge")]
-    for kind in ("egress", "published", "host"):
+    for kind in ("endpoints", "egress", "published", "host"):
         used += [(f"policy_{kind}.{entry['name']}", entry["bridge"]) for entry in wish[kind] if entry.get("bridge")]
     refusals += [
         f"{owner}: bridge '{bridge}' is not in policy_segments; add it, or correct the name"
@@ -56,6 +65,18 @@ def wish_refusals(wish: dict[str, Any]) -> list[str]:
                         "such as '8000-8010'"
                     )
     refusals += address_refusals(wish)
+    refusals += endpoint_refusals(wish) if not refusals else []
+    refusals += [
+        f"policy_places.{place['name']}.interfaces: '{name}' is no interface's name (at most 15 characters)"
+        for place in wish["places"]
+        for name in place["interfaces"]
+        if not INTERFACE.fullmatch(name)
+    ]
+    refusals += [
+        f"policy_uplinks: '{name}' is no interface's name (at most 15 characters)"
+        for name in wish["uplinks"]
+        if not INTERFACE.fullmatch(name)
+    ]
     return list(dict.fromkeys(refusals))
 
 
@@ -71,8 +92,8 @@ def is_port(text: str) -> bool:
 def address_refusals(wish: dict[str, Any]) -> list[str]:
     """Values that are no addresses."""
     found = []
-    keys = ("subnet", "subnet6", "source", "source6", "destination", "destination6", "to")
-    for kind in ("segments", "flows", "egress", "published", "host"):
+    keys = ("subnet", "subnet6", "address", "address6", "source", "source6", "destination", "destination6", "to")
+    for kind in ("segments", "endpoints", "flows", "egress", "published", "host"):
         for entry in wish[kind]:
             values = [(key, entry[key]) for key in keys if entry.get(key)]
             values += [("sources", place) for place in entry.get("sources", [])]
@@ -82,14 +103,42 @@ def address_refusals(wish: dict[str, Any]) -> list[str]:
                 except ValueError:
                     family = "none"
                 if family == "none" or (key.endswith("6") and family == "v4") or (
-                    key in ("subnet", "source", "destination") and family == "v6"
+                    key in ("subnet", "address", "source", "destination") and family == "v6"
                 ):  # fmt: skip
                     found.append(f"policy_{kind}.{entry['name']}.{key}: '{value}' is not an address of that family")
+    for place in wish["places"]:
+        for network in place["networks"]:
+            try:
+                address(network)
+            except ValueError:
+                found.append(f"policy_places.{place['name']}: '{network}' is not a network in CIDR notation")
     for network in wish["private"]:
         try:
             address(network)
         except ValueError:
             found.append(f"policy_private: '{network}' is not a network in CIDR notation")
+    return found
+
+
+def endpoint_refusals(wish: dict[str, Any]) -> list[str]:
+    """What is declared for an address that no endpoint has would be there and do nothing."""
+    found = [
+        f"policy_endpoints.{entry['name']}.mac: '{entry['mac']}' is not a MAC address such as 02:42:ac:14:00:0a"
+        for entry in wish["endpoints"]
+        if not MAC.fullmatch(entry["mac"])
+    ]
+    known = {
+        (entry["bridge"], entry.get(key)) for entry in wish["endpoints"] for key in ("address", "address6")
+    }  # fmt: skip
+    sources = [("flows", flow, flow["from_bridge"]) for flow in wish["flows"]]
+    sources += [(kind, entry, entry["bridge"]) for kind in ("egress", "host") for entry in wish[kind]]
+    for kind, entry, bridge in sources:
+        for key in ("source", "source6"):
+            if entry.get(key) and (bridge, entry[key]) not in known:
+                found.append(
+                    f"policy_{kind}.{entry['name']}.{key}: '{entry[key]}' is no endpoint on {bridge}, and what "
+                    "comes from no endpoint is dropped; add it to policy_endpoints, or correct the address"
+                )
     return found
 
 

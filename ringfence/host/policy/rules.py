@@ -1,10 +1,10 @@
-"""The rules of a host, from what is desired: one list, whatever writes it."""
+"""The rules of a host, from what is desired: one list, in the order of its chains."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 OWN = "RF-"
@@ -19,31 +19,32 @@ LONGEST_NAME = 120  # characters; nftables takes comments of 127
 ICMP = {"v4": "icmp", "v6": "icmp6"}
 
 
-MULTICAST = {"v4": "224.0.0.0/4", "v6": "ff00::/8"}
+NEIGHBOURS = ("135", "136")  # neighbour solicitation and advertisement
 
 
 class Rule(NamedTuple):
-    """One rule, whatever writes it.
+    """One rule of an own table.
 
     Attributes:
-        table: mangle (deny), filter (open), raw (open, ahead of Docker's drops there) or nat.
         chain: own chain, RF-….
         name: what it is for; changes are reported by it.
-        verdict: pass (this policy has nothing against it), accept (nobody else is asked), drop, return, masquerade,
-            "jump CHAIN", "goto CHAIN" or "log PREFIX".
+        verdict: pass (this policy lets it through, whoever else is asked), accept (none of this chain's business),
+            raw (is to be let past Docker's drops ahead of connection tracking), drop, return, masquerade,
+            "jump CHAIN", "goto CHAIN" or "log PREFIX"; "" where each element has one.
         family: v4 or v6; "" is both.
         into, out: interface by which it comes and leaves; a final + matches any ending, a leading ! negates.
         source, destination: address or network.
-        proto: tcp, udp, icmp, icmp6 or "" for all.
+        proto: tcp, udp, icmp, icmp6, igmp or "" for all.
         sport, dport: port or "first-last"; "" is any.
         type: ICMP's.
         state: established (and related), invalid or "".
         original: destination port before DNAT.
-        bridged: only frames that a bridge passes between two of its ports.
-        marked: only what this policy's own table let pass.
+        keys: what is looked up in `elements`, in nftables' words (such as ("iifname", "ip saddr")); the first may be
+            negated by a leading !.
+        elements: the values that it is looked up in; with a last one more than keys, the verdict of each.
+        words: further matches in nftables' words.
     """
 
-    table: str
     chain: str
     name: str
     verdict: str
@@ -58,30 +59,29 @@ class Rule(NamedTuple):
     type: str = ""
     state: str = ""
     original: str = ""
-    bridged: bool = False
-    marked: bool = False
+    keys: tuple[str, ...] = ()
+    elements: tuple[tuple[str, ...], ...] = ()
+    words: str = ""
 
 
 class Around(NamedTuple):
     """What only the host knows.
 
     Attributes:
-        leading: bridges that lead outside, such as a br-lan with the default route: no container's.
-        named: bridges of Docker's networks that the declared patterns do not cover.
-        bridged: bridges that are not Docker's and must keep bridging.
-        docker: all bridges of Docker's networks that are no segments.
+        uplinks: interfaces that lead outside.
+        docker: bridges of Docker's networks that are no segments.
         subnets: their subnets.
+        tells: whether the kernel can tell by which bridge a frame comes (its nft_meta_bridge).
     """
 
-    leading: tuple[str, ...] = ()
-    named: tuple[str, ...] = ()
-    bridged: tuple[str, ...] = ()
+    uplinks: tuple[str, ...] = ()
     docker: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
+    tells: bool = True
 
 
 def plain(name: str) -> str:
-    """A name as both back ends can keep it in a comment."""
+    """A name as a comment can keep it."""
     return re.sub(r'[^ -~]|["\\]', "?", name)[:LONGEST_NAME]
 
 
@@ -117,19 +117,33 @@ def family_of(network: str) -> str:
     return "v6" if ":" in network else "v4"
 
 
+def networks(texts: Iterable[str], family: str) -> list[str]:
+    """The networks of one family, none of them in another one: what a set of nftables takes."""
+    found = [ipaddress.ip_network(n, strict=False) for n in texts if n and family_of(n) == family]
+    return [address(str(n)) for n in ipaddress.collapse_addresses(found)]  # type: ignore[type-var]
+
+
 def chain_of(bridge: str) -> str:
     return OWN + bridge.removeprefix("rf-")
 
 
-def build(wish: dict[str, Any], around: Around, backend: str) -> list[Rule]:
-    """All rules of a host, chain by chain in their order: pure.
+def among(values: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Elements of a set with one key, each once."""
+    return tuple((value,) for value in dict.fromkeys(values))
+
+
+def outside(around: Around, key: str) -> dict[str, Any]:
+    """Matches what comes (iifname) or leaves (oifname) by an interface that leads outside."""
+    return {"keys": (key,), "elements": among(around.uplinks)}
+
+
+def build(wish: dict[str, Any], around: Around) -> list[Rule]:
+    """What is denied, chain by chain in their order: pure.
 
     Args:
         wish: the desired state.
-        backend: "iptables" or "nftables", Docker's.
     """
-    opens = _open(wish, around) if backend == "iptables" else _open_marked(wish, around)
-    rules = [*_forward(wish, around), *_host(wish), *opens, *_nat(wish)]
+    rules = [*_forward(wish, around), *_host(wish, around), *_from_host(wish), *_nat(wish)]
     return [rule._replace(name=plain(rule.name)) for rule in rules]
 
 
@@ -138,54 +152,53 @@ def _forward(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     segments = wish["segments"]
 
     def fwd(verdict: str, name: str = "fence", **match: Any) -> Rule:
-        return Rule("mangle", "RF-FWD", name, verdict, **match)
+        return Rule("RF-FWD", name, verdict, **match)
 
     yield fwd("pass", into=EVERY, state="established")
     yield fwd("pass", out=EVERY, state="established")
-    yield fwd("return", state="established")
+    yield fwd("accept", state="established")
     yield fwd("drop", into=EVERY, state="invalid")
     yield fwd("drop", out=EVERY, state="invalid")
-    yield fwd("jump RF-OTHER", into=EVERY, out=f"!{EVERY}")
-    yield fwd("jump RF-OTHER", into=f"!{EVERY}", out=EVERY)
-    for segment in segments:
-        yield fwd(f"goto {chain_of(segment['bridge'])}", f"segment {segment['name']}", into=segment["bridge"])
+    yield by_bridge("RF-FWD", "segments", "iifname", {s["bridge"]: chain_of(s["bridge"]) for s in segments})
     yield fwd("log RF DROP unknown segment", into=EVERY)
     yield fwd("drop", into=EVERY)
-    yield fwd("goto RF-IN", out=EVERY)
+    # Who is outside is told by the way it comes, not by what it is not: a bridge that somebody makes is inside.
+    yield fwd("goto RF-IN", "outside", out=EVERY, **outside(around, "iifname"))
+    yield fwd("log RF DROP other bridge", out=EVERY)
+    yield fwd("drop", out=EVERY)
     if wish["unmanaged"] == "close":
-        yield fwd("jump RF-OTHER", "unmanaged closed")
-    yield from _other(wish, around)
+        inner = {
+            "keys": ("iifname", "oifname"),
+            "elements": tuple((a, b) for a in around.uplinks for b in around.uplinks),
+        }
+        yield fwd("accept", "unmanaged closed", **inner)
+        yield fwd("log RF DROP other bridge", "unmanaged closed")
+        yield fwd("drop", "unmanaged closed")
     for segment in segments:
-        yield from _segment(wish, segment)
+        yield from _segment(wish, segment, around)
     yield from _into(wish)
     yield from _public(wish)
 
 
-def both_ways(rule: Rule, bridge: str) -> tuple[Rule, Rule]:
-    """A rule for what comes from a bridge, and for what goes to it."""
-    return rule._replace(into=bridge), rule._replace(out=bridge)
+def by_bridge(chain: str, name: str, key: str, chains: dict[str, str]) -> Rule:
+    """Enters a chain by the bridge: one look, however many there are."""
+    return Rule(chain, name, "", keys=(key,), elements=tuple((bridge, f"goto {to}") for bridge, to in chains.items()))
 
 
-def _other(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
-    for bridge in around.leading:
-        yield from both_ways(Rule("mangle", "RF-OTHER", f"bridge {bridge} leads outside", "return"), bridge)
-    for bridge in (*wish["other_bridges"], *around.named):
-        yield from both_ways(Rule("mangle", "RF-OTHER", f"other bridge {bridge}", "goto RF-CLOSED"), bridge)
-    yield Rule("mangle", "RF-CLOSED", "fence", "log RF DROP other bridge")
-    yield Rule("mangle", "RF-CLOSED", "fence", "drop")
-
-
-def _segment(wish: dict[str, Any], segment: dict[str, Any]) -> Iterator[Rule]:
+def _segment(wish: dict[str, Any], segment: dict[str, Any], around: Around) -> Iterator[Rule]:
     """What comes from one segment: declared flows, declared egress, and nothing else."""
     bridge, chain, name = segment["bridge"], chain_of(segment["bridge"]), f"segment {segment['name']}"
-    for kind in ("135", "136"):  # neighbours find each other
-        yield Rule("mangle", chain, name, "pass", "v6", out=bridge, proto="icmp6", type=kind)
+    for kind in NEIGHBOURS:  # neighbours find each other
+        yield Rule(chain, name, "pass", "v6", out=bridge, proto="icmp6", type=kind)
+    # By an address of the host, as for a published port: on some engines it would come back as a declared flow.
+    yield Rule(chain, name, f"goto {chain}/drop", out=EVERY, words="ct status dnat")
     for flow in wish["flows"]:
         if flow["from_bridge"] == bridge:
             for match in _flow(flow):
-                yield Rule(
-                    "mangle", chain, of_proto(f"flow {flow['name']}", flow["proto"], flow["port"]), "pass", **match
-                )
+                yield Rule(chain, of_proto(f"flow {flow['name']}", flow["proto"], flow["port"]), "pass", **match)
+    yield from _quiet(chain, name)
+    # Out of the segments is out by an interface that leads outside; anything else has other containers behind it.
+    yield Rule(chain, name, f"goto {chain}/drop", **outside(around, "!oifname"))
     egress = [entry for entry in wish["egress"] if entry["bridge"] == bridge]
     # Where "the internet" ends is asked in a chain that does not come back: it is asked last.
     for entry in sorted(egress, key=lambda entry: bool(entry["to"] == "internet")):
@@ -194,14 +207,18 @@ def _segment(wish: dict[str, Any], segment: dict[str, Any]) -> Iterator[Rule]:
         label = of_proto(f"egress {entry['name']}", proto, port)
         for family, source in ends(entry, "source"):
             if entry["to"] == "internet":
-                yield Rule("mangle", chain, label, "goto RF-PUBLIC", family, out=f"!{EVERY}", source=source, **match)
+                yield Rule(chain, label, "goto RF-PUBLIC", family, source=source, **match)
             elif family_of(entry["to"]) == family:
-                to = address(entry["to"])
-                yield Rule("mangle", chain, label, "pass", family, "", f"!{EVERY}", source, to, **match)
-    for family, network in MULTICAST.items():
-        yield Rule("mangle", chain, name, "drop", family, destination=network)
-    yield Rule("mangle", chain, name, f"log RF DROP {segment['name']}")
-    yield Rule("mangle", chain, name, "drop")
+                yield Rule(chain, label, "pass", family, source=source, destination=address(entry["to"]), **match)
+    yield Rule(chain, name, f"goto {chain}/drop")
+    yield Rule(f"{chain}/drop", name, f"log RF DROP {segment['name']}")
+    yield Rule(f"{chain}/drop", name, "drop")
+
+
+def _quiet(chain: str, name: str) -> Iterator[Rule]:
+    """What every kernel says of itself to all of its neighbours is nobody's attempt, and not worth a line."""
+    yield Rule(chain, name, "drop", "v4", proto="igmp")
+    yield Rule(chain, name, "drop", "v6", destination="ff00::/8", proto="icmp6")
 
 
 def _flow(flow: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -214,127 +231,158 @@ def _flow(flow: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _into(wish: dict[str, Any]) -> Iterator[Rule]:
     """What comes into segments from outside: published ports, from their places."""
-    for entry in wish["published"]:
-        for family, destination in ends(entry, "destination"):
-            for place in entry["sources"]:
-                if place == "any" or family_of(place) == family:
-                    yield Rule(
-                        "mangle", "RF-IN", f"published {entry['name']} {entry['proto']} from {place}", "pass", family,
-                        "", entry["bridge"], "" if place == "any" else address(place), destination, entry["proto"],
-                        dport=span(entry["port"]), original=span(entry["published"]),
-                    )  # fmt: skip
+    chains = {s["bridge"]: f"{chain_of(s['bridge'])}/in" for s in wish["segments"]}
+    yield by_bridge("RF-IN", "segments", "oifname", chains)
+    yield Rule("RF-IN", "fence", "drop")
     for segment in wish["segments"]:
-        log = f"log RF DROP into {segment['name']}"
-        yield Rule("mangle", "RF-IN", f"segment {segment['name']}", log, out=segment["bridge"])
-    yield Rule("mangle", "RF-IN", "fence", "drop")
+        chain = chains[segment["bridge"]]
+        for entry in wish["published"]:
+            for family, destination in ends(entry, "destination") if entry["bridge"] == segment["bridge"] else ():
+                for place in entry["sources"]:
+                    if place == "any" or family_of(place) == family:
+                        yield Rule(
+                            chain, f"published {entry['name']} {entry['proto']} from {place}", "pass", family,
+                            source="" if place == "any" else address(place), destination=destination,
+                            proto=entry["proto"], dport=span(entry["port"]), original=span(entry["published"]),
+                        )  # fmt: skip
+        yield Rule(chain, f"segment {segment['name']}", f"log RF DROP into {segment['name']}")
+        yield Rule(chain, f"segment {segment['name']}", "drop")
 
 
 def _public(wish: dict[str, Any]) -> Iterator[Rule]:
-    for family in ("v4", "v6"):
-        networks = [ipaddress.ip_network(n, strict=False) for n in wish["private"] if n and family_of(n) == family]
-        for network in ipaddress.collapse_addresses(networks):  # type: ignore[type-var]
-            found = address(str(network))
-            yield Rule("mangle", "RF-PUBLIC", f"private {found}", "goto RF-DROP", family, destination=found)
-    yield Rule("mangle", "RF-PUBLIC", "fence", "pass")
-    for segment in wish["segments"]:
-        log = f"log RF DROP {segment['name']}"
-        yield Rule("mangle", "RF-DROP", f"segment {segment['name']}", log, into=segment["bridge"])
-    yield Rule("mangle", "RF-DROP", "fence", "drop")
+    drops = {s["bridge"]: f"{chain_of(s['bridge'])}/drop" for s in wish["segments"]}
+    for family, key in (("v4", "ip daddr"), ("v6", "ip6 daddr")):
+        private = among(networks(wish["private"], family))
+        if private:
+            yield Rule("RF-PUBLIC", "private", "goto RF-DROP", family, keys=(key,), elements=private)
+    yield Rule("RF-PUBLIC", "fence", "pass")
+    yield by_bridge("RF-DROP", "segments", "iifname", drops)
+    yield Rule("RF-DROP", "fence", "drop")
 
 
-def _host(wish: dict[str, Any]) -> Iterator[Rule]:
+def _published_ports(wish: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Published ports, each once: a service in two segments has its own twice."""
+    return {(entry["proto"], span(entry["published"])): entry for entry in wish["published"]}
+
+
+def _host(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     """What reaches the host itself: from containers only what is declared; a published port, which Docker's userland
-    proxy answers there, only from its places. All the rest is the firewall's matter."""
+    proxy answers there, only from its places. All the rest from outside is the firewall's matter."""
 
     def host(verdict: str, name: str = "fence", **match: Any) -> Rule:
-        return Rule("mangle", "RF-HOST", name, verdict, **match)
+        return Rule("RF-HOST", name, verdict, **match)
 
-    yield host("return", into="lo")
-    yield host("return", state="established")
+    yield host("accept", into="lo")
+    yield host("accept", state="established")
     yield host("drop", into=EVERY, state="invalid")
-    for kind in ("135", "136"):
-        yield host("return", family="v6", into=EVERY, proto="icmp6", type=kind)
-    for entry in wish["host"]:
-        bridge = entry.get("bridge") or EVERY
-        name = of_proto(f"host {entry['name']}", entry["proto"], entry["port"])
-        match = {"into": bridge, "proto": entry["proto"], "dport": span(entry["port"])}
-        if not entry.get("source") and not entry.get("source6"):
-            yield host("return", name, **match)
-        for family, source in ends(entry, "source"):
-            yield host("return", name, family=family, source=source, **match)
-    for family, network in MULTICAST.items():
-        yield host("drop", family=family, into=EVERY, destination=network)
+    chains = {s["bridge"]: f"{chain_of(s['bridge'])}/host" for s in wish["segments"]}
+    yield by_bridge("RF-HOST", "segments", "iifname", chains)
     yield host("log RF DROP to the host", into=EVERY)
     yield host("drop", into=EVERY)
-    names = {segment["bridge"]: segment["name"] for segment in wish["segments"]}
-    # A service in two segments has its published port twice.
-    ports = {(entry["proto"], span(entry["published"])): entry for entry in reversed(wish["published"])}
-    for (proto, port), entry in reversed(ports.items()):
-        for place in entry["sources"]:
-            found = {} if place == "any" else {"family": family_of(place), "source": address(place)}
-            name = f"published {entry['name']} {proto} from {place}"
-            yield host("return", name, proto=proto, dport=port, **found)
-    for (proto, port), entry in reversed(ports.items()):
-        name = f"published {entry['name']} {proto}"
-        segment = names.get(entry["bridge"], entry["bridge"])
-        yield host(f"log RF DROP into {segment}", name, proto=proto, dport=port)
-        yield host("drop", name, proto=proto, dport=port)
-
-
-def _open(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
-    """What opens declared flows against Docker's own drops on its iptables back end."""
-    for flow in wish["flows"]:
-        name = of_proto(f"flow {flow['name']}", flow["proto"], flow["port"])
-        if flow["from_bridge"] != flow["to_bridge"]:
-            for match in _flow(flow):
-                there = {**match, "into": flow["from_bridge"], "out": ""}
-                back = {**there, "into": flow["to_bridge"], "sport": match["dport"], "dport": ""}
-                back |= {"source": match["destination"], "destination": match["source"]}
-                yield Rule("raw", "RF-RAW", name, "accept", **there)
-                yield Rule("raw", "RF-RAW", name, "accept", **back)
-    yield Rule("raw", "RF-RAW", "fence", "accept", "v4", into=EVERY, proto="icmp", type="3")
-    for kind in ("1", "2"):
-        yield Rule("raw", "RF-RAW", "fence", "accept", "v6", into=EVERY, proto="icmp6", type=kind)
-    yield Rule("filter", "RF-OPEN", "fence", "accept", into=EVERY, out=EVERY, state="established")
+    ports = _published_ports(wish)
+    if ports:
+        yield host("goto RF-PROXY", "published", keys=("meta l4proto", "th dport"), elements=tuple(ports))
+    yield host("jump RF-GUESTS", "inside", **outside(around, "!iifname"))
     for segment in wish["segments"]:
-        for kind in ("135", "136"):
-            yield Rule(
-                "filter", "RF-OPEN", f"segment {segment['name']}", "accept", "v6", segment["bridge"],
-                segment["bridge"], proto="icmp6", type=kind,
-            )  # fmt: skip
-    for flow in wish["flows"]:
-        name = of_proto(f"flow {flow['name']}", flow["proto"], flow["port"])
-        for match in _flow(flow):
-            yield Rule("filter", "RF-OPEN", name, "accept", into=flow["from_bridge"], **match)
-    yield from _bridging(around)
+        yield from _segment_host(wish, segment, chains[segment["bridge"]])
+    yield from _proxy(wish, around, ports)
+    yield from _guests(around)
 
 
-def _open_marked(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
-    """With Docker's nftables back end nobody accepts anything in iptables, where UFW drops what is forwarded."""
-    yield Rule("filter", "RF-OPEN", "fence", "accept", marked=True)
-    if wish["unmanaged"] == "keep":
-        for bridge in around.docker:
-            yield from both_ways(Rule("filter", "RF-OPEN", f"other bridge {bridge}", "accept"), bridge)
-    yield from _bridging(around)
+def _segment_host(wish: dict[str, Any], segment: dict[str, Any], chain: str) -> Iterator[Rule]:
+    name = f"segment {segment['name']}"
+    for kind in NEIGHBOURS:
+        yield Rule(chain, name, "accept", "v6", proto="icmp6", type=kind)
+    for entry in wish["host"]:
+        if entry.get("bridge") in ("", None, segment["bridge"]):
+            label = of_proto(f"host {entry['name']}", entry["proto"], entry["port"])
+            match = {"proto": entry["proto"], "dport": span(entry["port"])}
+            if not entry.get("source") and not entry.get("source6"):
+                yield Rule(chain, label, "accept", **match)
+            for family, source in ends(entry, "source"):
+                yield Rule(chain, label, "accept", family, source=source, **match)
+    yield from _quiet(chain, name)
+    yield Rule(chain, name, f"log RF DROP {segment['name']} to the host")
+    yield Rule(chain, name, "drop")
 
 
-def _bridging(around: Around) -> Iterator[Rule]:
-    # What Docker does not own must keep bridging although frames on bridges are filtered now.
-    for bridge in around.bridged:
-        yield Rule("filter", "RF-OPEN", f"bridge {bridge}", "accept", "", bridge, bridge, bridged=True)
+def _proxy(wish: dict[str, Any], around: Around, ports: dict[tuple[str, str], dict[str, Any]]) -> Iterator[Rule]:
+    names = {segment["bridge"]: segment["name"] for segment in wish["segments"]}
+    if ports:
+        yield Rule("RF-PROXY", "inside", "log RF DROP other bridge", **outside(around, "!iifname"))
+        yield Rule("RF-PROXY", "inside", "drop", **outside(around, "!iifname"))
+    for (proto, port), entry in ports.items():
+        for place in entry["sources"]:
+            found: dict[str, Any] = {"family": family_of(place), "source": address(place)} if place != "any" else {}
+            name = f"published {entry['name']} {proto} from {place}"
+            yield Rule("RF-PROXY", name, "accept", proto=proto, dport=port, **found)
+    for (proto, port), entry in ports.items():
+        segment = names.get(entry["bridge"], entry["bridge"])
+        name = f"published {entry['name']} {proto}"
+        yield Rule("RF-PROXY", name, f"log RF DROP into {segment}", proto=proto, dport=port)
+    if ports:
+        yield Rule("RF-PROXY", "published", "drop")
+
+
+def _guests(around: Around) -> Iterator[Rule]:
+    """What containers and machines outside the segments send to the host: the firewall's matter, except for what UFW
+    lets in from anywhere by its own files, which is meant for networks outside."""
+
+    def guests(verdict: str, name: str, **match: Any) -> Rule:
+        return Rule("RF-GUESTS", name, verdict, **match)
+
+    # To the servers of DHCP, without which no guest of a virtual machine gets an address.
+    yield guests("return", "guests ask for an address", words="udp dport { 67, 547 }")
+    yield guests("goto RF-GUESTS/drop", "clients of DHCP", words="udp dport { 68, 546 }")
+    to_all = "fib daddr type { broadcast, multicast }"
+    yield guests("goto RF-GUESTS/drop", "multicast services", words=f"meta l4proto {{ tcp, udp }} {to_all}")
+    if around.docker:
+        for family, kind in (("v4", "8"), ("v6", "128")):
+            match: dict[str, Any] = {"keys": ("iifname",), "elements": among(around.docker)}
+            yield guests(
+                "goto RF-GUESTS/drop", "echo from containers", family=family, proto=ICMP[family], type=kind, **match
+            )
+    yield Rule("RF-GUESTS/drop", "inside", "log RF DROP to the host")
+    yield Rule("RF-GUESTS/drop", "inside", "drop")
+
+
+def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
+    """What the host sends to containers: root may (the engine's proxy, health checks), and everybody may use what is
+    published; nobody else."""
+
+    def out(verdict: str, name: str = "fence", **match: Any) -> Rule:
+        return Rule("RF-OUT", name, verdict, **match)
+
+    yield out("accept", out=f"!{EVERY}")
+    yield out("accept", state="established")
+    yield out("accept", "root of the host", words="meta skuid 0")
+    ports = _published_ports(wish)
+    for proto in ("tcp", "udp"):
+        own = among(port for of, port in ports if of == proto)
+        yield out(
+            "accept", "published", words="ct status dnat", proto=proto, keys=("ct original proto-dst",), elements=own
+        )
+    # What the kernel itself says to its neighbours.
+    for kind in (*NEIGHBOURS, "130", "131", "132", "143"):
+        yield out("accept", family="v6", proto="icmp6", type=kind)
+    yield out("accept", family="v4", proto="igmp")
+    for segment in wish["segments"]:
+        yield out(f"log RF DROP the host to {segment['name']}", f"segment {segment['name']}", out=segment["bridge"])
+    yield out("drop")
 
 
 def _nat(wish: dict[str, Any]) -> Iterator[Rule]:
-    for segment in wish["segments"]:
-        for family, subnet in ends(segment, "subnet"):
-            name = f"segment {segment['name']}"
-            yield Rule("nat", "RF-NAT", name, "masquerade", family, out=f"!{EVERY}", source=subnet)
+    for family, key, subnet in (("v4", "ip saddr", "subnet"), ("v6", "ip6 saddr", "subnet6")):
+        own = among(networks((s.get(subnet) or "" for s in wish["segments"]), family))
+        if own:
+            yield Rule("RF-NAT", "segments", "masquerade", family, out=f"!{EVERY}", keys=(key,), elements=own)
 
 
 def closed() -> list[Rule]:
     """What is loaded at boot when the policy cannot be: nothing from or to a segment passes."""
     return [
-        Rule("mangle", "RF-FWD", "fence", "drop", into=EVERY),
-        Rule("mangle", "RF-FWD", "fence", "drop", out=EVERY),
-        Rule("mangle", "RF-HOST", "fence", "drop", into=EVERY),
+        Rule("RF-FWD", "fence", "drop", into=EVERY),
+        Rule("RF-FWD", "fence", "drop", out=EVERY),
+        Rule("RF-HOST", "fence", "drop", into=EVERY),
+        Rule("RF-OUT", "fence", "drop", out=EVERY),
     ]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ringfence.host.bridges import INTERFACES, filter_frames, segment_bridges, unfiltered
 from ringfence.host.engine import daemon_config, engine, firewall_backend
-from ringfence.host.policy.nft import TABLE, read_nft
-from ringfence.host.policy.places import Live
+from ringfence.host.nft import nft_table
+from ringfence.host.policy.nft import TABLES, Line, listed
 from ringfence.host.policy.rules import Around
-from ringfence.host.running import MISSING, Fault, must, run
-from ringfence.host.tables import Tables, live_text, parse_save
+from ringfence.host.running import HUNG, MISSING, Fault, must, run, search_path
+from ringfence.host.tables import Tables, families, live_text, parse_save
 from ringfence.host.units import unit_states
 
 BRIDGE_FILTER = Path("/proc/sys/net/bridge")
@@ -21,24 +24,31 @@ BRIDGE_FILTER = Path("/proc/sys/net/bridge")
 UNITS = ("ringfence-policy.service", "ringfence-policy-docker.service", "ringfence-ulogd.service")
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
 DOCKER_BRIDGE = re.compile(r"docker0|docker_gwbridge|br-[0-9a-f]{12}")
 
 
-def matches(interface: str, pattern: str) -> bool:
-    """iptables' way of matching an interface name."""
-    return interface.startswith(pattern[:-1]) if pattern.endswith("+") else interface == pattern
-
-
 def surroundings(
-    bridges: list[str], default_routes: set[str], networks: list[dict[str, Any]], patterns: list[str]
+    interfaces: dict[str, bool],
+    routes: list[dict[str, Any]],
+    networks: list[dict[str, Any]],
+    wish: dict[str, Any],
+    *,
+    tells: bool,
 ) -> Around:
-    """Tell the host's bridges apart: pure.
+    """Which of the host's interfaces lead outside: pure.
+
+    An interface that is no bridge leads somewhere else, and so does a bridge with a default route or with a route to a
+    declared place (a br-lan), unless it is Docker's. All other bridges have containers or machines of this host behind
+    them, whoever makes them and however they are called.
 
     Args:
-        bridges: every Linux bridge that is no segment.
-        default_routes: interfaces with a default route.
+        interfaces: {name: whether it is a bridge} of those that are no ports of another one.
+        routes: entries of `ip -j route show table all`, both families.
         networks: Docker's, as it tells them.
-        patterns: declared names of other bridges.
+        tells: see `Around`.
     """
     docker: dict[str, list[str]] = {}
     for network in networks:
@@ -48,20 +58,43 @@ def surroundings(
                 docker[bridge] = [
                     c["Subnet"] for c in (network.get("IPAM") or {}).get("Config") or [] if c.get("Subnet")
                 ]
-
-    def known(bridge: str) -> bool:
-        return any(matches(bridge, pattern) for pattern in patterns)
-
-    def is_docker(bridge: str) -> bool:
-        return bridge in docker or DOCKER_BRIDGE.fullmatch(bridge) is not None
-
+    docker |= {name: [] for name in interfaces if DOCKER_BRIDGE.fullmatch(name) and name not in docker}
+    places = [ipaddress.ip_network(n, strict=False) for place in wish["places"] for n in place["networks"]]
+    leading = {dev for route in routes if _leads_outside(route, places) for dev in _devices(route)}
+    uplinks = {
+        name
+        for name, bridge in interfaces.items()
+        if name != "lo" and not name.startswith("rf-") and name not in docker and (not bridge or name in leading)
+    }
     return Around(
-        leading=tuple(b for b in bridges if known(b) and not is_docker(b) and b in default_routes),
-        named=tuple(b for b in sorted(docker) if not known(b)),
-        bridged=tuple(b for b in bridges if not is_docker(b)),
+        uplinks=tuple(sorted(uplinks | set(wish["uplinks"]))),
         docker=tuple(sorted(docker)),
         subnets=tuple(sorted(subnet for found in docker.values() for subnet in found)),
+        tells=tells,
     )
+
+
+def _leads_outside(route: dict[str, Any], places: list[Network]) -> bool:
+    destination = route.get("dst", "default")
+    if route.get("type", "unicast") != "unicast":
+        return False
+    if destination == "default":
+        return True
+    network = ipaddress.ip_network(destination, strict=False)
+    # Two halves of the internet (VPNs that take everything) are a default route in disguise.
+    return network.prefixlen <= 1 or any(p.version == network.version and p.overlaps(network) for p in places)
+
+
+def _devices(route: dict[str, Any]) -> list[str]:
+    return [route["dev"]] if "dev" in route else [hop["dev"] for hop in route.get("nexthops", []) if "dev" in hop]
+
+
+def known(around: Any) -> Around:
+    """What only the host knows, as it was persisted; nothing is known from an earlier release's."""
+    if not isinstance(around, dict):
+        return Around()
+    lists = {key: tuple(found) for key, found in around.items() if key != "tells"}
+    return Around(**lists, tells=bool(around["tells"]))
 
 
 class Host(NamedTuple):
@@ -95,24 +128,51 @@ def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
     daemon = daemon_config() or {}
     # Asking the socket would start Docker where only docker.socket is active.
     running = states["docker.service"].get("ActiveState") == "active"
-    names = sorted(
-        p.parent.name for p in Path("/sys/class/net").glob("*/bridge") if not p.parent.name.startswith("rf-")
-    )
-    routes: set[str] = set()
-    for family in ("-4", "-6") if names else ():
-        for route in json.loads(must("ip", "-j", family, "route", "show", "default") or "[]"):
-            routes |= {route["dev"]} if "dev" in route else {hop["dev"] for hop in route.get("nexthops", [])}
     backend = str(daemon.get("firewall-backend") or "iptables")
     networks, outside = [], []
     if running:
         backend = firewall_backend(engine("GET", "/info"))
         networks = engine("GET", "/networks")
         outside = outside_the_fence(engine("GET", "/containers/json"))
-    around = surroundings(names, routes, networks, wish["other_bridges"])
+    around = surroundings(interfaces(), routes(), networks, wish, tells=tells_bridges())
     if not running and persisted:  # while Docker cannot be asked, nothing of what it said is forgotten
-        before = Around(*(tuple(part) for part in persisted["around"]))
-        around = Around(*(tuple(dict.fromkeys([*old, *new])) for old, new in zip(before, around, strict=True)))
+        before = known(persisted["around"])
+        around = around._replace(
+            uplinks=tuple(name for name in around.uplinks if name not in before.docker),
+            docker=tuple(sorted({*before.docker, *around.docker})),
+            subnets=tuple(sorted({*before.subnets, *around.subnets})),
+        )
     return Host(around, backend, running, outside, states, daemon)
+
+
+def interfaces() -> dict[str, bool]:
+    """{name: whether it is a bridge} of all interfaces that are no ports of another one."""
+    return {
+        path.name: (path / "bridge").is_dir() for path in sorted(INTERFACES.iterdir()) if not (path / "master").exists()
+    }
+
+
+def routes() -> list[dict[str, Any]]:
+    """All routes, both families. Raises Fault."""
+    found: list[dict[str, Any]] = []
+    for family in families():
+        answer = must("ip", "-j", f"-{family[1]}", "route", "show", "table", "all")
+        try:
+            found += json.loads(answer or "[]")
+        except ValueError as error:
+            raise Fault(f"`ip -j -{family[1]} route` answers something that is not JSON: {error}") from None
+    return found
+
+
+def tells_bridges() -> bool:
+    """Whether this kernel can tell by which bridge a frame comes. Raises Fault."""
+    if not shutil.which("nft", path=search_path()):
+        return True  # before a first run it need not be installed
+    trial = 'table bridge t { chain c { type filter hook prerouting priority 0; meta ibrname "rf-*" drop; }; }'
+    answer = run("unshare", "--net", "nft", trial)
+    if answer.returncode in (MISSING, HUNG):
+        raise Fault(answer.stderr)
+    return answer.returncode == 0
 
 
 def outside_the_fence(containers: list[dict[str, Any]]) -> list[str]:
@@ -136,22 +196,30 @@ def live_tables(family: str) -> Tables:
     return parse_save(live_text(family) or "")
 
 
-def live_nft(wish: dict[str, Any]) -> Live:
-    """The live rules of the own table; nothing where nftables is not installed or the table is not there.
+def live_nft() -> list[Line]:
+    """The live rules of the own tables; nothing where nftables is not installed or a table is not there.
 
     Raises:
         Fault: nft fails or hangs.
     """
-    result = run("nft", "-j", "list", "table", "inet", TABLE)
-    if result.returncode == MISSING or (result.returncode and "No such file or directory" in result.stderr):
-        return {}
-    if result.returncode:
-        raise Fault(f"nft: {result.stderr.strip()}; nothing is changed while the live rules cannot be read")
-    try:
-        listing = json.loads(result.stdout)
-    except ValueError as error:
-        raise Fault(f"nft answers with something that is not JSON: {error}") from None
-    return read_nft(listing, {segment["bridge"]: segment["name"] for segment in wish["segments"]})
+    return [line for table in TABLES for line in listed(table, nft_table(table))]
+
+
+def as_listed(rules: str) -> list[Line]:
+    """What nft would list of rules: they are loaded into a network namespace that nobody uses.
+
+    Raises:
+        Fault: nft does not take them; the message has the line.
+    """
+    script = "; ".join(["nft -f - || exit 9", *(f"nft --stateless list table {table}" for table in TABLES), ":"])
+    answer = run("unshare", "--net", "sh", "-c", script, text=rules)
+    if answer.returncode:
+        place = re.search(r"stdin>?:(\d+)", answer.stderr)
+        at = rules.splitlines()[int(place[1]) - 1].strip() if place else ""
+        why = (answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"])[0]
+        raise Fault(f"nft refuses the declared rules: {why} {at}".rstrip())
+    head, found, tail = answer.stdout.partition(f"table {TABLES[1]} {{")
+    return [*listed(TABLES[0], head), *listed(TABLES[1], found + tail)]
 
 
 def other_backend(version: str) -> tuple[str, str]:
@@ -171,7 +239,7 @@ def bridge_filter_changes() -> list[str]:
         f"~ sysctl net.bridge.{name} {value} → 1"
         for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables")
         if (value := (BRIDGE_FILTER / name).read_text(encoding="ascii").strip()) != "1"
-    ]
+    ] + [f"~ bridge {bridge}: its own frames pass the rules" for bridge in unfiltered(segment_bridges())]
 
 
 def ensure_bridge_filter() -> None:
@@ -197,3 +265,4 @@ def ensure_bridge_filter() -> None:
                 (BRIDGE_FILTER / name).write_text("1\n", encoding="ascii")
             except OSError as error:
                 raise Fault(f"sysctl net.bridge.{name}: cannot be set to 1: {error.strerror}") from error
+    filter_frames(segment_bridges())

@@ -1,201 +1,207 @@
-"""Rules in iptables' words: printed, and read back."""
+"""What iptables is told: to accept what this policy lets pass, where others drop it."""
 
 from __future__ import annotations
 
-import shlex
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
-from ringfence.host.policy.places import HOLD, Live, Place, Rules, jumps, leads_to, standing, strays
-from ringfence.host.policy.rules import OWN, Rule, address
+from ringfence.host.policy.nft import PASS, RAW
+from ringfence.host.policy.rules import OWN, Around
 from ringfence.host.tables import Tables
 
-GROUP = 40  # NFLOG's
+HOLD = "RF-HOLD"  # of the role ufw: it holds INPUT while ufw starts anew
 
 
-MARK = 0x10000000  # Docker's bridge-accept-fwmark on its nftables back end: what this policy lets pass
+def marked(mark: int) -> str:
+    return f"-m mark --mark {mark:#x}/{mark:#x} -j ACCEPT"
 
 
-LIMIT = ("-m", "limit", "--limit", "10/sec", "--limit-burst", "50")
+# Docker owns its bridges and says itself what they pass. All others must go on bridging, although frames on bridges
+# are filtered now: nobody but Docker and this policy asks for that.
+BRIDGED = ("! -i rf-+ -m physdev --physdev-is-bridged -j ACCEPT",)
 
 
-VERDICTS = {"pass": "RETURN", "accept": "ACCEPT", "drop": "DROP", "return": "RETURN", "masquerade": "MASQUERADE"}
+def opens(unmanaged: str, around: Around, backend: str) -> Tables:
+    """The own chains of iptables and their rules, the same for both families.
+
+    Args:
+        unmanaged: keep or close.
+        backend: "iptables" or "nftables", Docker's.
+    """
+    if backend == "iptables":
+        return {
+            "raw": {"RF-RAW": [marked(RAW)]},
+            "filter": {"RF-OPEN": [marked(PASS)], "RF-BRIDGED": list(BRIDGED)},
+        }
+    # With Docker's nftables back end nobody accepts anything in iptables, where UFW drops what is forwarded.
+    docker = around.docker if unmanaged == "keep" else ()
+    return {
+        "filter": {
+            "RF-OPEN": [marked(PASS), *(f"{way} {bridge} -j ACCEPT" for bridge in docker for way in ("-i", "-o"))],
+            "RF-BRIDGED": list(BRIDGED),
+        }
+    }
 
 
-STATES = {"established": "RELATED,ESTABLISHED", "invalid": "INVALID"}
+class Jump(NamedTuple):
+    """A jump into an own chain (or into DOCKER-USER).
+
+    Attributes:
+        ahead_of: what it must not stand behind.
+        behind: what it must not stand ahead of.
+        late: whether it is put as far down as it may, where bans of others keep their place before it.
+    """
+
+    table: str
+    chain: str
+    target: str
+    ahead_of: re.Pattern[str]
+    behind: re.Pattern[str] | None = None
+    late: bool = False
 
 
-def negatable(flag: str, value: str) -> list[str]:
-    if not value:
-        return []
-    return ["!", flag, value[1:]] if value.startswith("!") else [flag, value]
+_UFW = re.compile(r"^-j (DROP|REJECT)\b|-[jg] ufw6?-")
 
 
-def words(rule: Rule, comment: bool = True) -> list[str]:
-    """A rule in iptables' words, behind "-A CHAIN"."""
-    out = [*negatable("-s", rule.source), *negatable("-d", rule.destination)]
-    out += [*negatable("-i", rule.into), *negatable("-o", rule.out)]
-    if rule.proto:
-        name = {"icmp6": "ipv6-icmp"}.get(rule.proto, rule.proto)
-        out += ["-p", name]
-        if rule.sport or rule.dport:
-            out += ["-m", name]
-            out += ["--sport", rule.sport.replace("-", ":")] if rule.sport else []
-            out += ["--dport", rule.dport.replace("-", ":")] if rule.dport else []
-        if rule.type:
-            out += ["-m", rule.proto, "--icmpv6-type" if rule.proto == "icmp6" else "--icmp-type", rule.type]
-    if rule.state:
-        out += ["-m", "conntrack", "--ctstate", STATES[rule.state]]
-    if rule.original:
-        out += ["-m", "conntrack", "--ctorigdstport", rule.original.replace("-", ":")]
-    if rule.bridged:
-        out += ["-m", "physdev", "--physdev-is-bridged"]
-    if rule.marked:
-        out += ["-m", "mark", "--mark", f"{MARK:#x}/{MARK:#x}"]
-    verdict, _, argument = rule.verdict.partition(" ")
-    if verdict == "log":
-        out += LIMIT
-    if comment:
-        out += ["-m", "comment", "--comment", f'"{rule.name}"']
-    if verdict == "log":
-        out += ["-j", "NFLOG", "--nflog-prefix", f'"{argument}"', "--nflog-group", str(GROUP)]
-    elif verdict in ("jump", "goto"):
-        out += ["-j" if verdict == "jump" else "-g", argument]
-    else:
-        out += ["-j", VERDICTS[verdict]]
-    return out
+# Up to 27 it puts what it drops inside a bridge at the end, behind what others have put there.
+_DOCKER = re.compile(r"-[jg] DOCKER|-[io] (docker|br-)|-i (?!rf-)(\S+) -o \2 -j")
 
 
-def iptables_rules(rules: Rules, medium: str) -> dict[str, dict[str, list[str]]]:
-    """The rules of one family in iptables' words: {table: {chain: lines}}."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for place, own in rules.items():
-        if place.medium == medium:
-            found.setdefault(place.table, {})[place.chain] = [" ".join(words(rule)) for rule in own]
-    return found
+# Docker says first what its own bridges pass.
+BRIDGING = Jump("filter", "FORWARD", "RF-BRIDGED", _UFW, _DOCKER, late=True)
 
 
-# The deny comes first and goes last: a window between two tables' transactions opens nothing.
-ORDER = ("mangle", "raw", "filter", "nat")
+JUMPS = {
+    # What opens has to stand ahead of what Docker drops.
+    "iptables": (
+        Jump("raw", "PREROUTING", "RF-RAW", re.compile(r"-j DROP$")),
+        Jump(
+            "filter", "DOCKER-USER", "RF-OPEN", re.compile(r"^-j (ACCEPT|DROP|REJECT)\b|-j RETURN$"), late=True
+        ),
+        Jump("filter", "FORWARD", "DOCKER-USER", re.compile(r"-[jg] DOCKER(?!-USER)|-[io] (rf-|docker|br-)")),
+        BRIDGING,
+    ),
+    "nftables": (Jump("filter", "FORWARD", "RF-OPEN", _UFW, late=True), BRIDGING),
+}  # fmt: skip
 
 
-def restore_input(want: dict[str, dict[str, list[str]]], tables: Tables, backend: str) -> str:
-    """The input of iptables-restore --noflush: declared chains, stale chains gone, jumps in their places.
+def standing(jump: Jump, rules: list[str]) -> tuple[int, int, int]:
+    """(position of the jump, the first and the last where it may stand), from 1; 0 where there is none."""
+    own = f"-j {jump.target}"
+    others = [rule for rule in rules if rule != own]
+    after = [n for n, rule in enumerate(others, 1) if jump.behind and jump.behind.search(rule)]
+    before = [n for n, rule in enumerate(others, 1) if jump.ahead_of.search(rule)]
+    first = after[-1] + 1 if after else 1
+    last = max(first, before[0] if before else len(others) + 1)
+    return rules.index(own) + 1 if own in rules else 0, first, last
+
+
+def jump_changes(tables: Tables, backend: str) -> list[str]:
+    """What has to change so that ringfence's chains are entered where they have to be."""
+    changes = []
+    for jump in JUMPS[backend]:
+        rules = tables.get(jump.table, {}).get(jump.chain, [])
+        position, first, last = standing(jump, rules)
+        way = f"jump {jump.table} {jump.chain} > {jump.target}"
+        if not position:
+            changes.append(f"+ {way}")
+        elif position > last:
+            changes.append(f"~ {way}: rule {position} → {last}, behind: {rules[last - 1]}")
+        elif position < first:
+            changes.append(f"~ {way}: rule {position} → {first}, ahead of: {rules[first - 1]}")
+        elif rules.count(f"-j {jump.target}") > 1:
+            changes.append(f"~ {way}: there twice")
+    for table, chains in tables.items():
+        for chain, rule in strays(table, chains, backend):
+            changes.append(f"- jump {table} {chain} > {leads_to(rule)}")
+    return changes
+
+
+def strays(table: str, chains: dict[str, list[str]], backend: str) -> Iterator[tuple[str, str]]:
+    """(chain, rule) of the jumps from chains of others into own ones that have no business there."""
+    wanted = {(jump.chain, jump.target) for jump in JUMPS[backend] if jump.table == table}
+    for chain, rules in chains.items():
+        for rule in rules if not chain.startswith(OWN) else ():
+            target = leads_to(rule)
+            if target.startswith(OWN) and target != HOLD and ((chain, target) not in wanted or rule != f"-j {target}"):
+                yield chain, rule
+
+
+def leads_to(rule: str) -> str:
+    """The chain, or whatever a rule's target is, at its end."""
+    found = re.search(r"-[jg] (\S+)$", rule)
+    return found[1] if found else ""
+
+
+def changes(want: Tables, tables: Tables, backend: str) -> list[str]:
+    """What differs in iptables: own chains and the ways into them."""
+    lines = []
+    for table in {**want, **tables}:
+        own, live = want.get(table, {}), tables.get(table, {})
+        for chain, rules in own.items():
+            if chain not in live:
+                lines.append(f"+ chain {table} {chain}")
+            elif live[chain] != rules:
+                lost = [f"missing: {rule}" for rule in rules if rule not in live[chain]]
+                found = [f"not declared: {rule}" for rule in live[chain] if rule not in rules]
+                lines.append(f"~ chain {table} {chain}: {'; '.join(found + lost) or 'order of the rules'}")
+        stale = (chain for chain in live if chain.startswith(OWN) and chain not in own and chain != HOLD)
+        lines += [f"- chain {table} {chain}" for chain in stale]
+    return lines + jump_changes(tables, backend)
+
+
+def restore_input(want: Tables, tables: Tables, backend: str) -> str:
+    """The input of iptables-restore --noflush: own chains, stale ones gone (those of earlier releases as well), jumps
+    in their places.
 
     Chains of others are never declared (that would flush them), except DOCKER-USER where it does not exist.
     """
     out = []
-    leaving = [name for name in ORDER if name not in want and any(c.startswith(OWN) for c in tables.get(name, {}))]
-    for name in [*(name for name in ORDER if name in want), *reversed(leaving)]:
-        live, own = tables.get(name, {}), want.get(name, {})
+    leaving = [table for table in tables if table not in want and any(c.startswith(OWN) for c in tables[table])]
+    for table in (*want, *leaving):
+        live, own = tables.get(table, {}), want.get(table, {})
         stale = [chain for chain in live if chain.startswith(OWN) and chain not in own and chain != HOLD]
-        out.append(f"*{name}")
-        if "DOCKER-USER" in {jump.chain for jump in jumps(backend) if jump.table == name} - live.keys():
+        out.append(f"*{table}")
+        if "DOCKER-USER" in {jump.chain for jump in JUMPS[backend] if jump.table == table} - live.keys():
             out.append(":DOCKER-USER - [0:0]")
         out += [f":{chain} - [0:0]" for chain in [*own, *stale]]
         out += [f"-A {chain} {line}" for chain, lines in own.items() for line in lines]
-        out += _jumping(name, live, backend)
-        out += [f"-D {chain} {rule}" for chain, rule in strays(name, live, backend)]
+        out += _jumping(table, live, backend)
+        out += [f"-D {chain} {rule}" for chain, rule in strays(table, live, backend)]
         out += [f"-X {chain}" for chain in stale]
         out.append("COMMIT")
     return "\n".join([*out, ""])
 
 
 def _jumping(table: str, live: dict[str, list[str]], backend: str) -> Iterator[str]:
-    for jump in jumps(backend):
+    chains = {chain: list(rules) for chain, rules in live.items()}
+    for jump in JUMPS[backend]:
         if jump.table != table:
             continue
-        rules = live.get(jump.chain, [])
-        position, first = standing(jump, rules)
-        if not position or (first and first < position) or rules.count(f"-j {jump.target}") > 1:
-            yield from [f"-D {jump.chain} -j {jump.target}"] * rules.count(f"-j {jump.target}")
-            # Bans that others put before it keep their place.
-            before = rules[: first - 1] if first else rules
-            place = 1 + sum(rule != f"-j {jump.target}" for rule in before)
-            yield f"-I {jump.chain} {place if jump.target == 'RF-OPEN' else 1} -j {jump.target}"
+        rules = chains.setdefault(jump.chain, [])
+        own = f"-j {jump.target}"
+        position, first, last = standing(jump, rules)
+        if not first <= position <= last or rules.count(own) > 1:
+            yield from [f"-D {jump.chain} {own}"] * rules.count(own)
+            place = last if jump.late else first
+            others = [rule for rule in rules if rule != own]
+            rules[:] = [*others[: place - 1], own, *others[place - 1 :]]
+            yield f"-I {jump.chain} {place} {own}"
 
 
-def read_rule(table: str, chain: str, text: str) -> Rule | str:
-    """Make a rule of a line of iptables-save (without "-A CHAIN"); the text itself where it is none of ours."""
-    match: dict[str, Any] = {}
-    limited = False
-    prefix = ""
-    try:
-        tokens = shlex.split(text)
-        while tokens:
-            word = tokens.pop(0)
-            negated = word == "!"
-            word = tokens.pop(0) if negated else word
-            if word in ("-s", "-d", "-i", "-o"):
-                value = tokens.pop(0)
-                key = {"-s": "source", "-d": "destination", "-i": "into", "-o": "out"}[word]
-                match[key] = ("!" if negated else "") + (address(value) if key in ("source", "destination") else value)
-                continue
-            if negated:
-                return text
-            if word == "-m":
-                if tokens.pop(0) == "limit":
-                    limited = True
-            elif word == "-p":
-                match["proto"] = {"ipv6-icmp": "icmp6", "icmpv6": "icmp6"}.get(tokens[0], tokens[0])
-                tokens.pop(0)
-            elif word in ("--sport", "--dport"):
-                match[word[2:]] = tokens.pop(0).replace(":", "-")
-            elif word in ("--icmp-type", "--icmpv6-type"):
-                match["type"] = tokens.pop(0).removesuffix("/255")
-            elif word == "--ctstate":
-                names = ",".join(sorted(tokens.pop(0).split(",")))
-                match["state"] = {"ESTABLISHED,RELATED": "established", "INVALID": "invalid"}[names]
-            elif word == "--ctorigdstport":
-                match["original"] = tokens.pop(0).replace(":", "-")
-            elif word == "--physdev-is-bridged":
-                match["bridged"] = True
-            elif word == "--mark":
-                match["marked"] = True
-                if tokens.pop(0) != f"{MARK:#x}/{MARK:#x}":
-                    return text
-            elif word in ("--limit", "--limit-burst", "--nflog-group"):
-                if tokens.pop(0) not in {"--limit": ("10/sec", "10/second"), "--limit-burst": ("50",)}.get(
-                    word, (str(GROUP),)
-                ):
-                    return text
-            elif word == "--comment":
-                match["name"] = tokens.pop(0)
-            elif word == "--nflog-prefix":
-                prefix = tokens.pop(0)
-            elif word in ("-j", "-g"):
-                target = tokens.pop(0)
-                match["verdict"] = f"{'goto' if word == '-g' else 'jump'} {target}"
-            else:
-                return text
-    except (IndexError, KeyError, ValueError):
-        return text
-    if "verdict" not in match or not match.get("name"):
-        return text
-    target = match["verdict"].partition(" ")[2]
-    if target == "NFLOG":
-        match["verdict"] = f"log {prefix}"
-    elif not target.startswith(OWN):
-        known = {word: verdict for verdict, word in VERDICTS.items()}
-        # Pass and return are one word to iptables, which `settled` makes one verdict.
-        match["verdict"] = known.get(target, "?")
-    if match["verdict"] == "?" or limited != match["verdict"].startswith("log "):
-        return text
-    return Rule(table, chain, **match)
+SHUT = "RF-SHUT"
 
 
-def read_tables(tables: Tables, medium: str) -> Live:
-    """What is live in own chains of iptables."""
-    return {
-        Place(medium, table, chain): [read_rule(table, chain, text) for text in rules]
-        for table, chains in tables.items()
-        for chain, rules in chains.items()
-        if chain.startswith(OWN) and chain != HOLD
-    }
+def shut_input() -> str:
+    """What closes the segments by iptables, where nftables cannot: nothing from or to one passes."""
+    chain = [f"-A {SHUT} {way} rf-+ -j DROP" for way in ("-i", "-o")]
+    jumps = [f"-I {builtin} 1 -j {SHUT}" for builtin in ("INPUT", "FORWARD", "OUTPUT")]
+    return "\n".join(["*mangle", f":{SHUT} - [0:0]", *chain, *jumps, "COMMIT", ""])
 
 
 def removal_input(tables: Tables) -> str:
-    """The transactions that take everything of ringfence out of a family, the deny last."""
+    """The transactions that take everything of ringfence out of a family, the deny of earlier releases last."""
     out = []
     for name in sorted(tables, key=lambda name: name == "mangle"):
         own = [chain for chain in tables[name] if chain.startswith(OWN) and chain != HOLD]

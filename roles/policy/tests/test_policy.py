@@ -7,8 +7,8 @@ import json
 import pytest
 from testinfra.host import Host
 
-DENY = [("FORWARD", "RF-FWD"), ("INPUT", "RF-HOST")]
-OPEN = [("raw", "PREROUTING", "RF-RAW"), ("filter", "DOCKER-USER", "RF-OPEN"), ("nat", "POSTROUTING", "RF-NAT")]
+OPEN = [("raw", "PREROUTING", "RF-RAW"), ("filter", "DOCKER-USER", "RF-OPEN"), ("filter", "FORWARD", "RF-BRIDGED")]
+OPEN_NFTABLES = [("filter", "FORWARD", "RF-OPEN"), ("filter", "FORWARD", "RF-BRIDGED")]
 
 
 # The engine itself is asked: an older client leaves out what it does not know.
@@ -30,48 +30,52 @@ def rules(host: Host, command: str, table: str, chain: str = "") -> list[str]:
     return [r for r in host.check_output(f"{command} -t {table} -S {chain}").splitlines() if r.startswith("-A")]
 
 
-def nft(host: Host) -> list[str]:
-    """The rules of the own table."""
-    return [line.strip() for line in host.check_output("nft list table inet ringfence").splitlines()]
+def nft(host: Host, table: str) -> list[str]:
+    """The rules of an own table."""
+    return [line.strip() for line in host.check_output(f"nft list table {table}").splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("hook", "priority"), [("prerouting", "raw - 10"), ("forward", "mangle"), ("input", "mangle"), ("output", "mangle")]
+)
+def test_the_deny_stands_where_neither_docker_nor_ufw_writes(host: Host, hook: str, priority: str) -> None:
+    assert f"type filter hook {hook} priority {priority}; policy accept;" in nft(host, "inet ringfence")
+
+
+def test_frames_are_looked_at_before_packets(host: Host) -> None:
+    assert "type filter hook prerouting priority dstnat; policy accept;" in nft(host, "bridge ringfence")
 
 
 @pytest.mark.parametrize("command", ["iptables", "ip6tables"])
-@pytest.mark.parametrize(("chain", "target"), DENY)
-def test_the_deny_comes_first_where_neither_docker_nor_ufw_writes(
-    host: Host, command: str, chain: str, target: str
-) -> None:
-    if nftables(host):
-        assert f"type filter hook {chain.lower()} priority mangle; policy accept;" in nft(host)
-        assert not any(target in rule for rule in rules(host, command, "mangle"))
-    else:
-        assert rules(host, command, "mangle", chain)[0] == f"-A {chain} -j {target}"
-
-
-@pytest.mark.parametrize("command", ["iptables", "ip6tables"])
-def test_what_opens_is_hooked_in(host: Host, command: str) -> None:
-    jumps = [("filter", "FORWARD", "RF-OPEN")] if nftables(host) else OPEN
-    for table, chain, target in jumps:
+def test_what_opens_is_hooked_in_and_nothing_of_earlier_releases_is_left(host: Host, command: str) -> None:
+    for table, chain, target in OPEN_NFTABLES if nftables(host) else OPEN:
         assert f"-A {chain} -j {target}" in rules(host, command, table, chain)
+    for table in ("mangle", "nat"):
+        assert not any("RF-" in rule for rule in rules(host, command, table))
 
 
-@pytest.mark.parametrize("command", ["iptables", "ip6tables"])
-def test_every_segment_ends_in_a_logged_drop(host: Host, command: str) -> None:
+def test_every_segment_ends_in_a_logged_drop(host: Host) -> None:
     bridges = host.check_output("ip -br link show type bridge | grep -o '^rf-[^ ]*'").split()
     assert bridges
     for bridge in bridges:
         chain = f"RF-{bridge.removeprefix('rf-')}"
-        if nftables(host):
-            text = host.check_output(f"nft list chain inet ringfence {chain}").splitlines()
-            own = [line.strip() for line in text if "comment" in line]
-            assert own[-1].startswith("drop ")
-            assert "group 40" in own[-2]
-        else:
-            assert any(
-                f"-i {bridge} " in rule and f"-g {chain}" in rule for rule in rules(host, command, "mangle", "RF-FWD")
-            )
-            own = rules(host, command, "mangle", chain)
-            assert own[-1].endswith("-j DROP")
-            assert "--nflog-group 40" in own[-2]
+        text = host.check_output(f"nft list chain inet ringfence {chain}").splitlines()
+        assert [line.strip() for line in text if "comment" in line][-1].startswith(f"goto {chain}/drop ")
+        text = host.check_output(f"nft list chain inet ringfence {chain}/drop").splitlines()
+        own = [line.strip() for line in text if "comment" in line]
+        assert own[-1].startswith("drop ")
+        assert "group 40" in own[-2]
+
+
+def test_what_is_loaded_is_what_was_applied(host: Host) -> None:
+    assert host.check_output("ringfence-policy status").startswith("in force: ")
+
+
+@pytest.mark.parametrize("flag", ["nf_call_iptables", "nf_call_ip6tables"])
+def test_frames_on_a_segments_bridge_are_filtered_whatever_the_setting_for_all(host: Host, flag: str) -> None:
+    values = host.check_output(f"cat /sys/class/net/rf-*/bridge/{flag}").split()
+    assert values
+    assert set(values) == {"1"}
 
 
 @pytest.mark.parametrize("name", ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"])
