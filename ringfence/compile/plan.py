@@ -13,6 +13,10 @@ from ringfence.compile.book import Book, Place
 from ringfence.compile.calls import Call
 from ringfence.model import ANYWHERE, INTERNET, Lab
 
+# Where a container that may ask no DNS server is sent by Docker's resolver, which asks from the container's own network
+# namespace: nobody listens there. Not 127.0.0.1, where a DNS server of the container's own may.
+NOBODY = "127.255.255.254"
+
 
 @dataclass(frozen=True)
 class Network:
@@ -184,11 +188,14 @@ class Plan:
             for egress in service.egress:
                 for to in self._destinations(egress.to):
                     found.add((name, to, egress.proto, egress.port))
-            if service.egress:
-                for resolver in self.lab.resolvers:
-                    network = str(ipaddress.ip_network(resolver))
-                    found |= {(name, network, proto, 53) for proto in ("tcp", "udp")}
+            for resolver in self.resolvers(name):
+                network = str(ipaddress.ip_network(resolver))
+                found |= {(name, network, proto, 53) for proto in ("tcp", "udp")}
         return tuple(sorted(found))
+
+    def resolvers(self, service: str) -> list[str]:
+        """Return the DNS servers that may be asked for a service, which are part of its egress; none without any."""
+        return [str(address) for address in self.lab.resolvers] if self.lab.services[service].egress else []
 
     def _destinations(self, to: str) -> list[str]:
         if to == INTERNET:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.compile import segments
-from ringfence.compile.plan import Plan
+from ringfence.compile.plan import NOBODY, Plan
 from ringfence.model.lab import Service
 
 
@@ -35,7 +35,8 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "name": name,
         "image": service.image,
         "networks": [
-            {"network": leg.network.bridge, "address": leg.address, "address6": leg.address6} for leg in plan.legs[name]
+            {"network": leg.network.bridge, "address": leg.address, "address6": leg.address6, "mac": leg.mac}
+            for leg in plan.legs[name]
         ],
         "environment": dict(service.environment),
         "volumes": [_volume(volume.source, volume.target, volume.read_only) for volume in service.volumes],
@@ -58,6 +59,9 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "pids": service.pids,
         "memory": service.memory,
         "extra_hosts": _extra_hosts(plan, name),
+        "dns": plan.resolvers(name) or [NOBODY],
+        # Docker 20.10 answers nothing where nobody answers it: who asks gives up soon. Names of the lab take no time.
+        "dns_opt": [] if plan.resolvers(name) else ["timeout:1", "attempts:2"],
         "depends": sorted(service.depends),
     }
 

@@ -20,7 +20,7 @@ _HEAD = "---\n# Managed by ringfence. Changes made by hand are undone by the nex
 DEFAULTS: dict[str, Any] = {
     "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
     "reload": {}, "secrets": [], "capabilities": [], "read_only": True, "tmpfs": [], "user": "", "command": [],
-    "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "depends": [],
+    "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [], "dns_opt": [], "depends": [],
 }  # fmt: skip
 
 
@@ -46,7 +46,9 @@ def writable_in_memory(service: dict[str, Any]) -> list[str]:
     return [*(["/tmp"] if service["read_only"] and "/tmp" not in given else []), *given]  # noqa: S108 - the container's
 
 
-def document(project: dict[str, Any], owner: str, here: str, log: dict[str, Any], ipv6: bool) -> Document:
+def document(
+    project: dict[str, Any], owner: str, here: str, log: dict[str, Any], ipv6: bool = False, macs: bool = False
+) -> Document:
     """Return a project's compose document.
 
     Args:
@@ -55,6 +57,7 @@ def document(project: dict[str, Any], owner: str, here: str, log: dict[str, Any]
         here: the project's directory on the host.
         log: ``{max_size, max_file}``.
         ipv6: whether its networks have IPv6.
+        macs: whether the engine takes a MAC address for each network.
     """
     services = project["services"]
     made: Document = {
@@ -64,10 +67,12 @@ def document(project: dict[str, Any], owner: str, here: str, log: dict[str, Any]
     for service in services:
         entry = made["services"][service["name"]]
         entry["labels"]["ringfence.spec"] = digest(entry)
-        # Not part of the digest: an engine that learns IPv6 is seen in the addresses that the containers have.
-        for leg in service["networks"] if ipv6 else []:
-            if leg.get("address6"):
+        # Not part of the digest: what another engine makes of them is seen in the addresses that the containers have.
+        for leg in service["networks"]:
+            if ipv6 and leg.get("address6"):
                 entry["networks"][leg["network"]]["ipv6_address"] = leg["address6"]
+            if macs and leg.get("mac"):
+                entry["networks"][leg["network"]]["mac_address"] = leg["mac"]
     networks = sorted({leg["network"] for s in services for leg in s["networks"]})
     volumes = sorted({v["name"] for s in services for v in s["volumes"] if v.get("name")})
     if networks:
@@ -127,6 +132,9 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
             for p in s["ports"]
         ],
         "extra_hosts": dict(sorted(s["extra_hosts"].items())),
+        "dns": list(s["dns"]),
+        "dns_search": ["."] if s["dns"] else [],  # none: the host's would say which networks it is in
+        "dns_opt": list(s["dns_opt"]),
         "networks": {leg["network"]: {"ipv4_address": leg["address"]} for leg in s["networks"]},
         "network_mode": "" if s["networks"] else "none",
     }

@@ -50,6 +50,8 @@ _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _OWNER = re.compile(r"[a-z][a-z0-9_]*")
 _CAPABILITY = re.compile(r"[A-Z][A-Z_]+")
+_MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
+_OPTION = re.compile(r"[a-z0-9-]+(?::[0-9]+)?")
 _MEMORY = re.compile(r"(?:[0-9]+[bkmgBKMG]?)?")
 
 
@@ -118,12 +120,22 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
     )
     if not _MEMORY.fullmatch(str(service["memory"])):
         yield f"memory: {service['memory']!r} is not an amount of memory (write it as 512m or 2g)"
-    for leg in service["networks"]:
-        for address in filter(None, (leg.get("address"), leg.get("address6"))):
-            with contextlib.suppress(ValueError):
-                ipaddress.ip_address(address)
-                continue
-            yield f"networks: {address!r} is not an IP address"
+    addresses = [
+        ("networks", leg[key]) for leg in service["networks"] for key in ("address", "address6") if leg.get(key)
+    ]
+    for kind, address in [*addresses, *(("dns", server) for server in service["dns"])]:
+        with contextlib.suppress(ValueError):
+            ipaddress.ip_address(str(address))
+            continue
+        yield f"{kind}: {address!r} is not an IP address"
+    yield from (
+        f"networks: {leg['mac']!r} is not the MAC address of one interface (write it as 02:42:ac:14:00:02)"
+        for leg in service["networks"]
+        if leg.get("mac") and not (_MAC.fullmatch(str(leg["mac"])) and int(str(leg["mac"])[:2], 16) % 2 == 0)
+    )
+    yield from (
+        f"dns_opt: {o!r} is no option of a resolver" for o in service["dns_opt"] if not _OPTION.fullmatch(str(o))
+    )
     reload = service["reload"]
     if reload.get("command") and reload.get("signal"):
         yield "reload: has a command and a signal (remove one of the two)"
