@@ -273,6 +273,7 @@ def engine_of(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: di
         return copy.deepcopy(answer)
 
     monkeypatch.setattr(segments, "engine", engine)
+    monkeypatch.setattr(segments, "filter_frames", lambda bridges: None)  # no bridge is made here
     monkeypatch.setattr(segments, "docker_runs", lambda: True)
     monkeypatch.setattr(segments, "host_routes", list)
     return asked
