@@ -39,6 +39,8 @@ def read_json(path: Path, empty: bool = False) -> dict[str, Any] | None:
         found = {} if empty and not text.strip() else json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError:
+        raise Fault(f"{path} cannot be read: this needs root") from None
     except (OSError, ValueError) as error:
         raise Fault(f"{path} cannot be read: {error}; correct it, or move it away if it is not needed") from None
     if not isinstance(found, dict):

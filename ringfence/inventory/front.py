@@ -130,9 +130,12 @@ def _pyinfra_host(name: str, data: Mapping[str, Any]) -> tuple[str, dict[str, An
 def _ssh_options(arguments: str) -> dict[str, str]:
     words, found = shlex.split(arguments), {}
     for index, word in enumerate(words):
-        if not word.startswith("-o"):
+        if not word.startswith(("-o", "-F")):
             continue
         text = word[2:] or (words[index + 1] if index + 1 < len(words) else "")
+        if word.startswith("-F"):  # where jump hosts are named, and ports
+            found["ssh_config_file"] = str(Path(text).expanduser())
+            continue
         option, _, value = text.replace("=", " ", 1).strip().partition(" ")
         key = _SSH_OPTIONS.get(option.lower())
         if key == "ssh_strict_host_key_checking":

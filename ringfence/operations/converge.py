@@ -15,7 +15,7 @@ from pyinfra.context import host as current_host
 from pyinfra.context import state as current_state
 
 from ringfence.facts.survey import Difference, forget, survey, wanted_of
-from ringfence.operations.guarded import DEFAULT_SECONDS, LoudCommand, confirm
+from ringfence.operations.guarded import LoudCommand, confirm, window
 from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError, Wanted
@@ -110,12 +110,11 @@ def program(role: str, wanted: Wanted) -> Commands:
         _host().noop("nothing to change")
         return
     _about_to_change(_host())
-    guarded = wanted.program.guarded
-    seconds = int(_host().data.get("guard_seconds") or DEFAULT_SECONDS) if guarded else None
-    asked = {"role": role, "program": wanted.program.path, "desired": wanted.program.desired, "seconds": seconds}
+    opened = window(_host()) if wanted.program.guarded else None
+    asked = {"role": role, "program": wanted.program.path, "desired": wanted.program.desired, "window": opened}
     yield LoudCommand(COMMAND, _stdin=request("apply", asked))
-    if guarded:
-        yield FunctionCommand(confirm, (), {})
+    if opened:
+        yield FunctionCommand(confirm, (opened,), {})
 
 
 def _host() -> Host:

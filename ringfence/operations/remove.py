@@ -13,7 +13,7 @@ from pyinfra.context import host as current_host
 from pyinfra.context import state as current_state
 
 from ringfence.facts.answer import NoAnswerError, ask
-from ringfence.operations.guarded import DEFAULT_SECONDS, LoudCommand, confirm
+from ringfence.operations.guarded import LoudCommand, confirm, window
 from ringfence.remote.request import COMMAND, request
 from ringfence.role import Role
 
@@ -69,12 +69,11 @@ def remove(roles: Sequence[Role]) -> Generator[StringCommand | FunctionCommand, 
             logger.warning(f"{host.print_prefix}{HOW_TO_GO_ON}")
         yield FunctionCommand(_fail, ([HOW_TO_GO_ON],), {})
         return
-    seconds = None
-    if any(each["guarded"] and found[each["role"]]["changes"] for each in leaving):
-        seconds = int(host.data.get("guard_seconds") or DEFAULT_SECONDS)
-    yield LoudCommand(COMMAND, _stdin=request("remove", {"roles": leaving, "seconds": seconds}))
-    if seconds is not None:
-        yield FunctionCommand(confirm, (), {})
+    guarded = any(each["guarded"] and found[each["role"]]["changes"] for each in leaving)
+    opened = window(host) if guarded else None
+    yield LoudCommand(COMMAND, _stdin=request("remove", {"roles": leaving, "window": opened}))
+    if opened:
+        yield FunctionCommand(confirm, (opened,), {})
     yield LoudCommand(COMMAND, _stdin=request("clear", {"roles": leaving}))
 
 

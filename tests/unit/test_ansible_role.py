@@ -194,10 +194,12 @@ class Connection:
     transport = "ssh"
 
     def __init__(self, port: int) -> None:
-        self.options: dict[str, Any] = {"ssh_args": "-o ControlPersist=60s", "host": "127.0.0.1", "port": port}
+        self.options: dict[str, Any] = {
+            "ssh_args": "-o ControlPersist=60s", "ssh_common_args": "-F /dev/null", "host": "127.0.0.1", "port": port,
+        }  # fmt: skip
 
     def get_option(self, name: str) -> Any:
-        return self.options[name]
+        return self.options.get(name)
 
     def set_option(self, name: str, value: Any) -> None:
         self.options[name] = value
@@ -214,12 +216,17 @@ class Window(action.ActionModule):  # type: ignore[name-defined,misc]
         self.sent: list[tuple[str, bool]] = []
 
     def _low_level_execute_command(self, command: str, **_: Any) -> dict[str, Any]:
-        verb = command.split()[-1]
+        if command == "echo $SSH_CONNECTION":
+            return {"rc": 0, "stdout": "192.0.2.1 40000 192.0.2.2 2222\n", "stderr": ""}
+        verb = command.split()[1]
         self.sent.append((verb, "ControlPath=none" in self._connection.options["ssh_args"]))
         answer = self.answers.get(verb, 0)
         if isinstance(answer, Exception):
             raise answer
         return {"rc": answer, "stdout": "", "stderr": "the guard's words" if answer else ""}
+
+
+WINDOW = {"name": "this-run", "seconds": 45, "limit": 300}
 
 
 @contextlib.contextmanager
@@ -231,7 +238,7 @@ def listening() -> Iterator[int]:
 def test_a_change_is_confirmed_over_a_new_connection_beside_the_old_one() -> None:
     with listening() as port:
         window = Window({}, [22, port])
-        window._confirm(45)
+        window._confirm(WINDOW)
     assert window.sent == [("confirm", True)]
     assert window._connection.options["ssh_args"] == "-o ControlPersist=60s"
 
@@ -242,7 +249,7 @@ def test_a_refused_confirmation_is_taken_back_at_once_over_the_old_connection(an
     with pytest.raises(
         AnsibleActionFail, match=r"taken back: (the guard's words|no route)[\s\S]*the old state is back"
     ):
-        window._confirm(45)
+        window._confirm(WINDOW)
     assert window.sent == [("confirm", True), ("restore", False)]
 
 
@@ -250,15 +257,52 @@ def test_a_port_that_must_stay_open_and_does_not_answer_takes_the_change_back() 
     with listening() as port:
         pass
     window = Window({}, [port])
-    with pytest.raises(AnsibleActionFail, match=rf"port {port} of 127.0.0.1, which must stay open, does not answer"):
-        window._confirm(45)
+    with pytest.raises(
+        AnsibleActionFail, match=rf"port {port} of 127.0.0.1, which must stay open \(guard_ports\), does not answer"
+    ):
+        window._confirm(WINDOW)
     assert window.sent == [("restore", False)]
+
+
+def test_only_whoever_cannot_come_back_is_told_of_a_lock_out() -> None:
+    with pytest.raises(AnsibleActionFail, match=r"^the change is taken back: the guard's words"):
+        Window({"confirm": 1}, [])._confirm(WINDOW)
+    with pytest.raises(AnsibleActionFail, match="the change would have locked you out"):
+        Window({"confirm": AnsibleConnectionFailure("no route")}, [])._confirm(WINDOW)
+
+
+def test_a_forwarded_port_is_proved_by_the_connection_that_came_through_it() -> None:
+    """At 192.0.2.2 of the host's own network sshd listens at 2222; from here it is dialled at another port."""
+    window = Window({}, [2222], ssh_port=22022)
+    window._confirm(WINDOW)
+    assert window.sent == [("confirm", True)]
+
+
+@pytest.mark.parametrize("option", ["-J jump.example", "-o ProxyCommand='nc -X connect %h %p'"])
+def test_through_a_jump_host_only_ssh_is_tried(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(action.display, "warning", said.append)
+    window = Window({}, [2222, 8443])
+    window._connection.options["ssh_common_args"] += f" {option}"
+    window._confirm(WINDOW)
+    assert window.sent == [("confirm", True)]
+    assert "guard_ports: 8443 cannot be tried" in said[0]
+
+
+def test_the_way_in_is_what_sshs_configuration_says(tmp_path: Path) -> None:
+    configuration = tmp_path / "config"
+    configuration.write_text("Host atlas\n  HostName 127.0.0.1\n  Port 2022\n", encoding="utf-8")
+    window = Window({}, [2022])
+    window._connection.options |= {"host": "atlas", "port": None, "ssh_common_args": f"-F {configuration}"}
+    assert window._way() == ("127.0.0.1", 2022, "")
+    window._connection.options["port"] = 22
+    assert window._way().port == 22
 
 
 def test_where_nothing_gets_through_the_hosts_own_timer_is_named() -> None:
     dead = AnsibleConnectionFailure("timed out")
     with pytest.raises(AnsibleActionFail, match="the host itself restores the old state within 45 s"):
-        Window({"confirm": dead, "restore": dead}, [])._confirm(45)
+        Window({"confirm": dead, "restore": dead}, [])._confirm(WINDOW)
 
 
 # -- the copies

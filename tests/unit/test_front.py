@@ -176,6 +176,8 @@ def test_a_python_without_the_dependencies_hands_over_to_the_one_of_the_reposito
 def test_ssh_options_are_read_in_every_spelling() -> None:
     assert front._ssh_options("-o UserKnownHostsFile=/k") == {"ssh_known_hosts_file": "/k"}
     assert front._ssh_options("-oStrictHostKeyChecking=no -o 'UserKnownHostsFile /k'")["ssh_known_hosts_file"] == "/k"
+    assert front._ssh_options("-F /etc/jump -oUserKnownHostsFile=/k")["ssh_config_file"] == "/etc/jump"
+    assert front._ssh_options("-F/etc/jump") == {"ssh_config_file": "/etc/jump"}
     assert front._ssh_options("-C -o ControlMaster=auto") == {}
     assert front._ssh_options("-o stricthostkeychecking=no") == {"ssh_strict_host_key_checking": "no"}
 

@@ -173,6 +173,7 @@ def test_an_interrupted_restore_is_run_again(guard: Any, monkeypatch: pytest.Mon
 
 
 def test_expire_waits_on_when_the_window_was_extended(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "timer_active", lambda unit: True)
     guard.arm(10, "test")
     unit = guard.read_json(guard.PENDING)["unit"]
     start = guard.now()
@@ -452,7 +453,157 @@ def test_check_says_that_a_change_waits(guard: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(guard, "booted", lambda: True)
     monkeypatch.setattr(guard, "timer_active", lambda unit: True)
     guard.arm(45, "ufw")
-    assert any("waits for confirmation" in line for line in guard.check()["notices"])
+    assert any("wait until another change is settled (ufw; restored in 45 s" in c for c in guard.check()["changes"])
+
+
+# -- the window of an engine: it is its own, and counts from the end of applying ---------------------------------------
+
+
+def arm(guard: Any, name: str = "one", seconds: int = 45, limit: int = 300, holder: int | None = None) -> None:
+    here = guard.process(os.getpid() if holder is None else holder)
+    guard.arm(seconds, "ufw", {"window": name, "holder": here, "limit": limit})
+
+
+@pytest.fixture
+def clock(guard: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The guard's clock; what sleeps moves it, and a timer waits."""
+    moment = [guard.now()]
+    monkeypatch.setattr(guard, "now", lambda: moment[0])
+    monkeypatch.setattr(guard, "timer_active", lambda unit: True)
+    monkeypatch.setattr(guard.time, "sleep", lambda seconds: moment.__setitem__(0, moment[0] + seconds))
+    return moment
+
+
+def test_the_window_counts_from_the_end_of_applying(guard: Any, clock: list[float]) -> None:
+    arm(guard)
+    clock[0] += 200
+    assert guard.left(guard.read_json(guard.PENDING)) == pytest.approx(100)
+    guard.applied("one")
+    assert guard.left(guard.read_json(guard.PENDING)) == pytest.approx(45)
+    clock[0] += 44
+    come_back(guard)
+    guard.confirm("one")
+    assert guard.CONFIRMED.exists()
+
+
+def test_a_late_confirmation_is_told_what_was_slow(guard: Any, clock: list[float]) -> None:
+    arm(guard)
+    clock[0] += 60
+    guard.applied("one")
+    unit = guard.read_json(guard.PENDING)["unit"]
+    guard.expire(unit)
+    come_back(guard)
+    with pytest.raises(
+        guard.Fault, match=r"nobody confirmed within 45 s after it was applied, which took 60 s.*guard_sec"
+    ):
+        guard.confirm("one")
+
+
+def test_what_hangs_while_it_is_applied_is_taken_back_at_its_limit(guard: Any, clock: list[float]) -> None:
+    arm(guard, limit=100)
+    (guard.root / "etc/ufw/user.rules").write_text("new\n")
+    begin = clock[0]
+    guard.expire(guard.read_json(guard.PENDING)["unit"])
+    assert clock[0] - begin == pytest.approx(100, abs=2)
+    assert (guard.root / "etc/ufw/user.rules").read_text() == "old\n"
+    with pytest.raises(guard.Fault, match=r"applying it was not done after 100 s.*guard_apply_seconds is 100"):
+        guard.applied("one")
+
+
+def test_a_step_that_needs_longer_says_so(guard: Any, clock: list[float]) -> None:
+    arm(guard, limit=100)
+    guard.extend(900)
+    assert guard.left(guard.read_json(guard.PENDING)) == pytest.approx(900)
+    guard.extend(None)
+    assert guard.left(guard.read_json(guard.PENDING)) == pytest.approx(100)
+
+
+def test_the_clock_of_a_change_whose_maker_died_has_run_since_it_began(guard: Any, clock: list[float]) -> None:
+    child = subprocess.Popen(["sleep", "60"])
+    try:
+        arm(guard, holder=child.pid)
+        clock[0] += 20
+        assert guard.is_held(guard.read_json(guard.PENDING))
+    finally:
+        child.kill()
+        child.wait()
+    assert guard.left(guard.read_json(guard.PENDING)) == pytest.approx(25)
+    guard.expire(guard.read_json(guard.PENDING)["unit"])
+    assert "what applied it ended on the way" in guard.status()
+
+
+def test_a_later_process_with_the_number_of_the_maker_is_not_the_maker(guard: Any) -> None:
+    assert guard.process(os.getpid())
+    assert guard.process(2**22 + 1) == ""
+    assert not guard.is_held({"boot": guard.boot_id(), "holder": f"{os.getpid()} 12345"})
+
+
+def test_nothing_is_confirmed_while_it_is_made(guard: Any, clock: list[float]) -> None:
+    arm(guard)
+    come_back(guard)
+    with pytest.raises(guard.Fault, match="not yet"):
+        guard.confirm("one")
+    assert guard.PENDING.exists()
+
+
+def test_a_run_waits_for_the_change_of_another(
+    guard: Any, clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arm(guard, "one")
+    guard.applied("one")
+    (guard.root / "etc/ufw/user.rules").write_text("one\n")
+    come_back(guard)
+
+    def sleep(seconds: float) -> None:
+        assert "waits: another change is not settled yet (ufw; restored in 45 s" in capsys.readouterr().err
+        guard.confirm("one")
+
+    guard.time.sleep = sleep
+    arm(guard, "two")
+    assert guard.read_json(guard.PENDING)["window"] == "two"
+    # Its snapshot holds what the other has kept.
+    (guard.root / "etc/ufw/user.rules").write_text("two\n")
+    guard.restore(window="two")
+    assert (guard.root / "etc/ufw/user.rules").read_text() == "one\n"
+
+
+def test_nobody_confirms_or_restores_the_change_of_another_run(guard: Any, clock: list[float]) -> None:
+    arm(guard, "one")
+    guard.applied("one")
+    guard.expire(guard.read_json(guard.PENDING)["unit"])
+    arm(guard, "two")
+    guard.applied("two")
+    come_back(guard)
+    for verb in (guard.confirm, lambda name: guard.restore(window=name), guard.applied):
+        with pytest.raises(guard.Fault, match="this run's change was taken back, and another one waits now"):
+            verb("one")
+    assert guard.PENDING.exists()
+    guard.confirm("two")
+    with pytest.raises(guard.Fault, match="this run's change was taken back, and another one was made since"):
+        guard.confirm("one")
+    guard.confirm("two")
+
+
+def test_a_window_whose_timer_is_gone_is_restored_by_the_next_run(
+    guard: Any, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm(guard, "one")
+    guard.applied("one")
+    (guard.root / "etc/ufw/user.rules").write_text("one\n")
+    clock[0] += 46
+    monkeypatch.setattr(guard, "timer_active", lambda unit: False)
+    arm(guard, "two")
+    assert (guard.root / "etc/ufw/user.rules").read_text() == "old\n"
+
+
+def test_a_window_of_the_release_before_is_restored(guard: Any) -> None:
+    guard.arm(45, "test")
+    old = guard.read_json(guard.PENDING)
+    guard.save(guard.PENDING, {key: value for key, value in old.items() if key != "armed"})
+    guard.restore()
+    guard.save(guard.RESTORED, {"reasons": ["test"], "when": "then"})
+    with pytest.raises(guard.Fault, match="taken back at then: nobody confirmed it"):
+        guard.confirm()
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,9 @@ def _owner() -> dict[str, str]:
     return {"user": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
 
 
+WINDOW = {"name": "this-run", "seconds": 45, "limit": 300}
+
+
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A guard that writes down what it is asked for, and a program `good` and one `bad`."""
@@ -199,22 +202,49 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_guarded_change_is_made_inside_the_guards_window(calls: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    apply("x", str(calls.with_name("good")), {"a": 1}, 45)
-    assert calls.read_text().split() == ["arm", "apply"]
+    apply("x", str(calls.with_name("good")), {"a": 1}, WINDOW)
+    assert calls.read_text().split() == ["arm", "apply", "applied"]
     assert json.loads(calls.with_name("read").read_text()) == {"a": 1}
     assert "working" in capfd.readouterr().err
 
 
 def test_a_failed_guarded_change_is_taken_back(calls: Path) -> None:
     with pytest.raises(Fault, match="bad apply failed"):
-        apply("x", str(calls.with_name("bad")), {}, 45)
+        apply("x", str(calls.with_name("bad")), {}, WINDOW)
     assert calls.read_text().split() == ["arm", "apply", "restore"]
+
+
+def test_a_change_that_is_no_longer_waited_for_has_failed(calls: Path) -> None:
+    guard = calls.with_name("guard")
+    guard.write_text(
+        f'{guard.read_text()}test "$1" != applied || {{ echo "too late" >&2; exit 1; }}\n', encoding="utf-8"
+    )
+    with pytest.raises(Fault, match="too late"):
+        apply("x", str(calls.with_name("good")), {}, WINDOW)
+    assert calls.read_text().split() == ["arm", "apply", "applied", "restore"]
+
+
+def test_a_change_for_which_the_guard_cannot_be_armed_is_not_made(calls: Path) -> None:
+    calls.with_name("guard").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    with pytest.raises(Fault, match="could not be armed, so nothing was changed"):
+        apply("x", str(calls.with_name("good")), {}, WINDOW)
+    assert not calls.exists()
+
+
+def test_whoever_is_not_root_is_told_the_fix_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    wishes = {name: _wish("raise SystemExit('no permission')") for name in "abc"}
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    said = "\n".join(line for found in survey(wishes).values() for line in found["refusals"])
+    assert said.count("no permission") == 3
+    assert said.count("set `ansible_become: true`") == 1
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert "ansible_become" not in str(survey(wishes))
 
 
 def test_a_guarded_change_without_the_guard_is_not_made(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "GUARD", "/nowhere/ringfence-guard")
     with pytest.raises(Fault, match="apply the role guard first"):
-        apply("x", str(calls.with_name("good")), {}, 45)
+        apply("x", str(calls.with_name("good")), {}, WINDOW)
     assert not calls.exists()
 
 
@@ -239,7 +269,7 @@ def test_what_a_host_refuses_once_packages_and_files_are_there_is_not_applied(ca
 
 
 def test_a_step_that_fails_is_a_message_and_an_exit_code() -> None:
-    asked = request("apply", {"role": "x", "program": "/nowhere/ringfence-x", "desired": {}, "seconds": None})
+    asked = request("apply", {"role": "x", "program": "/nowhere/ringfence-x", "desired": {}, "window": None})
     assert isinstance(asked, RemoteInput)
     done = subprocess.run(
         [sys.executable, "-c", remote.LOADER], input="".join(asked), capture_output=True, text=True, check=False

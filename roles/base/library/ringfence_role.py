@@ -6,6 +6,7 @@ Standard library only, Python 3.11. Everything arrives on standard input, nothin
 
 from __future__ import annotations
 
+import getpass
 import grp
 import hashlib
 import importlib
@@ -203,6 +204,8 @@ def read_json(path: Path, empty: bool = False) -> dict[str, Any] | None:
         found = {} if empty and not text.strip() else json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError:
+        raise Fault(f"{path} cannot be read: this needs root") from None
     except (OSError, ValueError) as error:
         raise Fault(f"{path} cannot be read: {error}; correct it, or move it away if it is not needed") from None
     if not isinstance(found, dict):
@@ -520,10 +523,24 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False) -> dict[str, Any]:
             if diff:
                 found["before"] = {path: shown(path) for path in found["files"]}
             results[role] = found
-        return {role: {**found, **checks[role].answer(deadline)} for role, found in results.items()}
+        answers = {role: {**found, **checks[role].answer(deadline)} for role, found in results.items()}
+        failed = [answers[role]["refusals"] for role in answers if checks[role].code]
+        if failed:
+            failed[-1][-1] += not_root()  # once, behind every program's own way of saying so
+        return answers
     finally:
         for check in checks.values():
             check.kill()
+
+
+def not_root() -> str:
+    """Return the likely reason why something fails here, and the fix; "" for root."""
+    if not os.geteuid():
+        return ""
+    return (
+        f"\nThis run is not root on the host but {getpass.getuser()}: set `ansible_become: true` for it, which both "
+        "engines understand"
+    )
 
 
 def install(names: list[str]) -> None:
@@ -545,33 +562,48 @@ def place(files: list[dict[str, str]]) -> None:
         replace_file(Path(want["path"]), want["content"], int(want["mode"], 8), owner)
 
 
-def apply(role: str, program: str, desired: dict[str, Any], seconds: int | None) -> None:
+def apply(role: str, program: str, desired: dict[str, Any], window: dict[str, Any] | None) -> None:
     """Have a role's program bring about the desired state; it says on standard error what it does.
 
     Args:
         role: name of the role, for the guard's journal.
         program: path of the role's program.
         desired: what it reads on standard input.
-        seconds: the guard's window, or None for a change that cannot cut anybody off.
+        window: the guard's, ``{"name": this run's name for it, "seconds": until it has to be confirmed, counted from
+            the end of applying, "limit": seconds that applying may take}``; None for a change that cannot cut anybody
+            off.
 
     Raises:
         Fault: it failed, and what it did inside the guard's window is taken back.
     """
-    if seconds is not None:
-        _arm(role, seconds)
+    if window is not None:
+        _arm(role, window)
     try:
         _apply(role, program, desired)
+        if window is not None:
+            must(GUARD, "applied", "--window", window["name"])
     except BaseException:
-        if seconds is not None:
-            restored = run(GUARD, "restore", timeout=120)
-            sys.stderr.write(restored.stderr)
+        if window is not None:
+            _restore(window)
         raise
 
 
-def _arm(reason: str, seconds: int) -> None:
+def _arm(reason: str, window: dict[str, Any]) -> None:
+    """Open the guard's window, or extend it; where another run is in the middle of a change, once that is settled."""
     if not os.access(GUARD, os.X_OK):
         raise Fault(f"role {reason}: ringfence-guard is not on this host: apply the role guard first")
-    must(GUARD, "arm", "--seconds", str(seconds), "--reason", reason)
+    given = {"seconds": window["seconds"], "limit": window["limit"], "window": window["name"], "holder": os.getpid()}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    # Not captured: it says that it waits.
+    if subprocess.run([GUARD, "arm", "--reason", reason, *words], stdout=subprocess.DEVNULL, check=False).returncode:
+        raise Fault(
+            f"role {reason}: the guard could not be armed, so nothing was changed (does it need its role first?)"
+        )
+
+
+def _restore(window: dict[str, Any]) -> None:
+    """Take back what was done in the guard's window."""
+    sys.stderr.write(run(GUARD, "restore", "--window", window["name"], timeout=120).stderr)
 
 
 def _apply(role: str, program: str, desired: dict[str, Any]) -> None:
@@ -584,7 +616,7 @@ def _apply(role: str, program: str, desired: dict[str, Any]) -> None:
         raise Fault(f"role {role}: {Path(program).name} apply failed (exit code {done.returncode})")
 
 
-def bring(role: str, want: Wish, program: str, seconds: int | None) -> dict[str, Any]:
+def bring(role: str, want: Wish, program: str, window: dict[str, Any] | None) -> dict[str, Any]:
     """Install, place and apply what differs, in one go: for engines whose every command is a round trip.
 
     Args:
@@ -605,7 +637,7 @@ def bring(role: str, want: Wish, program: str, seconds: int | None) -> dict[str,
     if found["refusals"]:
         raise Fault("\n".join(found["refusals"]))
     if found["changes"]:
-        apply(role, program, want["desired"], seconds)
+        apply(role, program, want["desired"], window)
     return {"applied": bool(found["changes"])}
 
 
@@ -638,13 +670,13 @@ def removal(roles: list[Leaving]) -> dict[str, Any]:
     }
 
 
-def remove(roles: list[Leaving], seconds: int | None) -> None:
+def remove(roles: list[Leaving], window: dict[str, Any] | None) -> None:
     """Have the programs of all roles but `guard` take away what they made; their files stay, so that the guard can
     take that back.
 
     Args:
-        seconds: the guard's window, which opens before the first role that can cut the controller off; None where no
-            such role has anything to take away.
+        window: the guard's, as in `apply`, which opens before the first role that can cut the controller off; None
+            where no such role has anything to take away.
 
     Raises:
         Fault: a program failed, and what was done inside the guard's window is taken back.
@@ -654,14 +686,16 @@ def remove(roles: list[Leaving], seconds: int | None) -> None:
         for each in roles:
             if each["role"] == LAST:
                 continue
-            if each["guarded"] and seconds is not None:
-                _arm(f"{each['role']} removed", seconds)
+            if each["guarded"] and window is not None:
+                _arm(f"{each['role']} removed", window)
                 armed = True
             if each["program"]:
-                _take_away(each, seconds if armed and seconds else REMOVE_SECONDS)
+                _take_away(each, window["limit"] if armed and window else REMOVE_SECONDS)
+        if armed and window:
+            must(GUARD, "applied", "--window", window["name"])
     except BaseException:
-        if armed:
-            sys.stderr.write(run(GUARD, "restore", timeout=120).stderr)
+        if armed and window:
+            _restore(window)
         raise
 
 
@@ -719,7 +753,7 @@ def main(request: dict[str, Any]) -> int:
     try:
         answer = VERBS[request["arguments"][0]](**given)
     except (Fault, OSError) as error:
-        sys.stderr.write(f"{with_advice(str(error))}\n")
+        sys.stderr.write(f"{with_advice(str(error))}{not_root()}\n")
         return 1
     if answer is not None:
         json.dump(answer, sys.stdout)

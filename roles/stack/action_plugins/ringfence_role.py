@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
 import shlex
 import socket
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
@@ -34,7 +36,7 @@ LOADER = (
     'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
 )
 GUARD = "/usr/local/sbin/ringfence-guard"
-DEFAULT_SECONDS = 45
+DEFAULT_SECONDS = {"seconds": 45, "apply_seconds": 300}
 PORT_TIMEOUT_SECONDS = 5
 HOW_TO_GO_ON = (
     "nothing was changed: this is what would go. To take it off, run again with -e ringfence_remove=yes "
@@ -197,18 +199,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
 
     def _bring(self, folder: RoleFolder, wish: Mapping[str, Any]) -> list[str]:
         """Change what differs; returns what the program said while it worked."""
-        seconds = None
-        if folder.constants.get(f"{folder.name}_guarded"):
-            seconds = self._window()
+        window = self._window() if folder.constants.get(f"{folder.name}_guarded") else None
         owner = self._owner(folder)
         program = next(
             entry["dest"]
             for entry in owner.constants[f"{owner.name}_files"]
             if entry.get("src") == f"ringfence-{owner.name}"
         )
-        answer = self._send("bring", {"role": folder.name, "want": wish, "program": program, "seconds": seconds})
-        if seconds is not None and json.loads(answer["stdout"])["applied"]:
-            self._confirm(seconds)
+        answer = self._send("bring", {"role": folder.name, "want": wish, "program": program, "window": window})
+        if window is not None and json.loads(answer["stdout"])["applied"]:
+            self._confirm(window)
         return list(answer["stderr_lines"])
 
     # -- taking roles off
@@ -237,12 +237,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             return result
         if str(self._task.args.get("confirmed")).strip().lower() not in ("yes", "true"):
             raise AnsibleActionFail(HOW_TO_GO_ON)
-        seconds = None
-        if any(each["guarded"] and found[each["role"]]["changes"] for each in leaving):
-            seconds = self._window()
-        progress = list(self._send("remove", {"roles": leaving, "seconds": seconds})["stderr_lines"])
-        if seconds is not None:
-            self._confirm(seconds)
+        guarded = any(each["guarded"] and found[each["role"]]["changes"] for each in leaving)
+        window = self._window() if guarded else None
+        progress = list(self._send("remove", {"roles": leaving, "window": window})["stderr_lines"])
+        if window is not None:
+            self._confirm(window)
         return {**result, "progress": progress + list(self._send("clear", {"roles": leaving})["stderr_lines"])}
 
     def _leaving(self, folder: RoleFolder) -> dict[str, Any]:
@@ -258,35 +257,39 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
 
     # -- the guard's window
 
-    def _window(self) -> int:
-        return int(self._templar.template(self._vars.get("guard_seconds") or DEFAULT_SECONDS))
+    def _window(self) -> dict[str, Any]:
+        """Return a window of this run alone: its name, and how long applying and confirming may take."""
+        wanted = {name: self._vars.get(f"guard_{name}") or default for name, default in DEFAULT_SECONDS.items()}
+        given = {name: int(self._templar.template(value)) for name, value in wanted.items()}
+        return {"name": secrets.token_hex(8), "seconds": given["seconds"], "limit": given["apply_seconds"]}
 
-    def _confirm(self, seconds: int) -> None:
+    def _confirm(self, window: Mapping[str, Any]) -> None:
         """Disarm the guard over a new connection, or have it restore the old state at once.
 
         The connection that made the change proves nothing: firewalls let established connections live.
         """
+        why = "the change would have locked you out, so it is taken back"
         try:
             with self._new_connection():
                 self._must_answer()
-                answer = self._low_level_execute_command(f"{GUARD} confirm")
+                answer = self._low_level_execute_command(f"{GUARD} confirm --window {window['name']}")
             if answer["rc"]:
+                # Whoever answers has not locked anybody out.
+                why = "the change is taken back"
                 raise AnsibleActionFail(answer["stderr"].strip() or "the guard did not confirm")
         except (AnsibleError, OSError) as error:
-            raise AnsibleActionFail(
-                f"the change would have locked you out, so it is taken back: {error}\n{self._restore(seconds)}"
-            ) from None
+            raise AnsibleActionFail(f"{why}: {error}\n{self._restore(window)}") from None
 
-    def _restore(self, seconds: int) -> str:
+    def _restore(self, window: Mapping[str, Any]) -> str:
         """Take the change back over the connection that made it; returns what became of it."""
         try:
-            answer = self._low_level_execute_command(f"{GUARD} restore")
+            answer = self._low_level_execute_command(f"{GUARD} restore --window {window['name']}")
             if answer["rc"] == 0:
                 return "the old state is back"
-            why = answer["stderr"].strip()
+            said = answer["stderr"].strip()
         except AnsibleError as error:
-            why = str(error)
-        return f"the host itself restores the old state within {seconds} s of the change ({why})"
+            said = str(error)
+        return f"the host itself restores the old state within {window['seconds']} s of the change ({said})"
 
     @contextlib.contextmanager
     def _new_connection(self) -> Iterator[None]:
@@ -305,19 +308,61 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             self._connection.set_option("ssh_args", usual)
 
     def _must_answer(self) -> None:
-        """Raises OSError unless every port that must stay open answers this machine."""
+        """Raises OSError unless every port that must stay open answers this machine.
+
+        The new connection has proved the port that it dialled and, where that is forwarded, the one of the host at
+        which it arrived.
+        """
         if self._connection.transport == "local":
             return
-        ports = self._templar.template(self._vars.get("guard_ports") or [])
-        address = str(self._connection.get_option("host") or self._vars.get("inventory_hostname"))
-        for port in map(int, ports):
-            # The new connection proves its own port, perhaps by a way that only SSH knows (a jump host).
-            if port == int(self._connection.get_option("port") or 22):
-                continue
+        way = self._way()
+        ports = [int(port) for port in self._templar.template(self._vars.get("guard_ports") or [])]
+        left = [port for port in ports if port != way.port]
+        if left:
+            words = self._low_level_execute_command("echo $SSH_CONNECTION", sudoable=False)["stdout"].split()
+            left = [port for port in left if words[-1:] != [str(port)]]
+        if left and way.proxy:
+            host, these = self._vars.get("inventory_hostname"), ", ".join(map(str, left))
+            display.warning(
+                f"{host}: guard_ports: {these} cannot be tried: this machine comes in through {way.proxy}, which leads "
+                "to SSH only"
+            )
+            return
+        for port in left:
             try:
-                socket.create_connection((address, port), timeout=PORT_TIMEOUT_SECONDS).close()
+                socket.create_connection((way.address, port), timeout=PORT_TIMEOUT_SECONDS).close()
             except OSError as error:
-                raise OSError(f"port {port} of {address}, which must stay open, does not answer: {error}") from error
+                raise OSError(
+                    f"port {port} of {way.address}, which must stay open (guard_ports), does not answer: {error}"
+                ) from error
+
+    def _way(self) -> Way:
+        """Return how this machine comes to the host; of ssh what its configuration makes of the name."""
+        option = self._connection.get_option
+        host, port = str(option("host") or self._vars.get("inventory_hostname")), option("port")
+        if self._connection.transport != "ssh":
+            return Way(host, int(port or 22))
+        words = [
+            word
+            for name in ("ssh_args", "ssh_common_args", "ssh_extra_args")
+            for word in shlex.split(option(name) or "")
+        ]
+        chosen = ["-p", str(port)] if port else []
+        command = [option("ssh_executable") or "ssh", "-G", *chosen, *words, host]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode:
+            raise OSError(f"`{shlex.join(command)}` failed: {done.stderr.strip()}")
+        said = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+        proxies = [said[key] for key in ("proxyjump", "proxycommand") if said.get(key, "none") != "none"]
+        return Way(said["hostname"], int(said["port"]), proxies[0] if proxies else "")
+
+
+class Way(NamedTuple):
+    """The address and port that this machine dials; with a jump host or a command in between, that dials it."""
+
+    address: str
+    port: int
+    proxy: str = ""
 
 
 def discreet(message: str, secret: list[str]) -> str:
