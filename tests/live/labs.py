@@ -69,6 +69,14 @@ class Lab:
             raise RunError(f"{self.name}: {command}: {done.stdout}{done.stderr}")
         return done.stdout
 
+    def console(self, command: str, host: str = "atlas", *, check: bool = True, timeout: float = 60) -> str:
+        """Run a command as root at a host's console: no firewall and no sshd stands in the way."""
+        docker = ["docker", "exec", f"rf-{self.name}-{host}", "sh", "-c", command]
+        done = subprocess.run(docker, capture_output=True, text=True, timeout=timeout, check=False)
+        if check and done.returncode != 0:
+            raise RunError(f"{self.name}: {command}: {done.stdout}{done.stderr}")
+        return done.stdout
+
     def address(self, host: str = "atlas") -> str:
         if host not in self._addresses:  # an instance keeps its addresses, and asking takes a second
             self._addresses[host] = str(self.variables(host)["ansible_host"])
@@ -125,6 +133,15 @@ class Lab:
     def undeclare(self) -> None:
         """Take `declare` back."""
         (self.inventory / "group_vars" / "demo" / "zz_edit.yml").unlink(missing_ok=True)
+
+    def beside(self, name: str) -> Lab:
+        """The same instance as another controller knows it: a copy of the inventory, with edits of its own."""
+        other = Lab(self.name, self.engine)
+        other.inventory = self.state / name
+        shutil.copytree(self.inventory, other.inventory, dirs_exist_ok=True)
+        other.undeclare()
+        other.environment = {**self.environment, "RINGFENCE_LAB": str(other.inventory)}
+        return other
 
     # -- the engines
 
