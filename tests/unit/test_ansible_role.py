@@ -327,4 +327,6 @@ def test_documentation_of_the_module_can_be_read() -> None:
         cwd=ROOT, env={**os.environ, "LC_ALL": "C.UTF-8"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)["ringfence_role"]["doc"]["options"]) == {"name", "preflight"}
+    assert set(json.loads(done.stdout)["ringfence_role"]["doc"]["options"]) == {
+        "name", "preflight", "remove", "confirmed",
+    }  # fmt: skip

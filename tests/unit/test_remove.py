@@ -116,14 +116,14 @@ def test_what_fails_inside_the_window_is_taken_back(lab: Path, monkeypatch: pyte
     guard.chmod(0o755)
     monkeypatch.setattr(remote, "GUARD", str(guard))
     with pytest.raises(remote.Fault, match="role tiny: ringfence-tiny remove"):
-        remote.remove([_leaving(lab, guarded=True, program=program)], 1)
+        remote.remove([_leaving(lab, guarded=True, program=program)], {"name": "x", "seconds": 5, "limit": 1})
     assert (lab / "log").read_text().split() == ["arm", "restore"]
 
 
 def test_without_the_guard_nothing_is_taken_away_that_can_cut_off(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "GUARD", str(lab / "nowhere"))
     with pytest.raises(remote.Fault, match="apply the role guard first"):
-        remote.remove([_leaving(lab, guarded=True)], 45)
+        remote.remove([_leaving(lab, guarded=True)], {"name": "x", "seconds": 5, "limit": 5})
     assert state(lab) == "new"
 
 
