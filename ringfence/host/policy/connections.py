@@ -95,6 +95,8 @@ class Allowed:
         if caller and c.callee in self.local:
             return any(self._host(entry, c, caller) for entry in self.wish["host"])
         if caller and callee:
+            if c.destination != c.callee:
+                return False  # by an address of the host, as what is published
             return any(self._flow(entry, c) for entry in self.wish["flows"])
         if caller:
             return any(self._egress(entry, c) for entry in self.wish["egress"])
