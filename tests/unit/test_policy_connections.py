@@ -61,13 +61,12 @@ WEB, DB, WEB6, DB6 = "172.20.0.10", "172.21.0.11", "fd00:20::10", "fd00:21::11"
         (True, allows(WEB, DB, 5432)),
         (True, allows(WEB6, DB6, 5432)),
         (False, allows(WEB, DB, 5433)),
-        (False, allows(WEB, "10.0.0.1", 5432, callee=DB)),  # a declared flow, but by what is published on the host
         (False, allows(WEB, DB, 5432, proto="udp")),
         (False, allows(DB, WEB, 5432)),
         (False, allows("172.20.0.99", DB, 5432)),
         (False, allows(WEB, DB, 5432, flows=[])),
-        # By the host's address it is the same flow.
-        (True, allows(WEB, "10.0.0.1", 15432, DB, 5432)),
+        # By an address of the host it is no declared flow, as if it were published.
+        (False, allows(WEB, "10.0.0.1", 15432, DB, 5432)),
         (False, allows(WEB, "10.0.0.1", 15433, DB, 5433)),
     ],
 )
