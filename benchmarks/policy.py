@@ -3,7 +3,7 @@
     sudo python benchmarks/policy.py [--segments 500] [--seconds 2] [--rounds 5]
 
 Two containers' ends on one bridge, and two on two bridges, in network namespaces of this machine; with connection
-tracking in both cases, which Docker switches on. Prints ratios (the fence / none; 1.00 is free) and what a new connection
+tracking in both cases, which Docker switches on. Prints ratios (fence / none; 1.00 is free) and what a new connection
 costs more, in microseconds of processor time: UDP datagrams, each of a source port of its own. Machines are noisy: what
 counts is the median of the rounds, taken in turns.
 """
