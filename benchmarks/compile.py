@@ -25,6 +25,7 @@ def large_lab(services: int = SERVICES, segments: int = SEGMENTS) -> dict[str, A
     """Return a lab in which every service is in two segments, calls another one and publishes a port."""
     return {
         "lab_places": {"lan": ["192.168.10.0/24"], "vpn": ["10.99.0.0/24"]},
+        "lab_resolvers": ["192.168.10.1"],
         "lab_hosts": {"atlas": {"addresses": ["192.168.10.5"], "services": {"ssh": {"port": 22, "from": ["lan"]}}}},
         "lab_segments": {f"segment-{number}": {"internet": number % 2 == 0} for number in range(segments)},
         "lab_services": {

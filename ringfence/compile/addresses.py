@@ -43,7 +43,7 @@ def reserved_by(lab: Lab, docker_pools: Sequence[Mapping[str, object]]) -> list[
         for address in (vantage.address, vantage.address6):
             if address is not None:
                 found.append(Reserved(f"the vantage '{name}'", ipaddress.ip_network(address)))
-    found += [Reserved("lab_resolvers", ipaddress.ip_network(a)) for a in lab.resolvers]
+    found += [Reserved("lab_resolvers", ipaddress.ip_network(a)) for a in lab.resolvers or ()]
     return found
 
 

@@ -195,7 +195,8 @@ class Plan:
 
     def resolvers(self, service: str) -> list[str]:
         """Return the DNS servers that may be asked for a service, which are part of its egress; none without any."""
-        return [str(address) for address in self.lab.resolvers] if self.lab.services[service].egress else []
+        asked = self.lab.resolvers if self.lab.services[service].egress else ()
+        return [str(address) for address in asked or ()]
 
     def _destinations(self, to: str) -> list[str]:
         if to == INTERNET:

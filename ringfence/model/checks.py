@@ -191,6 +191,36 @@ def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
             yield Problem(owner, f"'{to}' is inside the segment '{name}' (declare the service there under calls)")
 
 
+def _resolvers(draft: Draft) -> Iterator[Problem]:
+    lab, owner = draft.lab, "lab_resolvers"
+    asking = sorted(name for name, service in lab.services.items() if service.egress)
+    if lab.resolvers is None and asking:
+        yield Problem(
+            owner,
+            f"it is not said whom services with egress may ask for names, so {listed(asking)} would resolve none but the "
+            "lab's (write lab_resolvers: [192.168.10.1] with the DNS server's address, usually the router's, or "
+            "lab_resolvers: [] where none of them needs names)",
+        )
+    for resolver in lab.resolvers or ():
+        if resolver.is_loopback or resolver.is_unspecified or resolver.is_link_local or resolver.is_multicast:
+            yield Problem(
+                owner,
+                f"'{resolver}' is no address that a container reaches (write the DNS server's own address in the "
+                "network, as `resolvectl status` or your router shows it)",
+            )
+        for host in (name for name, host in lab.hosts.items() if resolver in host.addresses):
+            doors = [service for service in lab.hosts[host].services.values() if service.port == 53]
+            named = {source for door in doors for source in door.sources}
+            shut = [name for name in asking if lab.services[name].host == host and not named & {name, ANYWHERE}]
+            if shut:
+                yield Problem(
+                    owner,
+                    f"'{resolver}' is '{host}' itself, which answers nobody but whom its services name (add "
+                    f"lab_hosts.{host}.services.dns: {{port: 53/udp, from: [{', '.join(shut)}]}}, "
+                    "or write another DNS server)",
+                )
+
+
 def _stacks(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
     for (first, a), (second, b) in combinations(lab.services.items(), 2):
@@ -358,6 +388,7 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _references,
     _sources,
     _egress,
+    _resolvers,
     _stacks,
     _ports,
     _storage,

@@ -246,7 +246,10 @@ class Vantage(Declared):
 
 
 class Lab(Declared):
-    """Everything that is declared, checked."""
+    """Everything that is declared, checked.
+
+    ``resolvers`` is None where nothing is said, which is not the same as that there are none.
+    """
 
     domain: str
     pool: Network4
@@ -255,7 +258,7 @@ class Lab(Declared):
     segments: Mapping[SegmentName, Segment] = MappingProxyType({})
     hosts: Mapping[str, Host] = MappingProxyType({})
     services: Mapping[ServiceName, Service] = MappingProxyType({})
-    resolvers: tuple[AnyAddress, ...] = ()
+    resolvers: tuple[AnyAddress, ...] | None = None
     vantages: Mapping[str, Vantage] = MappingProxyType({})
 
     def hosts_of(self, segment: str) -> list[str]:

@@ -189,9 +189,9 @@ class _Reader:
             kept[name] = tuple(found)
         return kept
 
-    def resolvers(self, value: object) -> tuple[Any, ...]:
+    def resolvers(self, value: object) -> tuple[Any, ...] | None:
         if value is None:
-            return ()
+            return None
         if not isinstance(value, list):
             self.add("lab_resolvers", f"{_shown(value)} is not a list (write lab_resolvers: [192.168.10.1])")
             return ()

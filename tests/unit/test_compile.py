@@ -20,6 +20,7 @@ def compiled(services: dict[str, Any], segments: dict[str, Any] | None = None, *
     variables = {
         "lab_places": {"lan": ["192.168.10.0/24", "fd00:10::/64"], "vpn": ["10.99.0.0/24"]},
         "lab_hosts": {"atlas": {"addresses": ["192.168.10.5"]}},
+        "lab_resolvers": [],
         "lab_segments": segments or {"front": {}, "back": {"internet": False}, "iot": {"internet": False}},
         "lab_services": {name: {"host": "atlas", "image": IMAGE, **service} for name, service in services.items()},
         **more,
@@ -131,6 +132,17 @@ def test_egress_may_ask_the_declared_resolvers() -> None:
         ("fd00:10::1/128", "tcp", 53),
         ("fd00:10::1/128", "udp", 53),
     }
+
+
+def test_names_beyond_the_lab_are_asked_of_the_resolvers_by_services_with_egress_and_of_nobody_by_others() -> None:
+    services = {"a": {"segments": ["front"], "egress": [{"to": "lan", "port": 443}]}, "b": {"segments": ["front"]}}
+
+    def asked(*resolvers: str) -> dict[str, list[str]]:
+        projects = compiled(services, lab_resolvers=[*resolvers])["stack_projects"]
+        return {project["name"]: project["services"][0]["dns"] for project in projects}
+
+    assert asked("192.168.10.1", "fd00:10::1") == {"a": ["192.168.10.1", "fd00:10::1"], "b": ["127.255.255.254"]}
+    assert asked() == {"a": ["127.255.255.254"], "b": ["127.255.255.254"]}
 
 
 def test_private_networks_hold_every_place_and_segment() -> None:

@@ -28,6 +28,7 @@ def test_the_examples_of_the_page_compile() -> None:
     lab |= {
         "lab_places": {"lan": ["192.168.10.0/24"], "vpn": ["10.99.0.0/24"]},
         "lab_hosts": {"atlas": {"addresses": ["192.168.10.5"]}},
+        "lab_resolvers": ["192.168.10.1"],
         "lab_segments": {"frontend": {}, "backend": {"internet": False}, "media": {}},
     }
     assert "atlas" in compile_lab(lab).hosts

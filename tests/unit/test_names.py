@@ -56,6 +56,7 @@ def lab(**names: str) -> dict[str, Any]:
     return {
         "lab_domain": n["domain"],
         "lab_places": {n["place"]: ["192.168.10.0/24"]},
+        "lab_resolvers": ["192.168.10.1"],
         "lab_segments": {n["segment"]: {}},
         "lab_hosts": {
             n["host"]: {
