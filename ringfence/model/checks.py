@@ -197,8 +197,8 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
     if lab.resolvers is None and asking:
         yield Problem(
             owner,
-            f"it is not said whom services with egress may ask for names, so {listed(asking)} would resolve none but the "
-            "lab's (write lab_resolvers: [192.168.10.1] with the DNS server's address, usually the router's, or "
+            f"it is not said whom services with egress may ask for names, so {listed(asking)} would resolve none but "
+            "the lab's (write lab_resolvers: [192.168.10.1] with the DNS server's address, usually the router's, or "
             "lab_resolvers: [] where none of them needs names)",
         )
     for resolver in lab.resolvers or ():
