@@ -14,7 +14,7 @@ SEGMENT_BRIDGE = re.compile(r"rf-[A-Za-z0-9_.-]{1,12}")
 
 
 CHAINS = (  # no segment's name
-    "PRE", "FROM", "NEIGHBOUR", "RAW", "FORGED", "FRAME", "FWD", "IN", "PUBLIC", "DROP", "HOST", "PROXY",
+    "PRE", "FROM", "NEIGHBOUR", "TRIED", "RAW", "FORGED", "FRAME", "FWD", "IN", "PUBLIC", "DROP", "HOST", "PROXY",
     "GUESTS", "OUT", "NAT", "OPEN", "BRIDGED", "SHUT",
 )  # fmt: skip
 

@@ -83,7 +83,7 @@ def _from_segments(wish: dict[str, Any], backend: str) -> Iterator[Rule]:
     )
     yield own("jump RF-NEIGHBOUR", "neighbour advertisements", family="v6", proto="icmp6", type="136")
     asked: dict[str, Any] = {"keys": ("ether saddr", TARGET), "elements": targets}
-    yield own("accept", "an address is tried", family="v6", source="::", proto="icmp6", type="135", **asked)
+    yield own("goto RF-TRIED", "an address is tried", family="v6", source="::", proto="icmp6", type="135")
     yield own("drop", "no address yet", family="v6", source="::")
     past = "goto RF-RAW" if backend == "iptables" else "accept"
     four = tuple((e["bridge"], e["mac"], e["address"]) for e in wish["endpoints"] if e.get("address"))
@@ -91,8 +91,10 @@ def _from_segments(wish: dict[str, Any], backend: str) -> Iterator[Rule]:
     for family, key, pairs in (("v4", "ip saddr", four), ("v6", "ip6 saddr", six)):
         yield own(past, "endpoints", family=family, keys=("iifname", "ether saddr", key), elements=pairs)
     yield own("goto RF-FORGED", "fence")
-    yield Rule("RF-NEIGHBOUR", "endpoints", "return", "v6", **asked)
-    yield Rule("RF-NEIGHBOUR", "fence", "goto RF-FORGED")
+    # In chains of their own: beside ICMP's type, some releases of nft (1.1.3) list this in words that they do not read.
+    for chain, verdict in (("RF-NEIGHBOUR", "return"), ("RF-TRIED", "accept")):
+        yield Rule(chain, "endpoints", verdict, "v6", **asked)
+        yield Rule(chain, "fence", "goto RF-FORGED")
     if backend == "iptables":
         yield from _past_docker(wish)
 
