@@ -11,6 +11,7 @@ from ringfence.compile import calls
 from ringfence.compile.addresses import subnet6
 from ringfence.compile.book import Book, Place
 from ringfence.compile.calls import Call
+from ringfence.host.mac import mac_of
 from ringfence.model import ANYWHERE, INTERNET, Lab
 
 # Where a container that may ask no DNS server is sent by Docker's resolver, which asks from the container's own network
@@ -46,8 +47,8 @@ class Leg:
 
     @property
     def mac(self) -> str:
-        """MAC address: `02:42` and the four bytes of the IPv4 address, as Docker up to 27 makes it by itself."""
-        return ":".join(f"{byte:02x}" for byte in (0x02, 0x42, *ipaddress.IPv4Address(self.address).packed))
+        """MAC address; it follows from the IPv4 address, so that the policy knows both."""
+        return mac_of(self.address)
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "reload": _reload(service),
         "secrets": sorted(service.secrets),
         "capabilities": sorted(service.capabilities),
+        "allow_forging": service.allow_forging,
         "read_only": service.read_only,
         "tmpfs": list(service.tmpfs),
         "user": service.user,

@@ -19,8 +19,9 @@ _HEAD = "---\n# Managed by ringfence. Changes made by hand are undone by the nex
 # What a service is where it says nothing else.
 DEFAULTS: dict[str, Any] = {
     "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
-    "reload": {}, "secrets": [], "capabilities": [], "read_only": True, "tmpfs": [], "user": "", "command": [],
-    "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [], "dns_opt": [], "depends": [],
+    "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
+    "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
+    "dns_opt": [], "depends": [],
 }  # fmt: skip
 
 

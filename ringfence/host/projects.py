@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.host.compose import Document, as_yaml, completed, digest, directories, rereads
+from ringfence.host.grants import FORGING, capability_fault, source_fault
 from ringfence.host.program import Desired
 from ringfence.host.swapping import File
 from ringfence.host.texts import (
@@ -49,7 +50,6 @@ def whole(given: Desired) -> Desired:
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _OWNER = re.compile(r"[a-z][a-z0-9_]*")
-_CAPABILITY = re.compile(r"[A-Z][A-Z_]+")
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 _OPTION = re.compile(r"[a-z0-9-]+(?::[0-9]+)?")
 _MEMORY = re.compile(r"(?:[0-9]+[bkmgBKMG]?)?")
@@ -81,7 +81,24 @@ def unfit(desired: Desired) -> list[str]:
         for service in project["services"]:
             name(where, service.get("name"), "service")
             found += [f"{where}, service {service.get('name')}: {fault}" for fault in service_faults(project, service)]
-    return found
+    return [*found, *_forging(desired)]
+
+
+def _forging(desired: Desired) -> Iterator[str]:
+    """Frames with another's MAC and IP address cannot be told from that one's by any rule on a bridge."""
+    on = [
+        (project.get("name"), service, {leg.get("network") for leg in service["networks"]})
+        for project in desired["projects"]
+        for service in project["services"]
+    ]
+    for project, service, networks in on:
+        forging = sorted(FORGING & set(service["capabilities"]))
+        near = [other["name"] for _, other, there in on if other is not service and networks & there]
+        if forging and near and not service["allow_forging"]:
+            yield (
+                f"project {project}, service {service['name']}: capabilities: {forging[0]!r} lets it pose as what "
+                f"shares a network with it, {', '.join(near)} (give it one of its own, or add allow_forging: true)"
+            )
 
 
 def _text_faults(where: str, value: Any, shown: bool = True) -> Iterator[str]:
@@ -115,9 +132,9 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
     for other in service["depends"]:
         if other not in [s.get("name") for s in project["services"]] or other == service.get("name"):
             yield f"depends: {other!r} is no other service of the project (correct the name)"
-    yield from (
-        f"capabilities: {c!r} is no capability" for c in service["capabilities"] if not _CAPABILITY.fullmatch(c)
-    )
+    yield from (f"capabilities: {c!r} {fault}" for c in service["capabilities"] if (fault := capability_fault(str(c))))
+    sources = [str(v["source"]) for v in service["volumes"] if v.get("source")]
+    yield from (f"volumes: {source!r} {fault}" for source in sources if (fault := source_fault(source)))
     if not _MEMORY.fullmatch(str(service["memory"])):
         yield f"memory: {service['memory']!r} is not an amount of memory (write it as 512m or 2g)"
     addresses = [

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
+from ringfence.host.grants import FORGING, source_fault
 from ringfence.host.texts import nested, place_of
 from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
 from ringfence.model.problems import Problem, did_you_mean, listed
@@ -31,8 +32,6 @@ DATABASE_PORTS = {
     27017: "MongoDB",
 }
 _SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_ENGINE_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock")
-_TOO_MUCH = ("/", "/etc", "/proc", "/sys", "/dev", "/run", "/var/run", "/root", "/boot", "/var/lib/docker")
 
 
 def check_lab(draft: Draft) -> list[Problem]:
@@ -287,17 +286,8 @@ def _storage(draft: Draft) -> Iterator[Problem]:
         owner = f"lab_services.{name}"
         targets: dict[str, str] = {}
         for volume in service.volumes:
-            source = volume.source.rstrip("/") or "/"
-            if source in _ENGINE_SOCKETS:
-                yield Problem(
-                    f"{owner}.volumes",
-                    f"'{volume.source}' hands the whole host to the container (remove it)",
-                )
-            elif source in _TOO_MUCH:
-                yield Problem(
-                    f"{owner}.volumes",
-                    f"'{volume.source}' belongs to the host (mount a directory made for it, such as /srv/{name})",
-                )
+            if volume.source.startswith("/") and (fault := source_fault(volume.source)):
+                yield Problem(f"{owner}.volumes", f"'{volume.source}' {fault}")
         places = [("volumes", v.target) for v in service.volumes]
         places += [("files", target) for target in service.files]
         places += [("config", target) for target in service.config]
@@ -324,6 +314,24 @@ def _storage(draft: Draft) -> Iterator[Problem]:
             yield Problem(
                 f"{owner}.reload",
                 f"'{name}' has nothing that it could read again (declare config or secrets, or remove it)",
+            )
+
+
+def _forging(draft: Draft) -> Iterator[Problem]:
+    """Frames with another's MAC and IP address cannot be told from that one's by any rule on a bridge."""
+    for name, service in draft.lab.services.items():
+        forging = sorted(FORGING & set(service.capabilities))
+        near = [
+            other
+            for other, one in draft.lab.services.items()
+            if other != name and one.host == service.host and set(one.segments) & set(service.segments)
+        ]
+        if forging and near and not service.allow_forging:
+            yield Problem(
+                f"lab_services.{name}.capabilities",
+                f"'{forging[0]}' lets '{name}' pose as what shares a segment with it, {listed(near)} (give it a "
+                "segment of its own, where it calls and is called as before, or add allow_forging: true, which verify "
+                "names each time)",
             )
 
 
@@ -392,6 +400,7 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _stacks,
     _ports,
     _storage,
+    _forging,
     _networks,
     _host_addresses,
 )

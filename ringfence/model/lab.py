@@ -214,6 +214,9 @@ class Service(Declared):
         None, description="command, or {signal: SIGHUP}, after which it has read changed config and secrets again"
     )
     capabilities: tuple[Capability, ...] = Field((), description="Linux capabilities; everything else is dropped")
+    allow_forging: bool = Field(
+        False, description="confirms NET_RAW or NET_ADMIN beside others: it may pose as its neighbours"
+    )
     read_only: bool = Field(True, description="whether the root file system is read-only")
     tmpfs: tuple[MemoryPath, ...] = Field((), description="directories in memory")
     user: Text = Field("", description="user (and group) that it runs as, such as 1000:1000")

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from ringfence.host.grants import capability_fault
 from ringfence.host.texts import file_target_fault, relative_fault, target_fault, text_fault, variable_fault
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -252,16 +253,7 @@ def _memory(value: object) -> object:
 Memory = Annotated[str, BeforeValidator(_memory)]
 
 
-def _capability(value: object) -> object:
-    text = str(value)
-    if text.upper() in ("ALL", "SYS_ADMIN", "CAP_SYS_ADMIN", "SYS_MODULE", "CAP_SYS_MODULE"):
-        raise ValueError(f"'{value}' would hand the host to the container (name the capabilities that it needs)")
-    if not re.fullmatch(r"[A-Z][A-Z_]+", text) or text.startswith("CAP_"):
-        raise ValueError(f"'{value}' is not a capability (write it as NET_BIND_SERVICE: capitals, without CAP_)")
-    return value
-
-
-Capability = Annotated[str, BeforeValidator(_capability)]
+Capability = Annotated[str, _fitting(capability_fault)]
 
 
 def _signal(value: object) -> object:

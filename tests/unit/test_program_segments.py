@@ -165,8 +165,20 @@ def test_the_containers_of_a_re_created_network_go_along(segments: ModuleType) -
     body = segments.connection(boxes[0], "rf-iot", plan.create[0])
     assert body == {
         "Container": boxes[0]["Id"],
-        "EndpointConfig": {"IPAMConfig": {"IPv4Address": "172.22.0.10"}, "Aliases": ["mqtt"]},
-    }
+        "EndpointConfig": {
+            "IPAMConfig": {"IPv4Address": "172.22.0.10"}, "MacAddress": "02:42:ac:16:00:0a", "Aliases": ["mqtt"],
+        },
+    }  # fmt: skip
+
+
+def test_a_container_keeps_the_mac_address_that_it_has(segments: ModuleType) -> None:
+    box, guest = container("mqtt", "rf-iot", "172.22.0.10"), container("guest", "rf-iot")
+    for one in (box, guest):
+        one["NetworkSettings"]["Networks"]["rf-iot"]["MacAddress"] = "02:00:00:00:00:07"
+    want = segments.wanted_network({**IOT, "internal": True}, ipv6=False)
+    assert segments.connection(box, "rf-iot", want)["EndpointConfig"]["MacAddress"] == "02:00:00:00:00:07"
+    # One that gets another IPv4 address would carry the MAC address of the one that it had.
+    assert "MacAddress" not in segments.connection(guest, "rf-iot", want)["EndpointConfig"]
 
 
 def test_a_fixed_address_that_no_longer_fits_is_not_forced(segments: ModuleType) -> None:

@@ -43,10 +43,11 @@ NETWORKS = {
 STARTED = "1970-01-01T00:33:21.000000000Z"
 
 
-def made_of(desired: dict[str, Any], ipv6: bool = False) -> dict[str, Any]:
-    """The compose document of the first project."""
+def made_of(desired: dict[str, Any], newest: bool = False) -> dict[str, Any]:
+    """The compose document of the first project, for the oldest engine or the newest, which has IPv6 and sets MACs."""
     project = desired["projects"][0]
-    return dict(program.document(project, desired["owner"], str(program.home(project)), desired["log"], ipv6))
+    home = str(program.home(project))
+    return dict(program.document(project, desired["owner"], home, desired["log"], newest, newest))
 
 
 def converged(desired: dict[str, Any]) -> Any:
@@ -72,10 +73,13 @@ def converged(desired: dict[str, Any]) -> Any:
                     "com.docker.compose.image": "sha256:one",
                 },
                 "networks": {
-                    leg["network"]: {"id": NETWORKS[leg["network"]]["id"], "address": leg["address"], "address6": ""}
+                    leg["network"]: {
+                        "id": NETWORKS[leg["network"]]["id"], "address": leg["address"], "address6": "",
+                        "mac": program.mac_of(leg["address"]),
+                    }
                     for leg in service["networks"]
                 }
-                or {"none": {"id": "none", "address": "", "address6": ""}},
+                or {"none": {"id": "none", "address": "", "address6": "", "mac": ""}},
             })  # fmt: skip
     images = {s["image"]: "sha256:one" for p in desired["projects"] for s in p["services"]}
     mtimes = dict.fromkeys(entries, 1000.0)
@@ -99,9 +103,9 @@ def container(facts: Any, name: str) -> Any:
     return next(c for c in facts.containers if c["name"] == name)
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "compose.ipv6.yaml"])
+@pytest.mark.parametrize("name", ["compose.yaml", "compose.newest.yaml"])
 def test_compose_files_are_as_reviewed(desired: dict[str, Any], name: str) -> None:
-    text = program.as_yaml(made_of(desired, ipv6=name == "compose.ipv6.yaml"))
+    text = program.as_yaml(made_of(desired, newest=name == "compose.newest.yaml"))
     if os.environ.get("RINGFENCE_WRITE_GOLDEN"):
         (GOLDEN / name).write_text(text, encoding="utf-8")
     assert text == (GOLDEN / name).read_text(encoding="utf-8")
@@ -123,7 +127,7 @@ def test_a_compose_file_holds_what_was_declared_and_no_secret(desired: dict[str,
 def test_each_service_has_its_own_digest(desired: dict[str, Any]) -> None:
     before = program.specs(made_of(desired))
     assert len(set(before.values())) == 4
-    assert program.specs(made_of(desired, ipv6=True)) == before
+    assert program.specs(made_of(desired, newest=True)) == before
     desired["projects"][0]["services"][0]["extra_hosts"] = {"billing": "172.22.0.8"}
     after = program.specs(made_of(desired))
     assert [name for name in before if before[name] != after[name]] == ["web"]
@@ -164,6 +168,33 @@ def test_a_container_attached_to_another_segment_is_named_and_detached(desired: 
     assert plan.changes == ["! container shop-db-1 is attached to rf-front, declared: rf-back"]
     assert plan.work["shop"].disconnect == [("rf-front", "shop-db-1")]
     assert plan.work["shop"].force == []
+
+
+def test_a_container_with_another_mac_address_is_made_anew(desired: dict[str, Any]) -> None:
+    facts = dataclasses.replace(converged(desired), engine_macs=True)
+    for path, file in program.wanted_files(
+        desired["projects"][0], program.document(
+            desired["projects"][0], "stack", str(STACKS / "shop"), desired["log"], macs=True
+        ), desired["secrets"]["shop"], "stack",
+    ).items():  # fmt: skip
+        facts.entries[path] = file
+    assert program.make_plan(desired, facts).changes == []
+    container(facts, "shop-web-1")["networks"]["rf-back"]["mac"] = "6a:00:00:00:00:01"
+    plan = program.make_plan(desired, facts)
+    line = "! container shop-web-1 has 6a:00:00:00:00:01 on rf-back, declared: 02:42:ac:15:00:0b"
+    assert plan.changes == [line]
+    assert plan.work["shop"].force == ["web"]
+    container(facts, "shop-web-1")["state"] = "exited"  # an engine tells none of one that is stopped
+    assert line not in program.make_plan(desired, facts).changes
+
+
+def test_an_engine_that_makes_the_mac_address_itself_is_given_no_other(desired: dict[str, Any]) -> None:
+    facts = converged(desired)
+    assert program.make_plan(desired, facts).refusals == []
+    desired["projects"][0]["services"][0]["networks"][0]["mac"] = "02:42:00:00:00:01"
+    (refusal,) = program.make_plan(desired, facts).refusals
+    assert "from the IPv4 address: write 02:42:ac:15:00:0b, or leave it out" in refusal
+    assert program.make_plan(desired, dataclasses.replace(facts, engine_macs=True)).refusals == []
 
 
 def test_a_moved_container_is_made_anew(desired: dict[str, Any]) -> None:
@@ -318,7 +349,9 @@ def old_digests(project: dict[str, Any], log: dict[str, Any]) -> dict[str, str]:
 
 
 def test_containers_of_the_release_before_are_kept(desired: dict[str, Any]) -> None:
-    del desired["projects"][0]["services"][3]  # it had no directories of configuration
+    del desired["projects"][0]["services"][3]  # it had no directories of configuration, and no DNS servers
+    for service in desired["projects"][0]["services"]:
+        service["dns"], service["dns_opt"] = [], []
     facts = converged(desired)
     old = old_digests(desired["projects"][0], desired["log"])
     for c in facts.containers:
@@ -446,7 +479,17 @@ def test_the_digests_of_the_release_before_are_known(service: dict[str, Any]) ->
         ({"extra_hosts": {"a b": "1.2.3.4"}}, "is not a name"),
         ({"networks": [{"network": "rf-a", "address": "1.2.3.4\n"}]}, "is not an IP address"),
         ({"memory": "much"}, "is not an amount of memory"),
-        ({"capabilities": ["NET_ADMIN\n"]}, "is no capability"),
+        (
+            {"networks": [{"network": "rf-a", "address": "1.2.3.4", "mac": "03:42:01:02:03:04"}]},
+            "is not the MAC address",
+        ),
+        ({"dns": ["192.168.10.1 # router"]}, "is not an IP address"),
+        ({"dns": [""]}, "is not an IP address"),
+        ({"dns_opt": ["ndots:1\nnameserver 8.8.8.8"]}, "is no option of a resolver"),
+        ({"capabilities": ["NET_ADMIN\n"]}, "is not a capability"),
+        ({"capabilities": ["SYS_RAWIO"]}, "would read and write the host's memory"),
+        ({"volumes": [{"source": "/dev/mem", "target": "/m"}]}, "is the host's kernel and its devices"),
+        ({"volumes": [{"source": "//run/./docker.sock", "target": "/s"}]}, "hands the whole host to the container"),
         ({"name": "../x"}, "cannot be the name of a service"),
         ({"image": ""}, "has no image"),
         ({"depends": ["nobody"]}, "is no other service of the project"),
@@ -458,6 +501,37 @@ def test_what_cannot_arrive_as_it_is_declared_is_refused(change: dict[str, Any],
     assert answer["changes"] == []
     assert words in "\n".join(answer["refusals"])
     assert "project shop" in answer["refusals"][0]
+
+
+def test_who_could_pose_as_its_neighbours_is_alone_or_confirmed() -> None:
+    leg = {"network": "rf-a", "address": "172.20.0.9"}
+    sniffer = {"name": "sniffer", "image": "i", "capabilities": ["NET_RAW"], "networks": [leg]}
+    web = {"name": "web", "image": "i", "networks": [{**leg, "address": "172.20.0.8"}]}
+
+    def refused(*projects: list[dict[str, Any]]) -> list[str]:
+        given = [{"name": f"p{number}", "services": services} for number, services in enumerate(projects)]
+        return list(program.unfit(program.whole({"projects": given})))
+
+    told = "lets it pose as what shares a network with it, web (give it one of its own, or add allow_forging: true)"
+    assert refused([sniffer], [web]) == [f"project p0, service sniffer: capabilities: 'NET_RAW' {told}"]
+    assert refused([{**sniffer, "capabilities": ["NET_ADMIN"]}, web])
+    assert refused([{**sniffer, "allow_forging": True}, web]) == []
+    assert refused([sniffer], [{**web, "networks": [{**leg, "network": "rf-b"}]}]) == []
+
+
+def test_a_link_that_leads_to_the_docker_socket_is_refused(desired: dict[str, Any], tmp_path: Path) -> None:
+    for name, target in (("socket", "/run/docker.sock"), ("data", str(tmp_path))):
+        (tmp_path / name).symlink_to(target)
+    (tmp_path / "run").symlink_to("/run")
+    sources = [str(tmp_path / name) for name in ("socket", "data", "run")]
+    volumes = [{"source": source, "target": f"/{number}"} for number, source in enumerate(sources)]
+    desired["projects"][0]["services"][0]["volumes"] = volumes
+    leading = program.leading(sources)
+    assert set(leading) == {sources[0], sources[2]}
+    refusals = program.make_plan(desired, Facts(leading=leading)).refusals
+    assert f"project shop, service web: {sources[0]} leads to /run/docker.sock, which hands the whole host" in str(
+        refusals
+    )
 
 
 @pytest.mark.parametrize(
