@@ -67,8 +67,10 @@ def transaction(table: str, wanted: dict[str, Any], present: dict[str, Any]) -> 
     same_jumps = {chain: [rule for _, rule in jumps] for chain, jumps in old["jumps"].items()} == {
         chain: [rule for _, rule in jumps] for chain, jumps in new["jumps"].items()
     }
-    policies = {chain: old["policies"].get(chain, "ACCEPT") for chain in new["policies"] if table == "filter"}
-    same_policies = all(new["policies"][chain] == policy for chain, policy in policies.items())
+    # Also where the kernel has nothing of the table any more (nft flush ruleset): its chains would come back open.
+    chains = {**old["policies"], **new["policies"]} if table == "filter" else {}
+    policies = {chain: old["policies"].get(chain, "ACCEPT") for chain in chains}
+    same_policies = all(new["policies"].get(chain, "ACCEPT") == policy for chain, policy in policies.items())
     if same_jumps and same_policies and old["chains"] == new["chains"]:
         return ""
     lines = [f"*{table}"]
