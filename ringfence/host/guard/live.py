@@ -55,9 +55,12 @@ def kernel_state() -> dict[str, Any]:
 
 
 def must_load_again(state: dict[str, Any]) -> None:
-    """Raises Fault where nft does not take what it printed itself: such a snapshot could not be brought back."""
-    if state["nft"]:
-        must("nft", "--check", "-f", "-", text=replacement(state["nft"]))
+    """Raises Fault where nft does not take what it listed itself: such a snapshot could not be brought back."""
+    try:
+        if state["nft"]:
+            must("nft", "--check", "-f", "-", text=replacement(state["nft"]))
+    except Fault as fault:
+        raise Fault(f"nft does not read what it lists of our own tables, so nothing may be changed: {fault}") from None
 
 
 def transaction(table: str, wanted: dict[str, Any], present: dict[str, Any]) -> str:

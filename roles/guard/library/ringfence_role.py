@@ -581,7 +581,7 @@ def apply(role: str, program: str, desired: dict[str, Any], window: dict[str, An
     try:
         _apply(role, program, desired)
         if window is not None:
-            must(GUARD, "applied", "--window", window["name"])
+            must(GUARD, "applied", "--window", window["name"], timeout=120)
     except BaseException:
         if window is not None:
             _restore(window)
@@ -692,7 +692,7 @@ def remove(roles: list[Leaving], window: dict[str, Any] | None) -> None:
             if each["program"]:
                 _take_away(each, window["limit"] if armed and window else REMOVE_SECONDS)
         if armed and window:
-            must(GUARD, "applied", "--window", window["name"])
+            must(GUARD, "applied", "--window", window["name"], timeout=120)
     except BaseException:
         if armed and window:
             _restore(window)
