@@ -42,6 +42,8 @@ HOW_TO_GO_ON = (
     "nothing was changed: this is what would go. To take it off, run again with -e ringfence_remove=yes "
     "(docs/remove.md says what stays)"
 )
+NOT_FOUND = 127  # a shell's exit code
+NO_PYTHON = "python3 is missing there: install it by hand (apt-get install python3), then run again"
 NEW_CONNECTION = "-o ControlMaster=no -o ControlPath=none"
 
 display = Display()
@@ -194,7 +196,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             f"python3 -c {shlex.quote(LOADER)}", in_data=request.encode()
         )
         if answer["rc"]:
-            raise AnsibleActionFail(answer["stderr"].strip() or f"the host did not answer (exit code {answer['rc']})")
+            said = answer["stderr"].strip() or f"the host did not answer (exit code {answer['rc']})"
+            raise AnsibleActionFail(f"{said}\n{NO_PYTHON}" if answer["rc"] == NOT_FOUND else said)
         return answer
 
     def _bring(self, folder: RoleFolder, wish: Mapping[str, Any]) -> list[str]:

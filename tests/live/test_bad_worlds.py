@@ -1,0 +1,274 @@
+"""A world that does not play along: the error says what to do, the host works on, and the exit code is not 0."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import fresh
+from tests.live.labs import Lab, Run, waited_for
+
+ENGINES: dict[str, Callable[[Lab], Run]] = {
+    "pyinfra": lambda lab: lab.pyinfra(check=False),
+    "ansible": lambda lab: lab.ansible(check=False),
+}
+STARTED = "docker inspect -f '{{.Name}} {{.State.StartedAt}}' $(docker ps -q) | sort"
+NEW = {"port": 9100, "from": ["lan"]}
+LOCK = (
+    "systemd-run --quiet --collect --unit=locked python3 -c '\nimport fcntl, time\n"
+    'lock = open("/var/lib/dpkg/lock-frontend", "w")\nfcntl.lockf(lock, fcntl.LOCK_EX)\n'
+    'open("/run/locked", "w")\ntime.sleep(3600)\' && timeout 20 sh -c \'until test -e /run/locked; do sleep 0.1; done\''
+)
+# A package that exists and is on no host, and one that exists nowhere.
+PACKAGE, NO_PACKAGE = "hello", "ringfence-no-such-package"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    for lab in fresh("t-bad", "26.1"):
+        lab.pyinfra()
+        yield lab
+
+
+@pytest.fixture(params=ENGINES)
+def run(request: pytest.FixtureRequest) -> Callable[[Lab], Run]:
+    return ENGINES[request.param]
+
+
+@pytest.fixture(autouse=True)
+def host_lives(lab: Lab) -> Iterator[None]:
+    """Whatever the drill: the host is reached as before, its ring stands, and no container was touched."""
+    lab.undeclare()
+    before = lab.ssh(STARTED)
+    yield
+    lab.undeclare()
+    assert lab.reaches(22)
+    assert lab.reaches(1883)  # published for this place
+    assert lab.ssh(STARTED) == before
+    assert "pending" not in lab.ssh("ringfence-guard status")
+    assert "Status: active" in lab.ssh("ufw status")
+    assert "inet ringfence" in lab.ssh("nft list tables") or "RF-FWD" in lab.ssh("iptables-save -t mangle")
+
+
+def _refused(run: Run, *words: str) -> None:
+    """The run failed, says all of this, and ends with a summary that counts the failed host."""
+    assert run.code != 0, run.text
+    for word in words:
+        assert word in run.text, f"{word!r} is not in:\n{run.text}"
+    assert "Traceback" not in run.text
+    assert re.search(
+        r"atlas +: .*(failed|unreachable)=1|--> Results:|nothing was changed on atlas|failed_hosts", run.text
+    )
+
+
+def _declare_a_port(lab: Lab, **more: Any) -> None:
+    """Something to do for the role ufw."""
+    hosts = dict(lab.variables()["lab_hosts"])
+    atlas = {**hosts["atlas"], "services": {**hosts["atlas"]["services"], "metrics": NEW}}
+    lab.declare(lab_hosts={**hosts, "atlas": atlas}, **more)
+
+
+# -- the host
+
+
+def test_a_full_disk(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    _declare_a_port(lab)
+    full = "/var/lib/ringfence/guard"  # where the state before a change is kept, without which nothing is changed
+    lab.ssh(f"mount -t tmpfs -o size=8k,mode=700 none {full} && ! head -c 1M /dev/zero > {full}/filler 2>/dev/null")
+    try:
+        refused = run(lab)
+    finally:
+        lab.ssh(f"umount {full}")
+    _refused(refused, "No space left on device", "a disk is full", "df -h")
+    assert "9100" not in lab.ssh("ufw status")
+
+
+def test_a_full_disk_under_the_stacks(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    services = dict(lab.variables()["lab_services"])
+    caddy = {**services["caddy"], "files": {"/etc/caddy/Caddyfile": ":80 {\n}\n" + "# much to say\n" * 9999}}
+    lab.declare(lab_services={**services, "caddy": caddy})
+    root = "/opt/ringfence/stacks"
+    lab.ssh(
+        f"mount -t tmpfs -o size=200k,mode=711 none /mnt && cp -a {root}/. /mnt && mount --move /mnt {root}"
+        f" && ! head -c 100M /dev/zero > {root}/caddy/filler 2>/dev/null; rm {root}/caddy/filler;"
+        f" head -c 120k /dev/zero > {root}/filler"
+    )
+    try:
+        refused = run(lab)
+    finally:
+        lab.ssh(f"umount {root}")
+    _refused(refused, "No space left on device", "a disk is full")
+
+
+def test_a_subnet_that_is_routed_already(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    segments = dict(lab.variables()["lab_segments"])
+    lab.declare(lab_segments={**segments, "guests": {"subnet": "10.77.7.0/24"}})
+    lab.ssh("ip route add 10.77.0.0/16 via $(ip -4 route show default | awk '{print $3; exit}')")
+    try:
+        refused = run(lab)
+    finally:
+        lab.ssh("ip route del 10.77.0.0/16")
+    _refused(refused, "segments_networks.guests.subnet: 10.77.7.0/24 overlaps 10.77.0.0/16", "another subnet")
+    assert refused.changed == []
+
+
+def test_docker_that_does_not_start(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    folder = "/etc/systemd/system/docker.service.d"
+    lab.ssh(
+        f"printf '[Service]\\nExecStartPre=/bin/sh -c \"echo level=error shut; exit 1\"\\n' > {folder}/bad.conf"
+        " && systemctl daemon-reload && systemctl stop docker.socket docker.service"
+    )
+    try:
+        refused = run(lab)
+    finally:
+        lab.ssh(
+            f"rm {folder}/bad.conf; systemctl daemon-reload; systemctl reset-failed; systemctl start docker.service"
+        )
+    _refused(refused, "Docker does not start", "level=error shut", "journalctl -u docker")
+
+
+def test_a_docker_setting_that_does_not_start_is_taken_back(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    lab.declare(docker_daemon={"storage-driver": "floppy"})
+    refused = run(lab)
+    _refused(refused, "floppy", "was taken back")
+    assert "floppy" not in lab.ssh("cat /etc/docker/daemon.json")
+    assert lab.ssh("systemctl is-active docker") == "active\n"
+
+
+def test_a_host_without_python(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    lab.ssh("mv /usr/bin/python3 /usr/bin/python3.away")
+    try:
+        refused = run(lab)
+    finally:
+        lab.ssh("mv /usr/bin/python3.away /usr/bin/python3")
+    _refused(refused, "python3", "apt-get install python3")
+
+
+# -- packages
+
+
+def test_a_mirror_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    lab.declare(guard_packages=[NO_PACKAGE])
+    lab.ssh("echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > /etc/apt/apt.conf.d/99bad")
+    try:
+        refused = run(lab)
+    finally:
+        lab.ssh("rm /etc/apt/apt.conf.d/99bad")
+    _refused(refused, "127.0.0.1:9", "package mirror", "sources.list")
+
+
+def test_a_wrong_clock(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    # What apt says when the clock is behind: a list of packages from the future. (The clock itself is the machine's.)
+    lab.declare(guard_packages=[NO_PACKAGE])
+    lab.ssh(
+        "mkdir -p /srv/later && cd /srv/later && : > Packages &&"
+        " { date -u -R -d '+9 days' | sed 's/+0000/UTC/;s/^/Date: /';"
+        " printf 'SHA256:\\n %s 0 Packages\\n' $(sha256sum Packages | cut -c1-64); } > Release &&"
+        " echo 'deb [trusted=yes] file:/srv/later ./' > /etc/apt/sources.list.d/later.list"
+    )
+    try:
+        refused = run(lab)
+    finally:
+        lab.ssh("rm -r /srv/later /etc/apt/sources.list.d/later.list")
+    _refused(refused, "is not valid yet", "this host's clock says", "timedatectl set-ntp true")
+
+
+def test_packages_that_somebody_else_is_installing_are_waited_for(lab: Lab) -> None:
+    lab.declare(guard_packages=[PACKAGE])
+    lab.ssh(LOCK)
+    waits = (
+        "pgrep -f '^apt-get .*install' >/dev/null && sleep 1 && pgrep -f '^apt-get .*install' >/dev/null && echo waits"
+    )
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(lab.pyinfra)
+        assert waited_for(lambda: done.done() or "waits" in lab.ssh(waits, check=False), 90)
+        lab.ssh("systemctl stop locked; rm /run/locked")
+        assert "guard | packages" in done.result().changed
+    assert "installed" in lab.ssh(f"dpkg-query -W -f '${{db:Status-Status}}' {PACKAGE}")
+    lab.ssh(f"dpkg --purge {PACKAGE}")
+
+
+def test_a_lock_that_is_never_let_go_of(lab: Lab) -> None:
+    lab.declare(guard_packages=[PACKAGE])
+    lab.ssh(LOCK)
+    try:
+        refused = lab.ansible(check=False)
+    finally:
+        lab.ssh("systemctl stop locked; rm /run/locked")
+    _refused(refused, "lock-frontend", "is held by process", "another program is installing packages: wait")
+
+
+def test_a_registry_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    services = dict(lab.variables()["lab_services"])
+    absent = {"host": "atlas", "image": "127.0.0.1:9/absent:1", "segments": ["iot"]}
+    lab.declare(lab_services={**services, "absent": absent})
+    _refused(run(lab), "the image 127.0.0.1:9/absent:1 cannot be pulled", "docker load -i FILE")
+
+
+# -- the way in
+
+
+def _come_as_ops(lab: Lab, **variables: Any) -> None:
+    lab.ssh(
+        "id ops >/dev/null 2>&1 || useradd -m -s /bin/sh ops; echo ops:right | chpasswd; mkdir -p ~ops/.ssh &&"
+        " cp /root/.ssh/authorized_keys ~ops/.ssh/ && chown -R ops: ~ops/.ssh"
+    )
+    folder = lab.inventory / "host_vars"
+    folder.mkdir(exist_ok=True)
+    lines = {"ansible_user": "ops", "ansible_become": "true", **variables}
+    (folder / "atlas.yml").write_text("---\n" + "".join(f"{key}: {value}\n" for key, value in lines.items()))
+
+
+@pytest.mark.parametrize("case", ["wrong-password", "no-password", "not-allowed"])
+def test_no_way_to_become_root(lab: Lab, run: Callable[[Lab], Run], case: str) -> None:
+    password = (
+        {} if case == "no-password" else {"ansible_become_password": "wrong" if case == "wrong-password" else "right"}
+    )
+    _come_as_ops(lab, **password)
+    lab.ssh("adduser --quiet ops sudo" if case != "not-allowed" else "deluser --quiet ops sudo || true")
+    try:
+        refused = run(lab)
+    finally:
+        (lab.inventory / "host_vars" / "atlas.yml").unlink()
+    fixes = {"wrong-password": "password", "no-password": "password", "not-allowed": "sudo"}
+    _refused(refused, fixes[case])
+
+
+def test_the_right_password_is_one(lab: Lab, run: Callable[[Lab], Run]) -> None:
+    _come_as_ops(lab, ansible_become_password="right")
+    lab.ssh("adduser --quiet ops sudo")
+    try:
+        done = run(lab)
+    finally:
+        (lab.inventory / "host_vars" / "atlas.yml").unlink()
+    assert done.code == 0, done.text
+
+
+def test_an_unreachable_host_among_several_does_not_keep_the_others_waiting(
+    lab: Lab, run: Callable[[Lab], Run]
+) -> None:
+    hosts = dict(lab.variables()["lab_hosts"])
+    ghost = lab.inventory / "ghost.yml"
+    ghost.write_text('---\nall: {children: {docker_hosts: {hosts: {ghost: {ansible_host: "{{ demo_lan4 }}.99"}}}}}\n')
+    atlas = {**hosts["atlas"], "services": {**hosts["atlas"]["services"], "metrics": NEW}}
+    lab.declare(lab_hosts={"atlas": atlas, "ghost": {"services": {"ssh": hosts["atlas"]["services"]["ssh"]}}})
+    try:
+        refused = run(lab)
+        assert "9100" in lab.ssh("ufw status")
+    finally:
+        ghost.unlink()
+        lab.undeclare()
+        lab.pyinfra()
+    assert refused.code != 0
+    assert re.search(r"ghost.*(unreachable=1|Connection|connect|timed out|No route)", refused.text), refused.text
+    assert "9100" not in lab.ssh("ufw status")
+
+
+def test_afterwards_one_run_puts_everything_right(lab: Lab) -> None:
+    lab.pyinfra()
+    lab.must_verify()
+    lab.must_be_converged()
