@@ -97,6 +97,26 @@ def test_without_the_users_word_it_is_listed_and_nothing_else(lab: Lab, request:
     assert after == before
 
 
+def test_a_removal_that_no_new_connection_confirms_is_taken_back(lab: Lab, request: pytest.FixtureRequest) -> None:
+    ring = (
+        "cat /etc/ringfence/policy/policy.json; iptables-save -t mangle | grep -- '^-A RF-';"
+        " nft --stateless list table inet ringfence"
+    )
+    before = lab.ssh(ring, check=False)
+    backend = HOSTS[request.node.callspec.params["lab"]][2]
+    lab.declare(docker_firewall_backend=backend, guard_ports=[4443], guard_seconds=300)
+    refused = _run(lab, request)(confirmed=True)
+    lab.declare(docker_firewall_backend=backend)
+    assert refused.code != 0
+    assert "4443" in refused.text
+    assert "the old state is back" in refused.text
+    assert lab.ssh(ring, check=False) == before
+    assert "nothing" not in lab.ssh("ringfence-guard status")
+    # Programs and units are still there, so one run makes it whole again.
+    lab.pyinfra()
+    lab.must_verify()
+
+
 def test_ringfence_goes_and_the_host_works_on(lab: Lab, request: pytest.FixtureRequest) -> None:
     run = _run(lab, request)
     before, ufw = lab.ssh(CONTENT), lab.ssh(UFW)
