@@ -126,9 +126,13 @@ def test_ringfence_goes_and_the_host_works_on(lab: Lab, request: pytest.FixtureR
     done = run(confirmed=True)
     assert done.code == 0, done.text
     assert _listed(done.text) == _listed(dry.text)  # exactly what was announced
-    left = [line for line in lab.ssh(LEFT).splitlines() if re.search(r"ringfence(?!-lab)|\bRF-|\brf-", line)]
+    left = [line for line in lab.ssh(LEFT).splitlines() if re.search(r"ringfence(?!-lab)|\bRF-|\brf-(?!\+)", line)]
     assert left == []
-    assert lab.ssh(UFW) == ufw
+    now = lab.ssh(UFW).splitlines()
+    if lab.engine == "29":  # nothing else lets pass there what Docker's nftables back end lets pass
+        now = [line for line in now if not re.search(r"(docker0|br-\+|rf-\+)", line)]
+    assert [line for line in ufw.splitlines() if line not in now] == []
+    assert [line for line in now if line not in ufw] == []
     assert lab.ssh(CONTENT) == before
     assert lab.ssh("docker inspect -f '{{.State.StartedAt}}' theirs") == started, "a foreign container was restarted"
     _without_ring(lab)
