@@ -57,14 +57,16 @@ class Lab:
         self.lab("up", "--engine", self.engine)
         self._addresses.clear()
 
-    def ssh(self, command: str, host: str = "atlas", *, check: bool = True, timeout: float = 60) -> str:
+    def ssh(
+        self, command: str, host: str = "atlas", *, check: bool = True, timeout: float = 60, text: str | None = None
+    ) -> str:
         """Run a command as root on a host over a new connection; raises RunError when it fails."""
         ssh = [
             "ssh", "-i", str(self.state / "id_ed25519"), "-o", f"UserKnownHostsFile={self.state / 'known_hosts'}",
             "-o", "BatchMode=yes", "-o", "ConnectTimeout=8", "-o", "ControlPath=none", f"root@{self.address(host)}",
             command,
         ]  # fmt: skip
-        done = subprocess.run(ssh, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(ssh, input=text, capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode != 0:
             raise RunError(f"{self.name}: {command}: {done.stdout}{done.stderr}")
         return done.stdout

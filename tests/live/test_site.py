@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
 
+MUTATE = Path(__file__).with_name("mutate.py")
 NFTABLES = "29-nftables"  # the same engine with its other firewall back end, to which the first run brings it
 ENGINES = {"20.10": "t-2010", "26.1": "t-261", "28.5": "t-285", "29": "t-29", NFTABLES: "t-29n"}
 
@@ -87,6 +90,14 @@ def test_neither_a_plan_nor_a_second_run_changes_anything(lab: Lab) -> None:
 
 def test_ansible_finds_nothing_to_change_after_pyinfra(lab: Lab) -> None:
     assert lab.ansible().changed == []
+
+
+# The rules of the other engines are those of 29, and so is what compares them.
+@pytest.mark.parametrize("lab", ["29", NFTABLES], indirect=True)
+def test_any_one_rule_that_is_deleted_is_named(lab: Lab) -> None:
+    found = json.loads(lab.ssh("python3 -", text=MUTATE.read_text(encoding="utf-8"), timeout=600))
+    assert found["rules"] > 150
+    assert found["unseen"] == []
 
 
 def test_restarting_docker_opens_and_closes_nothing(lab: Lab) -> None:

@@ -224,6 +224,9 @@ def test_the_kernel_takes_the_rules_and_shows_each_of_them(host: str, tells: boo
         [line for line in lines if line.name and line.text != "chain" and not line.text.startswith("type ")]
     ) == (sum(in_force(rule) is not None for rule in found))
     assert rule_changes(lines, as_listed(text + text)) == []
+    # The guard puts back what nft lists.
+    listing = loaded("nft -f - && nft --stateless list ruleset", text)
+    assert loaded("nft -f - && nft --stateless list ruleset", listing) == listing
 
 
 @needs_root

@@ -357,11 +357,9 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
     yield out("accept", state="established")
     yield out("accept", "root of the host", words="meta skuid 0")
     ports = _published_ports(wish)
-    for proto in ("tcp", "udp"):
-        own = among(port for of, port in ports if of == proto)
-        yield out(
-            "accept", "published", words="ct status dnat", proto=proto, keys=("ct original proto-dst",), elements=own
-        )
+    # One by one: nft 1.0 lists a set of them in words that it does not read.
+    for proto, port in ports:
+        yield out("accept", "published", proto=proto, original=port, words="ct status dnat")
     # What the kernel itself says to its neighbours.
     for kind in (*NEIGHBOURS, "130", "131", "132", "143"):
         yield out("accept", family="v6", proto="icmp6", type=kind)

@@ -1,0 +1,84 @@
+"""Deletes every rule of the applied policy, one after the other, and asks whether it is missed. Runs on the host.
+
+Prints one JSON object: {"rules": how many there are, "unseen": those whose absence nobody named}.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+TABLES = ("inet ringfence", "bridge ringfence")
+
+
+def run(*argv: str, text: str = "") -> str:
+    return subprocess.run(argv, input=text, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def status() -> str:
+    """What the program says to what it finds; "" if it finds nothing wrong."""
+    done = subprocess.run(["ringfence-policy", "status"], capture_output=True, text=True, check=False, timeout=60)
+    return done.stderr if done.returncode else ""
+
+
+def of_nftables() -> list[tuple[str, str, list[str]]]:
+    """(chain, name, the command that deletes it) of every rule."""
+    found = []
+    for table in TABLES:
+        chain = ""
+        for line in run("nft", "-a", "list", "table", *table.split()).splitlines():
+            head = re.match(r"\s*chain (\S+) \{", line)
+            chain = head[1] if head else chain
+            rule = re.search(r'comment "([^"]*)" # handle (\d+)$', line)
+            if rule:
+                command = ["nft", "delete", "rule", *table.split(), chain, "handle", rule[2]]
+                found.append((chain, rule[1], command))
+    return found
+
+
+def of_iptables() -> list[tuple[str, str, list[str], list[str]]]:
+    """(chain, what it leads to, the commands that delete it and put it back) of every rule and every jump."""
+    found = []
+    for command in ("iptables", "ip6tables"):
+        place: dict[tuple[str, str], int] = {}
+        table = ""
+        for line in run(f"{command}-save").splitlines():
+            table = line[1:] if line.startswith("*") else table
+            if line.startswith("-A "):
+                _, chain, rule = line.split(" ", 2)
+                number = place[table, chain] = place.get((table, chain), 0) + 1
+                if "RF-" in line and "RF-HOLD" not in line:
+                    target = chain if chain.startswith("RF-") else rule.split()[-1]
+                    at = [command, "-w", "-t", table]
+                    back = [*at, "-I", chain, str(number), *rule.split()]
+                    found.append((chain, target, [*at, "-D", chain, str(number)], back))
+    return found
+
+
+def main() -> None:
+    begin = status()
+    unseen = [f"at first: {begin}"] if begin else []
+    # Every handle is another one once the tables are loaded again, so that a rule is known by its place.
+    rules = of_nftables()
+    saved = "".join(f"add table {t}\ndelete table {t}\n{run('nft', '-s', 'list', 'table', *t.split())}" for t in TABLES)
+    for number in range(len(rules)):
+        chain, name, command = of_nftables()[number]
+        run(*command)
+        said = status()
+        if name not in said or (chain not in said and f"+ {name}" not in said):
+            unseen.append(f"{chain}: {name}: {said or 'nothing was said'}")
+        run("nft", "-f", "-", text=saved)
+    opens = of_iptables()
+    for chain, target, delete, back in opens:
+        run(*delete)
+        said = status()
+        if target not in said:
+            unseen.append(f"{chain}: {target}: {said or 'nothing was said'}")
+        run(*back)
+    end = status()
+    unseen += [f"at last: {end}"] if end else []
+    print(json.dumps({"rules": len(rules) + len(opens), "unseen": unseen}))
+
+
+main()
