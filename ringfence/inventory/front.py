@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,7 +31,12 @@ _CONNECTION = {
     "ansible_become_password": "_sudo_password",
 }
 # pyinfra's names for what Ansible hands to OpenSSH.
-_SSH_OPTIONS = {"userknownhostsfile": "ssh_known_hosts_file", "stricthostkeychecking": "ssh_strict_host_key_checking"}
+_SSH_OPTIONS = {
+    "configfile": "ssh_config_file",
+    "userknownhostsfile": "ssh_known_hosts_file",
+    "stricthostkeychecking": "ssh_strict_host_key_checking",
+}
+_FLAGS = {"-F": "configfile", "-J": "proxyjump", "-p": "port"}
 _STRICTNESS = {"yes": "yes", "no": "no", "accept-new": "accept-new", "off": "off", "ask": "yes"}
 
 
@@ -128,22 +133,40 @@ def _pyinfra_host(name: str, data: Mapping[str, Any]) -> tuple[str, dict[str, An
 
 
 def _ssh_options(arguments: str) -> dict[str, str]:
-    words, found = shlex.split(arguments), {}
-    for index, word in enumerate(words):
-        if not word.startswith(("-o", "-F")):
-            continue
-        text = word[2:] or (words[index + 1] if index + 1 < len(words) else "")
-        if word.startswith("-F"):  # where jump hosts are named, and ports
-            found["ssh_config_file"] = str(Path(text).expanduser())
-            continue
-        option, _, value = text.replace("=", " ", 1).strip().partition(" ")
-        key = _SSH_OPTIONS.get(option.lower())
+    found = {}
+    for option, value in _options(arguments):
+        key = _SSH_OPTIONS.get(option)
         if key == "ssh_strict_host_key_checking":
-            found[key] = _STRICTNESS.get(value.strip().lower(), "yes")
+            found[key] = _STRICTNESS.get(value.lower(), "yes")
         elif key:
             # OpenSSH takes several files, pyinfra one.
-            found[key] = str(Path(value.strip().split()[0]).expanduser())
+            found[key] = str(Path(value.split()[0]).expanduser())
     return found
+
+
+def _options(arguments: str) -> Iterator[tuple[str, str]]:
+    """OpenSSH's options, in lower case, and their values; `-F` is "configfile"."""
+    words = shlex.split(arguments)
+    for index, word in enumerate(words):
+        flag = word[:2]
+        text = word[2:] or (words[index + 1] if index + 1 < len(words) else "")
+        if flag == "-o":
+            option, _, value = text.replace("=", " ", 1).strip().partition(" ")
+            yield option.lower(), value.strip()
+        elif flag in _FLAGS:
+            yield _FLAGS[flag], text.strip()
+
+
+def not_read_by_pyinfra(data: Mapping[str, Any]) -> list[str]:
+    """Name what leads Ansible to a host by another way than pyinfra."""
+    return [
+        f"{host}: pyinfra does not read {option} in {variable}: write it into a file in the form of ~/.ssh/config, and "
+        "name that there with -F"
+        for host, values in data["hosts"].items()
+        for variable in ("ansible_ssh_common_args", "ansible_ssh_extra_args")
+        for option, _ in _options(str(values.get(variable) or ""))
+        if option in ("proxyjump", "proxycommand", "port", "hostname")
+    ]
 
 
 def ansible_list(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +212,9 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
 def for_pyinfra(root: Path = ROOT) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """Return the chosen lab's groups; on an error print it and end the program, without a traceback."""
     try:
-        return pyinfra_groups(load(lab_directory(root), root))
+        data = load(lab_directory(root), root)
+        sys.stderr.write("".join(f"{line}\n" for line in not_read_by_pyinfra(data)))
+        return pyinfra_groups(data)
     except InventoryError as error:
         sys.exit(_fail([str(error)]))
 

@@ -182,6 +182,14 @@ def test_ssh_options_are_read_in_every_spelling() -> None:
     assert front._ssh_options("-o stricthostkeychecking=no") == {"ssh_strict_host_key_checking": "no"}
 
 
+@pytest.mark.parametrize("option", ["-J jump", "-Jjump", "-o ProxyJump=jump", "-oProxyCommand='nc %h %p'", "-p 2222"])
+def test_a_way_that_pyinfra_would_not_take_is_named(option: str) -> None:
+    data = {"hosts": {"atlas": {"ansible_ssh_common_args": f"-C -o UserKnownHostsFile=/k {option}"}, "other": {}}}
+    [line] = front.not_read_by_pyinfra(data)
+    assert line.startswith("atlas: pyinfra does not read p")
+    assert front.not_read_by_pyinfra({"hosts": {"atlas": {"ansible_ssh_common_args": "-F /etc/jump"}}}) == []
+
+
 def test_reading_a_lab_takes_less_than_two_seconds(demo: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert ask("module", demo).returncode == 0
