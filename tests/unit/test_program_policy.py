@@ -60,7 +60,7 @@ def networks(*bridges: str) -> list[dict[str, Any]]:
 def test_interfaces_that_lead_outside_are_told_by_what_they_are(policy: ModuleType) -> None:
     interfaces = {
         "lo": False, "eth0": False, "wg0": False, "rf-backend": True, "br-lan": True, "br-nas": True, "vmbr0": True,
-        "docker0": True, "media": True, "custom0": True, "docker_gwbridge": True,
+        "veth01": False, "docker0": True, "media": True, "custom0": True, "docker_gwbridge": True,
     }  # fmt: skip
     routes = [
         {"dst": "default", "dev": "br-lan"},
@@ -69,6 +69,9 @@ def test_interfaces_that_lead_outside_are_told_by_what_they_are(policy: ModuleTy
         {"type": "local", "dst": "10.0.0.9", "dev": "vmbr0"},
         {"dst": "10.0.0.128/25", "dev": "media"},  # a place's, and yet Docker's
         {"dst": "default", "nexthops": [{"dev": "eth0"}]},
+        {"dst": "10.99.0.0/24", "dev": "wg0"},
+        {"dst": "fe80::/64", "dev": "veth01"},
+        {"type": "multicast", "dst": "ff00::/8", "dev": "veth01"},
     ]
     around = policy.surroundings(interfaces, routes, networks("docker0", "media"), wish(uplinks=["vmbr9"]), tells=True)
     assert around.uplinks == ("br-lan", "br-nas", "eth0", "vmbr9", "wg0")

@@ -40,9 +40,9 @@ def surroundings(
 ) -> Around:
     """Which of the host's interfaces lead outside: pure.
 
-    An interface that is no bridge leads somewhere else, and so does a bridge with a default route or with a route to a
-    declared place (a br-lan), unless it is Docker's. All other bridges have containers or machines of this host behind
-    them, whoever makes them and however they are called.
+    An interface that has an address and is no bridge leads somewhere else, and so does a bridge with a default route or
+    with a route to a declared place (a br-lan), unless it is Docker's. All other bridges have containers or machines of
+    this host behind them, whoever makes them and however they are called.
 
     Args:
         interfaces: {name: whether it is a bridge} of those that are no ports of another one.
@@ -61,10 +61,15 @@ def surroundings(
     docker |= {name: [] for name in interfaces if DOCKER_BRIDGE.fullmatch(name) and name not in docker}
     places = [ipaddress.ip_network(n, strict=False) for place in wish["places"] for n in place["networks"]]
     leading = {dev for route in routes if _leads_outside(route, places) for dev in _devices(route)}
+    # What has none is on its way into a container, or carries others.
+    addressed = {dev for route in routes if not _every_interface_has(route) for dev in _devices(route)}
     uplinks = {
         name
         for name, bridge in interfaces.items()
-        if name != "lo" and not name.startswith("rf-") and name not in docker and (not bridge or name in leading)
+        if name != "lo"
+        and not name.startswith("rf-")
+        and name not in docker
+        and name in (leading if bridge else addressed)
     }
     return Around(
         uplinks=tuple(sorted(uplinks | set(wish["uplinks"]))),
@@ -83,6 +88,10 @@ def _leads_outside(route: dict[str, Any], places: list[Network]) -> bool:
     network = ipaddress.ip_network(destination, strict=False)
     # Two halves of the internet (VPNs that take everything) are a default route in disguise.
     return network.prefixlen <= 1 or any(p.version == network.version and p.overlaps(network) for p in places)
+
+
+def _every_interface_has(route: dict[str, Any]) -> bool:
+    return route.get("dst", "default").startswith(("fe80:", "ff00:"))
 
 
 def _devices(route: dict[str, Any]) -> list[str]:
