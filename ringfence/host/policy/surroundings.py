@@ -91,7 +91,7 @@ def _leads_outside(route: dict[str, Any], places: list[Network]) -> bool:
 
 
 def _every_interface_has(route: dict[str, Any]) -> bool:
-    return route.get("dst", "default").startswith(("fe80:", "ff00:"))
+    return str(route.get("dst", "default")).startswith(("fe80:", "ff00:"))
 
 
 def _devices(route: dict[str, Any]) -> list[str]:
