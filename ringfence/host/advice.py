@@ -13,7 +13,7 @@ _FIXES = (
     ),
     (r"Read-only file system", "a file system is read-only: `dmesg` says why; mend it, then run again"),
     (
-        r"Could not get lock|lock was locked by another process",
+        r"Could not get lock|Unable to acquire the dpkg|lock was locked by another process",
         "another program is installing packages: wait until it has ended, then run again",
     ),
     (

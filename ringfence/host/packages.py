@@ -42,7 +42,7 @@ def install_packages(*names: str) -> None:
         must(*_GET, *install, timeout=1800)
         return
     except Fault as fault:
-        if "Could not get lock" in str(fault):
+        if "Could not get lock" in str(fault) or "Unable to acquire the dpkg" in str(fault):
             raise
         if "dpkg --configure -a" in str(fault):  # a run was killed inside dpkg
             must("dpkg", "--configure", "-a", "--force-confold", timeout=600)
