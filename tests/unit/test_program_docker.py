@@ -471,3 +471,25 @@ def test_apply_fails_when_a_container_does_not_start_again(monkeypatch: pytest.M
     monkeypatch.setattr(program, "revive", lambda facts: ["container db does not start"])
     with pytest.raises(program.Fault, match="container db"):
         program.apply(desired())
+
+
+def test_only_containers_without_their_root_file_system_are_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    drivers = {
+        "whole": {"Data": {"MergedDir": str(tmp_path)}}, "damaged": {"Data": {"MergedDir": f"{tmp_path}/gone"}},
+        "other": None,  # containerd's store says nothing of it
+    }  # fmt: skip
+
+    def engine(method: str, path: str) -> Any:
+        if path == "/containers/json":
+            return [{"Id": name, "Names": [f"/{name}"]} for name in drivers]
+        if method == "POST":
+            asked.append(path)
+            return None
+        return {"GraphDriver": drivers[path.split("/")[2]]}
+
+    monkeypatch.setattr(program, "engine", engine)
+    program.stop_damaged()
+    assert asked == ["/containers/damaged/stop?t=10"]
