@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,3 +32,19 @@ def lock(path: Path, seconds: float = 60) -> Iterator[None]:
                     raise Fault(f"another run is still at work (it holds {path}); try again") from None
                 time.sleep(0.1)
         yield
+
+
+def held(path: Path) -> bool:
+    """Whether any process holds a lock on a file, of either kind; asked without taking it, so that nobody is refused.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with Path("/proc/locks").open(encoding="ascii") as lines:
+        # "1: FLOCK  ADVISORY  WRITE 735 00:1a:1234 0 EOF"; one that waits has "->" in front.
+        return any(wanted in line.split() and "->" not in line.split() for line in lines)

@@ -7,12 +7,16 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ringfence.host.advice import with_advice
+from ringfence.host.files import make_directory, read, replace_file
+from ringfence.host.lock import lock
 from ringfence.host.running import Fault, say
 
 Desired = dict[str, Any]
+KEPT = Path("/etc/ringfence")  # <role>/desired.json: the last applied desired state, which the role watch compares with
 FAILED, USAGE, BROKEN = 1, 2, 70  # exit codes: told in a message; wrong verb; an error of the program itself
 
 
@@ -31,12 +35,34 @@ def read_desired() -> Desired:
     return desired
 
 
+def keeping(role: str, verb: str, do: Callable[[Desired], Any], desired: Desired) -> Any:
+    """Run a verb of a role whose last applied desired state is kept on the host.
+
+    One `apply` at a time; it keeps the state only when it has succeeded, and `check` says when that is pending.
+    """
+    path, text = KEPT / role / "desired.json", json.dumps(desired, indent=1, sort_keys=True) + "\n"
+    line = f"~ {path}: not what is declared" if path.exists() else f"+ {path}"
+    pending = [line] if read(path) != text else []
+    if verb == "check":
+        report = do(desired)
+        return {**report, "changes": report["changes"] + pending}
+    with lock(Path(f"/run/ringfence/{role}.lock")):
+        done = do(desired)
+        if verb != "apply" or not pending:
+            return done
+        make_directory(KEPT)
+        make_directory(path.parent, 0o700)
+        replace_file(path, text, 0o600)
+        return {**done, "changes": done["changes"] + pending}
+
+
 def serve(
     usage: str,
     with_desired: Mapping[str, Callable[[Desired], Any]],
     alone: Mapping[str, Callable[[list[str]], Any]] | None = None,
     report: Callable[[str], None] = say,
     needs: Collection[str] = (),
+    keeps: str = "",
 ) -> NoReturn:
     """Run the verb that was asked for and end the program.
 
@@ -48,6 +74,7 @@ def serve(
         alone: verbs that take the words behind them.
         report: how a message is shown; replaced where secrets have to be kept out.
         needs: what the desired state must hold.
+        keeps: the role whose desired state is kept (`keeping`); "" for a program that keeps none, or does so itself.
 
     Raises:
         SystemExit: always. 0; `FAILED` after a message; `USAGE`; `BROKEN` with a traceback on standard error.
@@ -67,7 +94,8 @@ def serve(
             lacking = sorted(set(needs) - set(desired))
             if lacking:
                 raise Fault(f"the desired state lacks {', '.join(lacking)}: it is not what this release takes")
-            answer = with_desired[verb](desired)
+            do = with_desired[verb]
+            answer = keeping(keeps, verb, do, desired) if keeps else do(desired)
         elif verb in (alone or {}):
             answer = (alone or {})[verb](words[1:])
         else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringfence.host.files import replace_file
+from ringfence.host.program import KEPT
 from ringfence.host.running import Fault, say
 
 ARCHIVE = Path("/var/lib/ringfence/removed")  # what may be needed again, readable by root only
@@ -45,3 +46,9 @@ def shelve(path: Path) -> None:
     if path.is_file():
         replace_file(ARCHIVE / path.relative_to("/"), path.read_bytes(), 0o600)
         path.unlink()
+
+
+def unkept(role: str) -> list[Removal]:
+    """The desired state that a role keeps on the host, where it does: nothing is to be put back any more."""
+    path = KEPT / role / "desired.json"
+    return [Removal(f"- {path}", path.unlink)] if path.exists() else []

@@ -114,6 +114,7 @@ def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
 )
 def test_verify_names_what_was_broken(lab: Lab, damage: str, named: str) -> None:
     lab.undeclare()
+    lab.unwatch()
     lab.ssh(damage)
     broken = lab.verify()
     assert broken.code != 0

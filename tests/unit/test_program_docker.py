@@ -37,7 +37,8 @@ def bare(**changes: Any) -> dict[str, Any]:
         "candidates": {"docker.io": "26.1.5+dfsg1", "docker-cli": "26.1.5+dfsg1", "docker-compose": "2.26.1-4"},
         "apparmor_missing": False, "br_netfilter": True, "info": {}, "swarm": False, "firewall_backend": "",
         "containers": {}, "publishing": [], "bridge": "", "loaded": None,
-        "nft": True, "sysctl": "", "forwarding": dict.fromkeys(program.FORWARDING, "1"), "remains": [], "ring": "",
+        "nft": True, "sysctl": "", "forwarding": dict.fromkeys(program.FORWARDING, "1"), "remains": [],
+        "gone": [], "ring": "",
     } | changes  # fmt: skip
 
 

@@ -362,7 +362,7 @@ def test_somebody_elses_broken_file_is_refused_ours_repaired(captured: Any) -> N
 
 def test_a_hold_left_behind_is_lifted(captured: Any) -> None:
     captured.hold = True
-    assert any(line.startswith("- RF-HOLD") for line in report(captured, wish(SSH, foreign="keep"))["changes"])
+    assert any(line.startswith("- ufw-h-") for line in report(captured, wish(SSH, foreign="keep"))["changes"])
 
 
 def test_settings_are_assigned_in_place(tmp_path: Path) -> None:
@@ -434,3 +434,121 @@ def test_order_of_the_declaration_does_not_flip_flop() -> None:
     final, lines = ufw.simulate(shuffled, wanted, "stop")
     assert final == wanted
     assert all(line.startswith("~") for line in lines)
+
+
+# -- while ufw is stopped --------------------------------------------------------------------------------------------
+
+
+def hold(family: str) -> list[str]:
+    suffix = "6" if family == "6" else ""
+    files = [(FIXTURES / f"{part}{suffix}.rules").read_text() for part in ("before", "after", "user")]
+    policies = {"INPUT": "DROP", "OUTPUT": "ACCEPT", "FORWARD": "DROP"}
+    return list(ufw.hold_text(family, files, policies).splitlines())
+
+
+@pytest.mark.parametrize("family", ["4", "6"])
+def test_the_hold_is_a_copy_of_what_ufw_loads(family: str) -> None:
+    lines = hold(family)
+    declared = {line[1:].split()[0] for line in lines if line.startswith(":")}
+    assert all(chain.startswith("ufw-h-") and len(chain) <= 28 for chain in declared)
+    for line in lines:
+        if line.startswith("-A ") and " -j ufw" in line:
+            assert line.rpartition(" -j ")[2].split()[0] in declared, line
+    # Everything that ufw's own chain of rules does, in its order.
+    text = (FIXTURES / ("user6.rules" if family == "6" else "user.rules")).read_text()
+    name = f"{ufw.PREFIX[family]}user-input"
+    theirs = [
+        line.replace(ufw.PREFIX[family], "ufw-h-") for line in text.splitlines() if line.startswith(f"-A {name} ")
+    ]
+    assert len(theirs) > 3
+    assert [line for line in lines if line.startswith("-A ufw-h-user-input ")] == theirs
+
+
+def test_the_hold_denies_at_the_end_of_what_ufw_denies_by_default() -> None:
+    lines = hold("4")
+    for way in ("input", "forward"):
+        rules = [line for line in lines if line.startswith(f"-A ufw-h-{way} ")]
+        assert rules[-1] == f"-A ufw-h-{way} -j DROP"
+        assert f"-A {way.upper()} -j ufw-h-{way}" in lines
+    assert "-A ufw-h-output -j DROP" not in lines
+    assert "-A ufw-h-after-input -p udp --dport 137 -j DROP" in lines
+
+
+def test_chains_of_the_hold_are_no_drift(captured: Any) -> None:
+    live = captured.live["4"]
+    live.chains["INPUT"].append("-j ufw-h-input")
+    assert ufw.kernel_drift(captured) == []
+
+
+PACKAGED = '#!/bin/sh\nset -e\ncase "$1" in\nstart)\n    ;;\nesac\n'
+
+
+def test_a_hook_that_was_not_executable_stays_unread() -> None:
+    path = ufw.ETC / "before.init"
+    text = ufw.with_block(path, PACKAGED, runs=False)
+    first, *rest = text.splitlines()
+    assert first == "#!/bin/sh"
+    assert rest.index("set -e") > next(n for n, line in enumerate(rest) if line.startswith("exit 0"))
+    assert ufw.with_block(path, text, runs=True) == text
+    done = subprocess.run(["sh", "-c", text, "before.init", "start"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_hook_of_somebody_elses_goes_on_behind_ours() -> None:
+    path = ufw.ETC / "after.init"
+    text = ufw.with_block(path, "#!/bin/bash\necho theirs\n", runs=True)
+    assert text.startswith("#!/bin/bash\n# >>> ringfence")
+    assert text.endswith("# <<< ringfence\necho theirs\n")
+    assert "exit 0" not in text
+    assert ufw.with_block(path, text, runs=True) == text
+    # Whatever becomes of ours, theirs runs and ufw goes on.
+    done = subprocess.run(["sh", "-c", text, "after.init", "start"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "theirs\n")
+
+
+def test_a_hook_that_is_no_shell_script_is_refused_with_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = {
+        tmp_path / name: lines for name, lines in zip(("before.init", "after.init"), ufw.LINES.values(), strict=True)
+    }
+    monkeypatch.setattr(ufw, "LINES", paths)
+    for path in paths:
+        path.write_text("#!/usr/bin/python3\n")
+        path.chmod(0o750)
+    refusals = ufw.hook_refusals()
+    assert len(refusals) == 2
+    assert "ringfence-ufw hold` when it is called with stop" in refusals[0]
+    (tmp_path / "before.init").write_text('#!/usr/bin/python3\nos.system("/usr/local/sbin/ringfence-ufw hold")\n')
+    assert len(ufw.hook_refusals()) == 1
+    assert ufw.pending_hooks() == [tmp_path / "after.init"]
+
+
+# -- beside ufw ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "opens"),
+    [
+        ("-j ACCEPT", True),
+        ("-p tcp -m tcp --dport 8080 -j ACCEPT", True),
+        ("-i lo -j ACCEPT", False),
+        ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", False),
+        ("-p tcp -m multiport --dports 22 -j f2b-sshd", False),
+        ("-j ufw-before-input", False),
+        ("-s 192.0.2.1/32 -j DROP", False),
+    ],
+)
+def test_rules_of_input_that_let_in_beside_ufw_are_known(rule: str, opens: bool) -> None:
+    assert ufw.opening([rule]) == ([rule] if opens else [])
+
+
+def test_a_rule_beside_ufw_is_treated_as_a_foreign_one(captured: Any) -> None:
+    captured.beside = {"4": ["-j ACCEPT"], "6": []}
+    named = "iptables -A INPUT -j ACCEPT"
+    assert named in "\n".join(report(captured, wish(SSH))["refusals"])
+    assert named in "\n".join(report(captured, wish(SSH, foreign="keep"))["notices"])
+    assert "- INPUT (v4): `-j ACCEPT`" in report(captured, wish(SSH, foreign="remove"))["changes"]
+    # Since the last run, which would have refused it: the role watch takes it away.
+    assert "- INPUT (v4): `-j ACCEPT`" in report(captured, ufw.unasked(wish(SSH)))["changes"]
+    assert not any("INPUT" in line for line in report(captured, ufw.unasked(wish(SSH, foreign="keep")))["changes"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ringfence.host.files import read
-from ringfence.host.ufw.state import DIRECTIONS, ETC, HOOKS, PREFIX, USER, Live, State, parse_rules
+from ringfence.host.ufw.state import DIRECTIONS, ETC, HOLD, HOOKS, PREFIX, USER, Live, State, parse_rules
 
 
 def kernel_drift(state: State) -> list[str]:
@@ -42,8 +42,9 @@ def expected_hooks(family: str, builtin: str) -> list[str]:
 
 
 def hooks(live: Live, family: str, builtin: str) -> list[str]:
-    """ufw's jumps in a built-in chain, in order."""
-    return [rule for rule in live.chains.get(builtin, []) if rule.startswith(f"-j {PREFIX[family]}")]
+    """ufw's jumps in a built-in chain, in order; those of the hold are none."""
+    own = f"-j {PREFIX[family]}"
+    return [r for r in live.chains.get(builtin, []) if r.startswith(own) and not r.startswith(f"-j {HOLD}")]
 
 
 def framework(family: str) -> dict[str, int]:

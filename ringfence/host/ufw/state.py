@@ -22,7 +22,8 @@ PREFIX = {"4": "ufw-", "6": "ufw6-"}
 # What ufw loads, in the order in which it hooks it into each built-in chain.
 HOOKS = ("before-logging", "before", "after", "after-logging", "reject", "track")
 DIRECTIONS = {"INPUT": "input", "OUTPUT": "output", "FORWARD": "forward"}
-HOLD = "RF-HOLD"
+# Chains of the hold (`ufw.hold`); beside those of ufw, so that whoever puts ufw back puts them back or takes them away.
+HOLD = "ufw-h-"
 RIVALS = {
     "iptables-persistent": "apt-get remove iptables-persistent netfilter-persistent",
     "netfilter-persistent": "apt-get remove netfilter-persistent",
@@ -48,7 +49,8 @@ class State:
         broken: ufw's files that do not load, and iptables-restore's complaint.
         files: chains of ufw's rules files, by family.
         live: what the kernel has, by family.
-        hold: whether an interrupted run keeps new connections out.
+        hold: whether the hold is in force, as while ufw is stopped.
+        beside: rules of INPUT that are not ufw's and let something in, as iptables-save prints them, by family.
         units: systemd's view of ufw and its rivals.
         rivals: installed packages that manage the same tables.
         ipv6: whether the kernel has it.
@@ -64,6 +66,7 @@ class State:
         self.files: dict[str, dict[str, list[str]]] = {}
         self.live: dict[str, Live] = {}
         self.hold = False
+        self.beside: dict[str, list[str]] = {"4": [], "6": []}
         self.units: dict[str, dict[str, str]] = {}
         self.rivals: list[str] = []
         self.ipv6 = ipv6
@@ -175,13 +178,20 @@ def gather() -> State:
     for family in ("4", "6"):
         text = (live_text(f"v{family}") or "") if family in state.families else ""
         state.live[family] = Live(*parse_rules(text))
-        state.hold = state.hold or HOLD in parse_save(text).get("mangle", {})
+        state.hold = state.hold or any(chain.startswith(HOLD) for chain in state.live[family].chains)
+        state.beside[family] = opening(parse_save(text).get("filter", {}).get("INPUT", []))
         if state.installed and family in state.families:
             check_files(state, family)
     names = ["ufw.service", "nftables.service"]
     state.units = unit_states(names, ["LoadState", "UnitFileState", "ActiveState"]) if booted() else {}
     state.rivals = [name for name, status in package_states(RIVALS).items() if status == "installed"]
     return state
+
+
+def opening(rules: list[str]) -> list[str]:
+    """The rules of INPUT that let in what ufw does not know of: neither the host's own nor what is established."""
+    harmless = re.compile(r"-i lo -j ACCEPT|-m (conntrack --ct|state --)state ((RELATED|ESTABLISHED),?)+ -j ACCEPT")
+    return [rule for rule in rules if re.search(r"(^|\s)-j ACCEPT$", rule) and not harmless.fullmatch(rule)]
 
 
 def check_files(state: State, family: str) -> None:

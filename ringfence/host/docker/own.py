@@ -1,0 +1,119 @@
+"""Whether Docker's own rules are there: only Docker makes them, and only when it starts."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from ringfence.host.docker.remains import DOCKERS, NFT_TABLES
+from ringfence.host.engine import bridge_of, engine
+from ringfence.host.nft import nft_table
+from ringfence.host.tables import Tables, families, live_text, parse_save
+
+# Chains that are never empty where Docker has a bridge: of engines before 28, and since.
+FULL = ("DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2", "DOCKER-FORWARD", "DOCKER-CT", "DOCKER-BRIDGE")
+# Chains of nftables that lead to all others.
+BASE = ("filter-FORWARD", "nat-OUTPUT", "nat-POSTROUTING", "nat-PREROUTING")
+# A published port: (protocol, port of the host, port in the container).
+Port = tuple[str, int, int]
+
+
+def missing_own(backend: str, ipv6: bool) -> list[str]:
+    """What is missing of the rules of the running engine, one line each; asked of the engine and of the kernel.
+
+    Args:
+        backend: the engine's firewall back end, "iptables" or "nftables".
+        ipv6: whether the engine makes rules for IPv6 at all.
+
+    Raises:
+        Fault: one of them does not answer.
+    """
+    lines = _missing(backend, ipv6)
+    if lines:
+        # A container that was just being started or stopped: what is missing is missing a moment later, too.
+        time.sleep(1)
+        later = _missing(backend, ipv6)
+        lines = [line for line in lines if line in later]
+    return lines
+
+
+def _missing(backend: str, ipv6: bool) -> list[str]:
+    networks = [n for n in engine("GET", "/networks") if n.get("Driver") == "bridge" and n.get("Scope") == "local"]
+    containers = engine("GET", "/containers/json")
+    lines: list[str] = []
+    for family in families():
+        there = [n for n in networks if family == "v4" or n.get("EnableIPv6")]
+        if family == "v6" and not (ipv6 and there):
+            continue
+        bridges = [bridge_of(network) for network in there if not network.get("Internal")]
+        ports = published(containers, there, family)
+        if backend == "nftables":
+            lines += missing_nft(nft_table(NFT_TABLES[family == "v6"]), family, bridges, ports)
+        else:
+            lines += missing_iptables(parse_save(live_text(family) or ""), family, bridges, ports)
+    return lines
+
+
+def published(containers: list[dict[str, Any]], networks: list[dict[str, Any]], family: str) -> list[Port]:
+    """The ports that running containers publish by Docker's rules in a family."""
+    routed = f"com.docker.network.bridge.gateway_mode_ip{family}"
+    plain = {n["Name"] for n in networks if not (n.get("Options") or {}).get(routed, "nat").startswith("routed")}
+    key = "GlobalIPv6Address" if family == "v6" else "IPAddress"
+    found = set()
+    for container in containers:
+        legs = (container.get("NetworkSettings") or {}).get("Networks") or {}
+        if not any(leg.get(key) for name, leg in legs.items() if name in plain):
+            continue
+        for port in container.get("Ports") or []:
+            if port.get("PublicPort") and (":" in port.get("IP", "")) == (family == "v6"):
+                found.add((port["Type"], port["PublicPort"], port["PrivatePort"]))
+    return sorted(found)
+
+
+def missing_iptables(tables: Tables, family: str, bridges: list[str], ports: list[Port]) -> list[str]:
+    """What is missing in a family of iptables.
+
+    Args:
+        bridges: of Docker's networks that lead outside.
+    """
+    nat, chains = tables.get("nat", {}), tables.get("filter", {})
+    lines = [
+        f"nat {chain} does not lead to Docker's rules"
+        for chain in ("PREROUTING", "OUTPUT")
+        if not any(rule.endswith("-j DOCKER") for rule in nat.get(chain, []))
+    ]
+    if not any(re.search(r"-j DOCKER(-FORWARD)?$", rule) for rule in chains.get("FORWARD", [])) and bridges:
+        lines.append("filter FORWARD does not lead to Docker's rules")
+    lines += [f"filter {chain} is empty" for chain in FULL if bridges and chains.get(chain) == []]
+    dockers = [rule for chain, rules in chains.items() if chain == "FORWARD" or DOCKERS.match(chain) for rule in rules]
+    lines += [
+        f"filter knows nothing of the bridge {bridge}"
+        for bridge in bridges
+        if not any(re.search(rf"-[io] {re.escape(bridge)}\b", rule) for rule in dockers)
+    ]
+    for proto, public, private in ports:
+        translated = re.compile(rf"-p {proto} .*--dport {public} .*-j DNAT --to-destination \S+:{private}$")
+        accepted = re.compile(rf"-p {proto} .*--dport {private} -j ACCEPT$")
+        if not any(translated.search(rule) for rule in nat.get("DOCKER", [])):
+            lines.append(f"port {public}/{proto} is translated to no container")
+        elif not any(accepted.search(rule) for rule in chains.get("DOCKER", [])):
+            lines.append(f"port {public}/{proto} is let through to no container")
+    return [f"{line} ({family})" for line in lines]
+
+
+def missing_nft(text: str, family: str, bridges: list[str], ports: list[Port]) -> list[str]:
+    """What is missing in Docker's table of a family, as nft prints it; see `missing_iptables`."""
+    if not text:
+        return [f"table {NFT_TABLES[family == 'v6']} is gone"]
+    chains = dict(re.findall(r"chain (\S+) \{\n(.*?)\n?\t\}", text, re.S))
+    lines = [f"chain {chain} leads nowhere" for chain in BASE if len(chains.get(chain, "").splitlines()) < 2]
+    for bridge in bridges:
+        known = text.count(f'"{bridge}" : jump ') >= 4 and chains.get(f"filter-forward-in__{bridge}", "").strip()
+        lines += [] if known else [f"the bridge {bridge} is led nowhere"]
+    for proto, public, private in ports:
+        if not re.search(rf"{proto} dport {public} .*dnat to \S+:{private}\b", text):
+            lines.append(f"port {public}/{proto} is translated to no container")
+        elif not re.search(rf"{proto} dport {private} (counter )?accept", text):
+            lines.append(f"port {public}/{proto} is let through to no container")
+    return [f"{line} ({family})" for line in lines]

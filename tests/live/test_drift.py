@@ -1,0 +1,181 @@
+"""What somebody changes of the fence is put back within a minute by the host's own timer, and named in its journal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import fresh
+from tests.live.labs import Lab, RunError, waited_for
+
+HOSTS = {"26.1": ("t-drift-261", "26.1", "iptables"), "29-nftables": ("t-drift-nft", "29", "nftables")}
+PROMISED = 60.0  # seconds until what was changed is as it was
+UNDECLARED = 9999  # a TCP port of the host at which somebody listens
+BOTH = "for t in iptables ip6tables; do {} ; done"
+# The chain of ringfence's own table that judges what is forwarded; where the policy stands in iptables, that one.
+FORWARD = "c=$(nft list table inet ringfence 2>/dev/null | awk '/chain/{n=$2} /hook forward/{print n; exit}')"
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    name, engine, backend = HOSTS[request.param]
+    for lab in fresh(name, engine):
+        lab.declare(docker_firewall_backend=backend if backend == "nftables" else "")
+        lab.pyinfra()
+        lab.listen(UNDECLARED)
+        lab.ssh("command -v nft || DEBIAN_FRONTEND=noninteractive apt-get -qq -y install nftables", timeout=120)
+        yield lab
+
+
+def _status(lab: Lab) -> str:
+    return lab.ssh("ringfence-watch status", check=False)
+
+
+def _as_intended(lab: Lab) -> bool:
+    """Whether all is as intended; False as well while the host cannot be reached."""
+    try:
+        return _status(lab).rstrip().endswith("\nas intended")
+    except RunError:
+        return False
+
+
+def _told(lab: Lab, since: float) -> list[dict[str, Any]]:
+    """The lines that the timer has left in the journal."""
+    out = lab.ssh(f"journalctl -q -o json -t ringfence-watch --since @{since:.0f}")
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def _damage(lab: Lab, command: str) -> float:
+    """Change something, apart from the connection by which this is asked for; returns when, by the host's clock."""
+    lab.ssh("command -v systemd-run >/dev/null")
+    began = float(lab.ssh("date +%s"))
+    lab.ssh(f"cat > /run/damage <<'END'\n{command}\nEND")
+    lab.ssh("systemd-run --quiet --collect --on-active=200ms --timer-property=AccuracySec=10ms sh /run/damage")
+    return began
+
+
+DAMAGES: dict[str, tuple[str, str, str]] = {
+    # What is done, the layer that it is done to, and what the journal has to name.
+    "iptables -F": (BOTH.format("$t -F"), "ufw", "kernel"),
+    "nft flush ruleset": ("nft flush ruleset", "ufw", "not loaded"),
+    "the policy's rules flushed": (
+        f"{FORWARD}; if [ $c ]; then nft flush chain inet ringfence $c; else iptables -t mangle -F RF-FWD; fi",
+        "policy", "",
+    ),
+    "a rule before the policy's": (
+        f"{FORWARD}; if [ $c ]; then nft insert rule inet ringfence $c accept;"
+        " else iptables -t mangle -I RF-FWD -j RETURN; fi",
+        "policy", "",
+    ),
+    "a jump moved behind another rule": (
+        "iptables -D INPUT -j ufw-before-input; iptables -A INPUT -j ufw-before-input", "ufw", "INPUT (v4)",
+    ),
+    "a chain emptied": ("ip6tables -F ufw6-user-input", "ufw", "ufw6-user-input"),
+    "a rule inserted before ours": (BOTH.format("$t -I INPUT -j ACCEPT"), "ufw", "INPUT (v6): `-j ACCEPT`"),
+    "ufw disabled": ("ufw disable", "ufw", "inactive → active"),
+    "bridges pass by the filter": (
+        "sysctl -w net.bridge.bridge-nf-call-iptables=0", "policy", "bridge-nf-call-iptables",
+    ),
+    "a kernel setting changed": (
+        "sysctl -w net.ipv4.conf.all.accept_redirects=1", "base", "net.ipv4.conf.all.accept_redirects",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_was_changed_is_put_back_and_named(lab: Lab, damage: str) -> None:
+    command, role, named = DAMAGES[damage]
+    assert waited_for(lambda: _as_intended(lab) or "docker  ~ restart" in _status(lab), PROMISED), _status(lab)
+    started = time.monotonic()
+    since = _damage(lab, command)
+
+    def told() -> list[dict[str, Any]]:
+        try:
+            return [line for line in _told(lab, since) if line["RINGFENCE_ROLE"] == role]
+        except RunError:  # locked out for the moment
+            return []
+
+    assert waited_for(lambda: bool(told()), PROMISED), _status(lab)
+    assert time.monotonic() - started < PROMISED
+    line = told()[0]
+    assert line["RINGFENCE_RESULT"] == "mended"
+    assert named in "\n".join(line.get(f"RINGFENCE_{kind}", "") for kind in ("MISSING", "ADDED", "CHANGED")), line
+    assert not lab.reaches(UNDECLARED)
+    for layer in ("base", "ufw", "policy"):
+        assert f"{layer:8}as intended" in _status(lab)
+    assert len(told()) == 1, told()
+
+
+def test_docker_s_own_rules_are_reported_and_a_run_brings_them_back(lab: Lab) -> None:
+    assert lab.reaches(80) is False, "the damages above have flushed Docker's own rules"
+    assert "restart of docker needed" in _status(lab)
+    planned = lab.plan()
+    assert planned.changed == ["docker | state"]
+    assert "docker must be restarted: its own rules are gone" in planned.text
+    begun = lab.ssh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'")
+    assert lab.pyinfra().changed == planned.changed
+    assert lab.ssh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'") == begun, (
+        "containers were restarted"
+    )
+    assert lab.reaches(80)
+    lab.must_be_converged()
+    assert _as_intended(lab)
+    lab.must_verify()
+
+
+def _looked_twice(lab: Lab) -> bool:
+    """Wait until the timer's unit has run from its beginning to its end."""
+    ended = "systemctl show -P InactiveEnterTimestampMonotonic ringfence-watch.service"
+    for _ in range(2):
+        last = lab.ssh(ended)
+        if not waited_for(lambda last=last: lab.ssh(ended) != last, PROMISED):  # type: ignore[misc]
+            return False
+    return True
+
+
+BUSY = {
+    "the guard's window is open": ("ringfence-guard arm --seconds 600 --reason test", "ringfence-guard confirm"),
+    "a program is at work": (
+        "systemd-run --quiet --collect --unit=busy flock /run/ringfence/ufw.lock sleep 600", "systemctl stop busy",
+    ),
+    "dpkg is at work": (
+        "systemd-run --quiet --collect --unit=busy python3 -c 'import fcntl, time;"
+        ' f = open("/var/lib/dpkg/lock-frontend", "w"); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(600)\'',
+        "systemctl stop busy",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("busy", BUSY)
+def test_a_change_in_progress_is_not_repaired(lab: Lab, busy: str) -> None:
+    begin, end = BUSY[busy]
+    assert waited_for(lambda: _as_intended(lab), PROMISED), _status(lab)
+    lab.ssh(begin)
+    assert waited_for(lambda: "it waits:" in _status(lab), 10), _status(lab)
+    setting = "/proc/sys/net/ipv4/conf/all/accept_redirects"
+    lab.ssh(f"echo 1 > {setting}")
+    assert _looked_twice(lab)
+    assert lab.ssh(f"cat {setting}") == "1\n"
+    lab.ssh(end)
+    assert waited_for(lambda: lab.ssh(f"cat {setting}") == "0\n", PROMISED)
+
+
+def test_what_a_person_has_to_decide_is_told_once_and_left(lab: Lab) -> None:
+    assert waited_for(lambda: _as_intended(lab), PROMISED), _status(lab)
+    since = float(lab.ssh("date +%s"))
+    lab.ssh(f"ufw allow {UNDECLARED}/tcp")
+    assert waited_for(lambda: bool(_told(lab, since)), PROMISED)
+    # It does not keep the rest from being put back.
+    lab.ssh("ip6tables -F ufw6-user-input")
+    assert _looked_twice(lab)
+    left, mended = _told(lab, since)
+    assert (left["RINGFENCE_RESULT"], mended["RINGFENCE_RESULT"]) == ("left", "mended")
+    assert f"ufw allow proto tcp from any to any port {UNDECLARED}" in left["MESSAGE"]
+    assert "ufw6-user-input" in mended["MESSAGE"]
+    assert _status(lab).rstrip().endswith("\nnot as intended")
+    lab.ssh(f"ufw --force delete allow {UNDECLARED}/tcp")
+    assert _as_intended(lab), _status(lab)
