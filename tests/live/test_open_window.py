@@ -15,7 +15,7 @@ from tests.live.conftest import fresh
 from tests.live.labs import Lab
 from tests.programs import ROLES, path_of
 
-PORT = 3306
+PORT, DECLARED = 3306, 8000
 LISTENER = (
     "import socket; s = socket.create_server(('::', 3306), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)\n"
     "while True: s.accept()[0].close()\n"
@@ -24,10 +24,10 @@ BREAK = "sed -i 's/^-A ufw-user-input -p tcp --dport 8000 -j ACCEPT/-A ufw-user-
 
 
 class Hammer:
-    """Connects to the denied port again and again, from the LAN."""
+    """Connects to a port again and again, from the LAN; to the denied one unless another is named."""
 
-    def __init__(self, addresses: list[str]) -> None:
-        self.addresses = addresses
+    def __init__(self, addresses: list[str], port: int = PORT) -> None:
+        self.addresses, self.port = addresses, port
         self.tried = self.open = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -44,9 +44,9 @@ class Hammer:
         while not self._stop.is_set():
             for address in self.addresses:
                 with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as client:
-                    client.settimeout(0.02)
+                    client.settimeout(0.02 if self.port == PORT else 2)
                     self.tried += 1
-                    self.open += client.connect_ex((address, PORT)) == 0
+                    self.open += client.connect_ex((address, self.port)) == 0
 
 
 class Host:
@@ -69,9 +69,13 @@ class Host:
         return dict(json.loads(self.lab.ssh(f"ringfence-ufw {verb} <<'END'\n{text}\nEND", timeout=120)))
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Host]:
-    for lab in fresh("t-window", "none"):
+# By Debian's release: their ufw and iptables differ.
+HOSTS = {"trixie": ("t-window", "none"), "bookworm": ("t-window-12", "20.10")}
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+    for lab in fresh(*HOSTS[request.param]):
         for role in ("guard", "ufw"):
             text = path_of(role).read_text(encoding="utf-8")
             path = f"/usr/local/sbin/ringfence-{role}"
@@ -82,15 +86,64 @@ def host() -> Iterator[Host]:
             timeout=300,
         )
         lab.ssh(f'systemd-run --quiet --unit=listener python3 -c "{LISTENER}"')
+        lab.listen(DECLARED)
         found = Host(lab)
         found.ask("apply", found.desired)
         yield found
 
 
-def test_the_hammer_sees_what_a_bare_reload_opens(host: Host) -> None:
+# What somebody types, and what stops and starts ufw besides.
+BY_HAND = {
+    "ufw reload": "ufw reload",
+    "ufw disable and enable": "ufw disable && ufw --force enable",
+    "its unit restarted": "systemctl restart ufw",
+    "what its unit runs": "/lib/ufw/ufw-init force-reload",
+    "a rule for IPv6 that does not load": (
+        "cp -p /etc/ufw/user6.rules /root; echo nonsense >> /etc/ufw/user6.rules; ufw reload;"
+        " mv /root/user6.rules /etc/ufw; ufw --force enable"
+    ),
+}
+
+
+@pytest.mark.parametrize("typed", BY_HAND)
+def test_ufw_that_is_stopped_by_hand_opens_nothing_and_closes_nothing(host: Host, typed: str) -> None:
+    with Hammer(host.addresses) as denied, Hammer(host.addresses, DECLARED) as declared:
+        # Twice: more attempts fall into a moment that is short.
+        for _ in range(2):
+            host.lab.ssh(BY_HAND[typed])
+    print(f"{typed}: {denied.open} of {denied.tried} arrived, {declared.open} of {declared.tried} were answered")
+    assert denied.tried > 50
+    assert denied.open == 0
+    if "not load" not in typed:
+        assert declared.open == declared.tried > 50
+    assert host.ask("check", host.desired)["changes"] == []
+
+
+def test_what_was_open_stays_open_and_nothing_else_while_ufw_is_disabled(host: Host) -> None:
+    host.lab.ssh("ufw disable")
+    with Hammer(host.addresses) as denied, Hammer(host.addresses, DECLARED) as declared:
+        host.lab.ssh("sleep 2; timeout 5 python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 3306))'")
+    assert (denied.open, declared.open) == (0, declared.tried)
+    assert any(line.startswith("- ufw-h-") for line in host.ask("check", host.desired)["changes"])
+    host.ask("apply", host.desired)
+    assert "ufw-h-" not in host.lab.ssh("iptables-save; ip6tables-save")
+
+
+def test_the_hammer_sees_what_a_reload_without_the_hook_opens(host: Host) -> None:
+    host.lab.ssh("chmod -x /etc/ufw/before.init")
     with Hammer(host.addresses) as hammer:
         host.lab.ssh("ufw reload")
     assert hammer.open > 0, "the measurement is blind: ufw reload does open the host"
+    host.ask("apply", host.desired)
+
+
+def test_a_hold_that_cannot_be_put_does_not_keep_ufw_from_working(host: Host) -> None:
+    program = "/usr/local/sbin/ringfence-ufw"
+    host.lab.ssh(
+        f"mv {program} /root/; ufw reload; ufw disable; ufw --force enable; code=$?; mv /root/ringfence-ufw {program};"
+        " exit $code"
+    )
+    assert host.ask("check", host.desired)["changes"] == []
 
 
 @pytest.mark.parametrize(
@@ -143,4 +196,4 @@ def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, sign: str) 
     host.lab.ssh("timeout 20 sh -c 'while pgrep -f [/]usr/sbin/ufw >/dev/null; do sleep 0.1; done'")
     host.ask("apply", host.desired)
     assert host.ask("check", host.desired)["changes"] == []
-    assert "RF-HOLD" not in host.lab.ssh("iptables-save; ip6tables-save")
+    assert "ufw-h-" not in host.lab.ssh("iptables-save; ip6tables-save")

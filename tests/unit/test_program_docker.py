@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -494,3 +495,165 @@ def test_only_containers_without_their_root_file_system_are_stopped(
     monkeypatch.setattr(program, "engine", engine)
     program.stop_damaged()
     assert asked == ["/containers/damaged/stop?t=10"]
+
+
+# -- Docker's own rules ----------------------------------------------------------------------------------------------
+
+# As iptables-save has them with two bridges and a published port: of Docker 26.1, and of 28 and 29.
+OLD = """*nat
+:PREROUTING ACCEPT [0:0]
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT -m addrtype --dst-type LOCAL -j DOCKER
+-A POSTROUTING -s 172.24.0.0/24 ! -o docker0 -j MASQUERADE
+-A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.21.2.115:80
+COMMIT
+*filter
+:DOCKER - [0:0]
+:DOCKER-ISOLATION-STAGE-1 - [0:0]
+:DOCKER-ISOLATION-STAGE-2 - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-ISOLATION-STAGE-1
+-A FORWARD -o rf-front -j DOCKER
+-A FORWARD -i rf-front ! -o rf-front -j ACCEPT
+-A FORWARD -o docker0 -j DOCKER
+-A DOCKER -d 172.21.2.115/32 ! -i rf-front -o rf-front -p tcp -m tcp --dport 80 -j ACCEPT
+-A DOCKER-ISOLATION-STAGE-1 -i rf-front ! -o rf-front -j DOCKER-ISOLATION-STAGE-2
+-A DOCKER-ISOLATION-STAGE-1 -j RETURN
+-A DOCKER-ISOLATION-STAGE-2 -o rf-front -j DROP
+COMMIT
+"""
+NEW = """*nat
+:DOCKER - [0:0]
+-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+-A OUTPUT -m addrtype --dst-type LOCAL -j DOCKER
+-A DOCKER -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.21.2.115:80
+COMMIT
+*filter
+:DOCKER - [0:0]
+:DOCKER-BRIDGE - [0:0]
+:DOCKER-CT - [0:0]
+:DOCKER-FORWARD - [0:0]
+:DOCKER-INTERNAL - [0:0]
+-A FORWARD -j DOCKER-USER
+-A FORWARD -j DOCKER-FORWARD
+-A DOCKER -d 172.21.2.115/32 ! -i rf-front -o rf-front -p tcp -m tcp --dport 80 -j ACCEPT
+-A DOCKER-BRIDGE -o rf-front -j DOCKER
+-A DOCKER-BRIDGE -o docker0 -j DOCKER
+-A DOCKER-CT -o rf-front -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A DOCKER-FORWARD -j DOCKER-CT
+-A DOCKER-FORWARD -i rf-front -j ACCEPT
+COMMIT
+"""
+NFT = """table ip docker-bridges {
+\tmap filter-forward-in-jumps {
+\t\telements = { "rf-front" : jump filter-forward-in__rf-front }
+\t}
+
+\tmap filter-forward-out-jumps {
+\t\telements = { "rf-front" : jump filter-forward-out__rf-front }
+\t}
+
+\tmap nat-postrouting-in-jumps {
+\t\telements = { "rf-front" : jump nat-postrouting-in__rf-front }
+\t}
+
+\tmap nat-postrouting-out-jumps {
+\t\telements = { "rf-front" : jump nat-postrouting-out__rf-front }
+\t}
+
+\tchain filter-FORWARD {
+\t\ttype filter hook forward priority filter; policy accept;
+\t\toifname vmap @filter-forward-in-jumps
+\t}
+
+\tchain nat-OUTPUT {
+\t\ttype nat hook output priority dstnat; policy accept;
+\t\tfib daddr type local counter jump nat-prerouting-and-output
+\t}
+
+\tchain nat-POSTROUTING {
+\t\ttype nat hook postrouting priority srcnat; policy accept;
+\t\tiifname vmap @nat-postrouting-out-jumps
+\t}
+
+\tchain nat-PREROUTING {
+\t\ttype nat hook prerouting priority dstnat; policy accept;
+\t\tfib daddr type local counter jump nat-prerouting-and-output
+\t}
+
+\tchain nat-prerouting-and-output {
+\t\ttcp dport 8080 counter dnat to 172.21.2.115:80 comment "DNAT"
+\t}
+
+\tchain filter-forward-in__rf-front {
+\t\tct state established,related counter accept
+\t\tip daddr 172.21.2.115 tcp dport 80 counter accept
+\t\tcounter drop comment "UNPUBLISHED PORT DROP"
+\t}
+
+\tchain nat-postrouting-out__rf-front {
+\t}
+}
+"""
+PORTS = [("tcp", 8080, 80)]
+
+
+def _missing(text: str) -> list[str]:
+    if text is NFT or text.startswith("table") or not text:
+        return list(program.missing_nft(text, "v4", ["rf-front"], PORTS))
+    return list(program.missing_iptables(program.parse_save(text), "v4", ["rf-front", "docker0"], PORTS))
+
+
+@pytest.mark.parametrize("text", [OLD, NEW, NFT], ids=["26.1", "28", "29-nftables"])
+def test_own_rules_that_are_there_are_not_missed(text: str) -> None:
+    assert _missing(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "gone", "named"),
+    [
+        (OLD, "-A PREROUTING .*-j DOCKER", "nat PREROUTING does not lead"),
+        (OLD, "-A DOCKER -p tcp .*DNAT.*", "port 8080/tcp is translated to no container"),
+        (OLD, "-A DOCKER -d .*ACCEPT", "port 8080/tcp is let through to no container"),
+        (OLD, "-A DOCKER-ISOLATION-STAGE-2 .*", "DOCKER-ISOLATION-STAGE-2 is empty"),
+        (OLD, "-A FORWARD .*-j DOCKER", "FORWARD does not lead"),
+        (OLD, ".*docker0.*", "the bridge docker0"),
+        (NEW, "-A FORWARD -j DOCKER-FORWARD", "FORWARD does not lead"),
+        (NEW, "-A DOCKER-CT .*", "DOCKER-CT is empty"),
+        (NEW, "-A OUTPUT .*", "nat OUTPUT does not lead"),
+        (NFT, "(?s).*", "table ip docker-bridges is gone"),
+        (NFT, "\t\toifname vmap @filter-forward-in-jumps", "chain filter-FORWARD leads nowhere"),
+        (NFT, ".*dnat.*", "port 8080/tcp is translated to no container"),
+        (NFT, ".*tcp dport 80 counter accept", "port 8080/tcp is let through to no container"),
+        (NFT, ".*jump filter-forward-out__rf-front.*", "the bridge rf-front"),
+    ],
+)
+def test_own_rules_that_are_gone_are_named(text: str, gone: str, named: str) -> None:
+    assert re.search(gone, text)
+    assert any(named in line for line in _missing(re.sub(f"(?m){gone}\n?", "", text)))
+
+
+def test_a_container_that_publishes_by_no_rule_of_docker_is_not_missed() -> None:
+    networks = [
+        {"Name": "front", "Options": {}},
+        {"Name": "routed", "Options": {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}},
+    ]
+
+    def container(network: str, address: str = "172.20.0.2", **port: Any) -> dict[str, Any]:
+        leg = {"IPAddress": address, "GlobalIPv6Address": ""}
+        return {"NetworkSettings": {"Networks": {network: leg}}, "Ports": [{"PrivatePort": 80, "Type": "tcp", **port}]}
+
+    published = {"IP": "0.0.0.0", "PublicPort": 8080}
+    assert program.published([container("front", **published)], networks, "v4") == PORTS
+    assert program.published([container("front", **{**published, "IP": "::"})], networks, "v6") == []  # the proxy's
+    assert program.published([container("front")], networks, "v4") == []
+    assert program.published([container("routed", **published)], networks, "v4") == []
+    assert program.published([container("host", "", **published)], networks, "v4") == []
+
+
+def test_docker_is_restarted_for_its_own_rules_and_the_plan_says_so() -> None:
+    plan = program.make_plan(desired(), converged(gone=["nat PREROUTING does not lead to Docker's rules (v4)"]))
+    assert plan.restart
+    assert any("must be restarted: its own rules are gone (nat PREROUTING" in line for line in plan.changes)
+    assert not program.make_plan(desired(), converged()).restart
