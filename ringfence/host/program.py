@@ -38,14 +38,14 @@ def read_desired() -> Desired:
 def keeping(role: str, verb: str, do: Callable[[Desired], Any], desired: Desired) -> Any:
     """Run a verb of a role whose last applied desired state is kept on the host.
 
-    One `apply` at a time; it keeps the state only when it has succeeded, and `check` says when that is pending.
+    One change at a time; `apply` keeps the state when it has succeeded, and `check` says when that is pending.
     """
     path, text = KEPT / role / "desired.json", json.dumps(desired, indent=1, sort_keys=True) + "\n"
     line = f"~ {path}: not what is declared" if path.exists() else f"+ {path}"
     pending = [line] if read(path) != text else []
-    if verb == "check":
+    if verb in ("check", "drift"):
         report = do(desired)
-        return {**report, "changes": report["changes"] + pending}
+        return {**report, "changes": report["changes"] + pending * (verb == "check")}
     with lock(Path(f"/run/ringfence/{role}.lock")):
         done = do(desired)
         if verb != "apply" or not pending:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -515,3 +516,36 @@ def test_what_a_module_needs_comes_with_it_and_imports_come_once() -> None:
     exec(compile(text, "tool", "exec"), space)
     assert callable(space["engine"])
     assert json.loads("1") == 1
+
+
+# -- what is kept of what was brought about --------------------------------------------------------------------------
+
+
+def test_the_state_that_was_brought_about_is_kept_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(program, "KEPT", tmp_path)
+    locked: list[Path] = []
+    monkeypatch.setattr(program, "lock", lambda path: contextlib.nullcontext(locked.append(path)))
+    path, wish = tmp_path / "ufw" / "desired.json", {"rules": [1]}
+
+    def quiet(_: Any) -> dict[str, Any]:
+        return {"changes": [], "refusals": [], "notices": []}
+
+    def broken(_: Any) -> Any:
+        raise running.Fault("ufw does not take the rules")
+
+    with pytest.raises(running.Fault):
+        program.keeping("ufw", "apply", broken, wish)
+    assert not path.exists()
+    assert program.keeping("ufw", "check", quiet, wish)["changes"] == [f"+ {path}"]
+    assert program.keeping("ufw", "drift", quiet, wish)["changes"] == []
+    assert program.keeping("ufw", "mend", quiet, wish)["changes"] == []
+    assert not path.exists()
+    assert program.keeping("ufw", "apply", quiet, wish)["changes"] == [f"+ {path}"]
+    assert json.loads(path.read_text()) == wish
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert program.keeping("ufw", "check", quiet, wish)["changes"] == []
+    assert program.keeping("ufw", "check", quiet, {"rules": []})["changes"] == [f"~ {path}: not what is declared"]
+    # Who only looks waits for nobody.
+    assert len(locked) == 3
