@@ -293,7 +293,7 @@ def install_packages(*names: str) -> None:
         must(*_GET, *install, timeout=1800)
         return
     except Fault as fault:
-        if "Could not get lock" in str(fault):
+        if "Could not get lock" in str(fault) or "Unable to acquire the dpkg" in str(fault):
             raise
         if "dpkg --configure -a" in str(fault):  # a run was killed inside dpkg
             must("dpkg", "--configure", "-a", "--force-confold", timeout=600)
@@ -312,7 +312,7 @@ _FIXES = (
     ),
     (r"Read-only file system", "a file system is read-only: `dmesg` says why; mend it, then run again"),
     (
-        r"Could not get lock|lock was locked by another process",
+        r"Could not get lock|Unable to acquire the dpkg|lock was locked by another process",
         "another program is installing packages: wait until it has ended, then run again",
     ),
     (
