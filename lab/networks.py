@@ -92,7 +92,8 @@ def ensure_networks(instance: Instance) -> None:
                 "--driver",
                 "bridge",
                 "--ipv6",
-                *(["--internal"] if side.name == "wan" else []),
+                # Leads nowhere, as no host routes by it. An `--internal` one would drop forged sources on the wire.
+                *(["-o", "com.docker.network.bridge.enable_ip_masquerade=false"] if side.name == "wan" else []),
                 "--subnet",
                 str(side.subnet),
                 "--gateway",

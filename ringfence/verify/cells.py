@@ -8,10 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ringfence.verify.declared import ANY, Declared, Machine, Published, Service, Vantage, family
-from ringfence.verify.expected import Rules, Source, Verdict
+from ringfence.verify.expected import NOT_DECLARED, Rules, Source, Verdict
+from ringfence.verify.forged import lies
 from ringfence.verify.seen import Container, Seen
 
 PROTOS = ("tcp", "udp")
+ECHO = ("icmp", 0)  # a request for an echo
+# What hosts listen to by multicast: mDNS and SSDP.
+GROUPS = (("224.0.0.251", 5353), ("239.255.255.250", 1900), ("ff02::fb", 5353), ("ff02::c", 1900))
 PROBE_PORT = 46464  # nobody declares it: shows that egress is closed by port, too
 CELLS_AT_MOST = 20_000
 
@@ -26,10 +30,12 @@ class Cell:
         host: where the source is, so where the probe runs.
         destination: name of a service, a host or a vantage.
         address: what is connected to, IPv4 or IPv6.
-        proto: ``tcp`` or ``udp``.
-        port: port number.
+        proto: ``tcp``, ``udp``, or ``icmp`` for a request for an echo.
+        port: port number, 0 for ``icmp``.
         expected: ``open``, ``closed``, or ``either`` where the declaration does not decide.
         reason: the declaration that opens it, or the lack of one.
+        forged: another's address, which the packet says it comes from; "" for a connection of the source's own.
+        through: the source's own address by whose interface it goes, "" where the routes decide.
     """
 
     number: int
@@ -41,11 +47,20 @@ class Cell:
     port: int
     expected: str
     reason: str
+    forged: str = ""
+    through: str = ""
 
     @property
     def family(self) -> int:
         """4 or 6."""
         return family(self.address)
+
+    @property
+    def door(self) -> str:
+        """What is asked, and as whom if that is a lie."""
+        return ("icmp" if self.proto == "icmp" else f"{self.proto}/{self.port}") + (
+            f" as {self.forged}" if self.forged else ""
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,7 @@ class _Target:
     address: str
     asks: tuple[tuple[str, int], ...]
     judge: Callable[[str, int], Verdict]
+    through: str = ""
 
 
 def build(
@@ -98,10 +114,15 @@ def build(
     untried: Counter[tuple[str, str]] = Counter()
     for source in sources.values():
         for target in _targets(rules, source):
-            if rules.leads(source, target.host, target.address):
+            if target.through or rules.leads(source, target.host, target.address):
                 cells += (_cell(source, target, proto, port) for proto, port in target.asks)
             elif target.asks:
                 untried[source.host, target.name] += len(target.asks)
+    cells += (
+        Cell(-1, lie.source, sources[lie.source].host, lie.destination, lie.address, lie.proto, lie.port,
+             NOT_DECLARED.expected, "the address is another's", lie.claim, lie.through)
+        for lie in lies(rules, sources)
+    )  # fmt: skip
     kept = _thinned(cells, at_most)
     numbered = tuple(replace(cell, number=number) for number, cell in enumerate(kept))
     destinations = [one.name for kind in (declared.services, declared.machines, declared.vantages) for one in kind]
@@ -134,6 +155,7 @@ def _targets(rules: Rules, source: Source) -> Iterator[_Target]:
     """Yield whatever a source may aim at, on every host, also where no way leads."""
     yield from _containers(rules, source)
     yield from _machines(rules, source)
+    yield from _groups(rules, source)
     yield from _vantages(rules, source)
 
 
@@ -144,7 +166,7 @@ def _containers(rules: Rules, source: Source) -> Iterator[_Target]:
             continue
         addresses = dict.fromkeys(container.addresses())
         addresses.update(dict.fromkeys((n.network, a) for n in service.networks for a in (n.address, n.address6) if a))
-        asks = tuple((proto, port) for port in sorted({port for _, port in service.ports}) for proto in PROTOS)
+        asks = (*((proto, port) for port in sorted({port for _, port in service.ports}) for proto in PROTOS), ECHO)
         for network, address in addresses:
             judge = partial(rules.to_container, source, service, container, network, address)
             yield _Target(service.name, service.host, address, asks, judge)
@@ -158,6 +180,7 @@ def _machines(rules: Rules, source: Source) -> Iterator[_Target]:
         if source.vantage and source.host == machine.name:
             continue  # it would talk to itself
         asks = tuple(_host_ports(rules.declared.published, machine, here, managed_only=source.foreign))
+        asks += () if source.foreign else (ECHO,)
         for _, address, _ in here.addresses:
             yield _Target(machine.name, machine.name, address, asks, partial(rules.to_host, source, machine, address))
 
@@ -177,11 +200,23 @@ def _host_ports(
     return sorted(found)
 
 
+def _groups(rules: Rules, source: Source) -> Iterator[_Target]:
+    """Yield the groups that a container's own host may listen to, by each of its networks."""
+    machine = next((m for m in rules.declared.machines if m.name == source.host), None)
+    if source.service is None or source.container is None or machine is None:
+        return
+    for _, own in source.container.addresses():
+        for group, port in GROUPS:
+            if family(group) == family(own):
+                judge = partial(rules.to_group, source, machine, own)
+                yield _Target(machine.name, machine.name, group, (("udp", port),), judge, own)
+
+
 def _vantages(rules: Rules, source: Source) -> Iterator[_Target]:
     if source.service is None:
         return
     ports = sorted({e.port for e in rules.declared.egress} | {PROBE_PORT})
-    asks = tuple((proto, port) for port in ports for proto in PROTOS)
+    asks = (*((proto, port) for port in ports for proto in PROTOS), ECHO)
     for vantage in rules.declared.vantages:
         for address in (vantage.address, vantage.address6):
             if address and vantage.host in rules.seen:
@@ -191,8 +226,9 @@ def _vantages(rules: Rules, source: Source) -> Iterator[_Target]:
 def _cell(source: Source, target: _Target, proto: str, port: int) -> Cell:
     verdict = target.judge(proto, port)
     return Cell(
-        -1, source.name, source.host, target.name, target.address, proto, port, verdict.expected, verdict.reason
-    )
+        -1, source.name, source.host, target.name, target.address, proto, port, verdict.expected, verdict.reason,
+        through=target.through,
+    )  # fmt: skip
 
 
 def _thinned(cells: list[Cell], at_most: int) -> list[Cell]:
@@ -215,11 +251,11 @@ def _thinned(cells: list[Cell], at_most: int) -> list[Cell]:
 
 
 def _of_family(cell: Cell) -> Hashable:
-    return (cell.source, cell.destination, cell.proto, cell.port, cell.family)
+    return (cell.source, cell.destination, cell.proto, cell.port, bool(cell.forged), cell.family)
 
 
 def _of_port(cell: Cell) -> Hashable:
-    return (cell.source, cell.destination, cell.proto, cell.port)
+    return (cell.source, cell.destination, cell.proto, cell.port, bool(cell.forged))
 
 
 def _one_each(cells: list[Cell], question: Callable[[Cell], Hashable]) -> list[Cell]:

@@ -54,6 +54,7 @@ class Verdict:
 
 
 NOT_DECLARED = Verdict("closed", "not declared")
+ECHO = Verdict("either", "UFW's own rules say whether the host answers an echo")
 KEPT = "let in by a UFW rule of the host (ufw_foreign: keep)"
 
 
@@ -172,6 +173,8 @@ class Rules:
 
     def to_host(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
         """Judge a connection to one of a host's addresses: a published port, a service of its own, or neither."""
+        if source.vantage and proto == "icmp":
+            return ECHO
         verdicts = [
             self._to_published(source, machine, address, proto, port),
             self._to_service(source, machine, address, proto, port),
@@ -180,13 +183,17 @@ class Rules:
             for verdict in verdicts:
                 if verdict.expected == wanted:
                     return verdict
-        if machine.name in self.keep_rules:
+        # What a segment publishes is denied ahead of every rule of UFW that is kept.
+        if machine.name in self.keep_rules and (machine.name, proto, port) not in self._published:
             here = self.seen[machine.name]
             if any(here.kept_rule(proto, port, own) for own in source.addresses(family(address))):
                 return Verdict("either", KEPT)
         if source.service is None and (proto, port) in self._foreign_ports[machine.name]:
             name = self._foreign_ports[machine.name][proto, port]
             return Verdict("either", f"published by {name}, which ringfence does not manage")
+        for verdict in verdicts:
+            if verdict != NOT_DECLARED:
+                return verdict
         process = self._listeners[machine.name].get((proto, port))
         return Verdict("closed", f"not declared; {process} listens") if process else NOT_DECLARED
 
@@ -203,7 +210,14 @@ class Rules:
             if source.service and source.host == machine.name:
                 flow = self._flow(source.service.name, published.service, proto, published.port)
                 if flow:
-                    return Verdict("either", f"{flow}, by the host's address")
+                    return Verdict("closed", f"{flow}, but by its own address, not by the host's")
+        return NOT_DECLARED
+
+    def to_group(self, source: Source, machine: Machine, own: str, proto: str, port: int) -> Verdict:
+        """Judge a datagram of a container to a group that its host may listen to, by the network of its address."""
+        for service in machine.services:
+            if service.port == port and service.proto in (proto, ANY) and matches(service.sources, own):
+                return Verdict("either", f"{service.name} of {machine.name}, by multicast")
         return NOT_DECLARED
 
     def _to_service(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:

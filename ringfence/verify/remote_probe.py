@@ -37,6 +37,23 @@ Json = dict[str, Any]
 TABLE = 4646  # first routing table, and rule priority, of `probe`; nothing else on a host should use them
 CLONE_NEWNET = 0x40000000
 SO_RCVBUFFORCE = 33  # Python has no name for it: a larger buffer than the system allows by default
+SO_ATTACH_FILTER = 26
+SOL_RAW = 255
+ECHO_REQUEST, ECHO_REPLY, ECHO_REQUEST6, ECHO_REPLY6 = 8, 0, 128, 129
+PROTOS = {
+    socket.AF_INET: (socket.IPPROTO_UDP, socket.IPPROTO_TCP, socket.IPPROTO_ICMP),
+    socket.AF_INET6: (socket.IPPROTO_UDP, socket.IPPROTO_TCP, socket.IPPROTO_ICMPV6),
+}
+GROUPS = {socket.AF_INET: ("224.0.0.251", "239.255.255.250"), socket.AF_INET6: ("ff02::fb", "ff02::c")}
+KINDS: dict[str, dict[int, tuple[int, int]]] = {
+    "tcp": dict.fromkeys(PROTOS, (socket.SOCK_STREAM, 0)),
+    "udp": dict.fromkeys(PROTOS, (socket.SOCK_DGRAM, 0)),
+    "icmp": {
+        socket.AF_INET: (socket.SOCK_RAW, socket.IPPROTO_ICMP),
+        socket.AF_INET6: (socket.SOCK_RAW, socket.IPPROTO_ICMPV6),
+    },
+}
+SPORT = 46464  # of forged packets
 LIBC = ctypes.CDLL(None, use_errno=True)
 # Seconds before asking again. The kernel's table of neighbours is one for all containers: when many are probed at once
 # it may be full, and has room only 5 s later. Then nothing can be sent, or no answer comes from what is open.
@@ -273,21 +290,60 @@ def open_space(pid: int, number: int) -> int:
 # --- listening -----------------------------------------------------------------------------------------------------
 
 
-def ears(space: int | None) -> list[socket.socket]:
-    """Raw sockets that see a namespace's datagrams.
+def ears(space: int | None, *, groups: bool = False) -> list[socket.socket]:
+    """Raw sockets that see a namespace's datagrams, first segments of connections and requests for an echo.
 
     Raw, not packet, sockets: they are served after the INPUT chain. What a host's firewall drops never shows here,
-    although it came in by the wire; and no application has to answer.
+    although it came in by the wire; and no application has to answer. With `groups` the namespace becomes a member of
+    the groups that hosts listen to, by every interface: without one nothing that is sent to them would be seen.
     """
     made = []
     with inside(space):
-        for family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError):  # no IPv6 in this namespace: nothing can arrive by it
-                made.append(socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_UDP))
+        for family, protos in PROTOS.items():
+            for proto in protos:
+                with contextlib.suppress(OSError):  # no IPv6 in this namespace: nothing can arrive by it
+                    made.append(socket.socket(family, socket.SOCK_RAW, proto))
+                    narrow(made[-1])
+        made += members() if groups else []
     for ear in made:
         ear.setblocking(False)
         with contextlib.suppress(OSError):
             ear.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
+    return made
+
+
+def narrow(ear: socket.socket) -> None:
+    """Let a raw socket see requests for an echo only, or SYN only: the rest is others' business, and plenty."""
+    if ear.proto == socket.IPPROTO_ICMP:
+        ear.setsockopt(SOL_RAW, 1, struct.pack("I", 0xFFFFFFFF & ~(1 << ECHO_REQUEST)))
+    elif ear.proto == socket.IPPROTO_ICMPV6:
+        words = [0xFFFFFFFF & ~(1 << ECHO_REQUEST6 % 32 if n == ECHO_REQUEST6 // 32 else 0) for n in range(8)]
+        ear.setsockopt(socket.IPPROTO_ICMPV6, 1, struct.pack("8I", *words))
+    elif ear.proto == socket.IPPROTO_TCP:
+        # Classic BPF. IPv4 is handed over with its header, IPv6 without: X is where TCP begins.
+        start = (0xB1, 0, 0, 0) if ear.family == socket.AF_INET else (0x01, 0, 0, 0)  # X = header length, or 0
+        program = [start, (0x50, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0xFFFF), (0x06, 0, 0, 0)]
+        code = b"".join(struct.pack("HBBI", *line) for line in program)
+        kept = ctypes.create_string_buffer(code)
+        ear.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(program), ctypes.addressof(kept)))
+
+
+def members() -> list[socket.socket]:
+    """Sockets by which every interface of this namespace is a member of the groups that hosts listen to."""
+    made = []
+    for number, _ in socket.if_nameindex():  # one for each: a socket may join only so many times
+        for family, groups in GROUPS.items():
+            member = socket.socket(family, socket.SOCK_DGRAM)
+            made.append(member)
+            with contextlib.suppress(OSError):  # it has no multicast
+                for group in groups:
+                    packed = socket.inet_pton(family, group)
+                    if family == socket.AF_INET:
+                        wanted = packed + bytes(4) + struct.pack("i", number)
+                        member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, wanted)
+                    else:
+                        wanted = packed + struct.pack("i", number)
+                        member.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, wanted)
     return made
 
 
@@ -371,7 +427,7 @@ def prepare(wanted: Json) -> Json:
     }
     if not wanted.get("listen", True):
         return seen
-    named: dict[str, list[socket.socket]] = {"": ears(None)}
+    named: dict[str, list[socket.socket]] = {"": ears(None, groups=True)}
     own = os.fstat(own_space()).st_ino
     for one in seen["containers"]:
         if not one["space"] or one["space"] == own:
@@ -473,16 +529,117 @@ async def send_udp(sock: socket.socket, target: tuple[str, int], payload: bytes,
     return "timeout"
 
 
+async def ask_echo(sock: socket.socket, target: str, payload: bytes, seconds: float) -> str:
+    """open (an echo came back), timeout (says nothing: ask the listener)."""
+    loop = asyncio.get_running_loop()
+    kind = ECHO_REQUEST if sock.family == socket.AF_INET else ECHO_REQUEST6
+    head = struct.pack("!BBHHH", kind, 0, 0, os.getpid() & 0xFFFF, 1)
+    if sock.family == socket.AF_INET:  # the kernel fills in the sum of ICMPv6 only
+        head = head[:2] + struct.pack("!H", checksum(head + payload)) + head[4:]
+    try:
+        sock.connect((target, 0))
+        for pause in (0.15, 0.35, max(seconds - 0.5, 0.1)):
+            await loop.sock_sendall(sock, head + payload)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(echoed(sock, payload), pause)
+                return "open"
+    except OSError as error:
+        return outcome(error)
+    return "timeout"
+
+
+async def echoed(sock: socket.socket, payload: bytes) -> None:
+    """Wait until an echo with this payload comes back; whatever else a raw socket sees is passed over."""
+    reply = ECHO_REPLY if sock.family == socket.AF_INET else ECHO_REPLY6
+    while True:
+        seen = await asyncio.get_running_loop().sock_recv(sock, 2048)
+        body = seen[(seen[0] & 15) * 4 :] if sock.family == socket.AF_INET else seen
+        if body[:1] == bytes([reply]) and payload in body:
+            return
+
+
+def checksum(data: bytes) -> int:
+    """The internet checksum (RFC 1071)."""
+    data += b"\0" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return int(~total & 0xFFFF)
+
+
+def forged_packet(claim: str, address: str, proto: str, port: int, payload: bytes) -> bytes:
+    """A datagram, or the first segment of a connection with data, that says it comes from `claim`."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    ends = socket.inet_pton(family, claim) + socket.inet_pton(family, address)
+    number = socket.IPPROTO_TCP if proto == "tcp" else socket.IPPROTO_UDP
+
+    def body(total: int) -> bytes:
+        if proto == "tcp":
+            return struct.pack("!HHIIBBHHH", SPORT, port, 1, 0, 5 << 4, 0x02, 8192, total, 0) + payload
+        return struct.pack("!HHHH", SPORT, port, 8 + len(payload), total) + payload
+
+    size = len(body(0))
+    total = checksum(ends + struct.pack("!II" if family == socket.AF_INET6 else "!HH", number, size) + body(0))
+    content = body(total or 0xFFFF)
+    if family == socket.AF_INET6:
+        return struct.pack("!IHBB", 6 << 28, size, number, 64) + ends + content
+
+    def header(total: int) -> bytes:
+        return struct.pack("!BBHHHBBH", 0x45, 0, 20 + size, 0, 0, 64, number, total) + ends
+
+    return header(checksum(header(0))) + content
+
+
+async def send_forged(cell: list[Any], space: int | None, payload: bytes) -> list[str]:
+    """Send a packet with another's address, three times; nothing comes back to its sender, so ask the listener."""
+    _, _, address, proto, port, _, claim, through = cell
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    device = next((a["device"] for a in addresses() if a["address"] == through), "") if through else ""
+    try:
+        with inside(space):
+            sock = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+        with sock:
+            if device:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+            for pause in (0.15, 0.35, 0):
+                sock.sendto(forged_packet(claim, address, proto, port, payload), (address, 0))
+                await asyncio.sleep(pause)
+    except OSError as error:
+        return [outcome(error), ""]
+    return ["timeout", claim]
+
+
+def leave_by(sock: socket.socket, through: str, space: int | None) -> None:
+    """Have what a socket sends to a group leave by the interface that has an address."""
+    if sock.family == socket.AF_INET:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(through))
+        return
+    wanted = socket.inet_pton(socket.AF_INET6, through).hex()
+    with inside(space):
+        table = Path("/proc/thread-self/net/if_inet6").read_text(encoding="ascii")
+    for line in table.splitlines():
+        if line.split()[0] == wanted:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, int(line.split()[1], 16))
+
+
 async def probe_cell(token: str, cell: list[Any], source: Json, space: int | None, seconds: float) -> list[str]:
-    """[outcome, the source address that was used] of one cell [id, source, address, proto, port, must be open]."""
-    number, _, address, proto, port, must = cell
+    """[outcome, the source address that was used] of one cell.
+
+    A cell is [id, source, address, proto, port, must be open, another's address to say it comes from or "", own address
+    by whose interface it goes or ""].
+    """
+    cell = [*cell, "", ""][:8]
+    number, _, address, proto, port, must, claim, through = cell
+    payload = f"ringfence {token} {number} ".encode()
+    if claim:
+        return await send_forged(cell, space, payload)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     bound = source.get("address6" if family == socket.AF_INET6 else "address") if space is None else None
     result = ["timeout", ""]
     for number_of_try, pause in enumerate((*PAUSES, None), 1):
         try:
             with inside(space):
-                sock = socket.socket(family, socket.SOCK_STREAM if proto == "tcp" else socket.SOCK_DGRAM)
+                sock = socket.socket(family, *KINDS[proto][family])
         except OSError as error:
             return [outcome(error), ""]
         with sock:
@@ -492,10 +649,14 @@ async def probe_cell(token: str, cell: list[Any], source: Json, space: int | Non
                     sock.bind((bound, 0))
                 elif space is None:
                     return ["no address of that family", ""]
+                if through:
+                    leave_by(sock, through, space)
                 if proto == "tcp":
                     said = await connect_tcp(sock, (address, port), seconds)
+                elif proto == "icmp":
+                    said = await ask_echo(sock, address, payload, seconds)
                 else:
-                    said = await send_udp(sock, (address, port), f"ringfence {token} {number} ".encode(), seconds)
+                    said = await send_udp(sock, (address, port), payload, seconds)
                 result = [said, "{} port {}".format(*sock.getsockname()[:2])]
             except OSError as error:
                 result = [outcome(error), ""]

@@ -108,8 +108,10 @@ def judge(matrix: Matrix, answers: Answers, drift: Iterable[str] = (), notices: 
 def _judge(cell: Cell, answers: Answers) -> Judged:
     outcome, used = answers.results.get(cell.number, ("was not tried", ""))
     arrived = cell.number in answers.arrivals
-    if cell.proto == "udp" and (arrived or outcome == OPEN):
-        return Judged(cell, OPEN, "the datagram arrived" if arrived else "answered")
+    if arrived:
+        return Judged(cell, OPEN, "the datagram arrived" if cell.proto == "udp" else "the packet arrived")
+    if outcome == OPEN and cell.proto != "tcp":
+        return Judged(cell, OPEN, "answered")
     if outcome == OPEN:
         return Judged(cell, OPEN, f"connected from {used}")
     if outcome == REFUSED:
@@ -122,18 +124,18 @@ def _judge(cell: Cell, answers: Answers) -> Judged:
 
 def _differences(wrong: Iterable[Judged]) -> list[str]:
     """One line per source, destination, port and kind of difference; addresses of the same kind share it."""
-    groups: dict[tuple[str, str, str, int, str, str, str], list[Judged]] = {}
+    groups: dict[tuple[str, str, str, str, str, str], list[Judged]] = {}
     for one in wrong:
         cell = one.cell
-        key = (cell.source, cell.destination, cell.proto, cell.port, cell.expected, one.got, cell.reason)
+        key = (cell.source, cell.destination, cell.door, cell.expected, one.got, cell.reason)
         groups.setdefault(key, []).append(one)
     lines = []
-    for (source, destination, proto, port, expected, got, reason), group in groups.items():
+    for (source, destination, door, expected, got, reason), group in groups.items():
         families = "+".join(f"IPv{f}" for f in sorted({one.cell.family for one in group}))
         addresses = list(dict.fromkeys(one.cell.address for one in group))
         shown = ", ".join(addresses[:4]) + (f" and {len(addresses) - 4} more" if len(addresses) > 4 else "")
         lines.append(
-            f"{source} → {destination} {proto}/{port} {families} ({shown}): "
+            f"{source} → {destination} {door} {families} ({shown}): "
             f"expected {expected} ({reason}), got {got} ({group[0].detail})"
         )
     return lines
@@ -146,8 +148,11 @@ def matrix_text(report: Report) -> str:
     columns: dict[str, None] = {}
     rows.update(dict.fromkeys(one.cell.source for one in report.judged))
     ranks = {name: rank for rank, name in enumerate(report.destinations)}
-    for one in sorted(report.judged, key=lambda one: (ranks.get(one.cell.destination, 0), one.cell.port)):
-        column = f"{one.cell.destination}:{one.cell.port}" + ("/udp" if one.cell.proto == "udp" else "")
+    own = [one for one in report.judged if not one.cell.forged]
+    for one in sorted(own, key=lambda one: (ranks.get(one.cell.destination, 0), one.cell.port)):
+        cell = one.cell
+        column = f"{cell.destination}:{cell.door.removeprefix('tcp/')}"
+        column = f"{cell.destination}:{cell.port}/udp" if cell.proto == "udp" else column
         groups.setdefault((one.cell.source, column), []).append(one)
         columns.setdefault(column)
     marks = {key: _mark(group) for key, group in groups.items()}
@@ -180,6 +185,7 @@ def text(report: Report) -> str:
     if report.skipped:
         lines.append(f"{report.skipped} cells that are expected closed were left out: there are too many of them")
     lines += untried_lines(report)
+    lines += _forged(report)
     if report.outside:
         lines += ["", "outside the fence (running, but not ringfence's):", *(f"  {line}" for line in report.outside)]
     if report.notices:
@@ -187,6 +193,13 @@ def text(report: Report) -> str:
     if report.differences:
         lines += ["", "differences:", *(f"  ✗ {line}" for line in report.differences)]
     return "\n".join([*lines, "", report.summary])
+
+
+def _forged(report: Report) -> list[str]:
+    """Say how many packets with another's address were tried, and how many of them arrived."""
+    forged = [one for one in report.judged if one.cell.forged]
+    arrived = sum(one.got != CLOSED for one in forged)
+    return [f"{len(forged)} packets said that they come from another's address: {arrived} arrived"] if forged else []
 
 
 def untried_lines(report: Report) -> list[str]:
@@ -214,7 +227,7 @@ def as_json(report: Report) -> dict[str, Any]:
             {
                 "source": j.cell.source, "destination": j.cell.destination, "address": j.cell.address,
                 "family": j.cell.family, "proto": j.cell.proto, "port": j.cell.port, "expected": j.cell.expected,
-                "reason": j.cell.reason, "got": j.got, "detail": j.detail, "wrong": j.wrong,
+                "reason": j.cell.reason, "forged": j.cell.forged, "got": j.got, "detail": j.detail, "wrong": j.wrong,
             }
             for j in report.judged
         ],
@@ -228,7 +241,7 @@ def junit(report: Report) -> str:
     suite = ElementTree.Element("testsuite", name="ringfence verify", tests=str(len(judged) + 1))
     for one in judged:
         cell = one.cell
-        name = f"{cell.destination} {cell.address} {cell.proto}/{cell.port} {cell.expected}"
+        name = f"{cell.destination} {cell.address} {cell.door} {cell.expected}"
         case = ElementTree.SubElement(suite, "testcase", classname=cell.source, name=name)
         if one.wrong:
             ElementTree.SubElement(case, "failure", message=f"got {one.got} ({one.detail}); {cell.reason}")

@@ -38,14 +38,21 @@ def probe_request(
         if source.container:
             sources.append({"pid": source.container.pid, "space": source.container.space})
             continue
-        targets = {cell.address: homes.get(cell.destination, cell.destination) for cell in cells if cell.source == name}
+        targets = {
+            cell.address: homes.get(cell.destination, cell.destination)
+            for cell in cells
+            if cell.source == name and not cell.forged
+        }
         sources.append(_vantage(rules, source, targets))
     request = {
         "token": token,
         "seconds": SECONDS,
         "parallel": PARALLEL,
         "sources": sources,
-        "cells": [[c.number, numbers[c.source], c.address, c.proto, c.port, c.expected == "open"] for c in cells],
+        "cells": [
+            [c.number, numbers[c.source], c.address, c.proto, c.port, c.expected == "open", c.forged, c.through]
+            for c in cells
+        ],
     }
     return request, names
 

@@ -8,8 +8,9 @@ import pytest
 
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
-from tests.live.ring.attack import Attack, declare, edit, must_hold, start
+from tests.live.ring.attack import Attack, declare, edit, host_network_reaches, must_hold, start, start_odd
 from tests.live.ring.control import take_the_fence_away
+from tests.live.ring.guests import invite
 from tests.live.ring.scenarios import SCENARIOS, Scenario
 
 
@@ -63,6 +64,17 @@ def test_nothing_arrives_that_is_not_declared(attack: Attack, scenario: Scenario
 
 def test_ansible_finds_nothing_to_change(attack: Attack) -> None:
     assert attack.lab.ansible().changed == []
+
+
+def test_nothing_arrives_that_raw_sockets_can_send(attack: Attack) -> None:
+    raw = start_odd(attack.lab)
+    assert take_the_fence_away(raw, host_network_reaches) == set()
+    raw.lab.pyinfra()
+    raw.from_now_on()
+    # The strangers come after the run, which knows nothing of them.
+    must_hold(raw, raw.during(lambda lab: invite(lab, raw.addresses)))
+    assert not host_network_reaches(raw)
+    raw.lab.must_be_converged()
 
 
 def test_nothing_arrives_while_the_back_end_becomes_iptables_again(attack: Attack) -> None:

@@ -47,6 +47,7 @@ for tables in iptables ip6tables; do
   $tables -A FORWARD -p udp --dport 8002 -j DROP
   $tables -A FORWARD -p tcp --dport 8003 -j REJECT
   $tables -A INPUT -p udp --dport 8005 -j DROP
+  $tables -A INPUT -i to-a -p udp --dport 5353 -m pkttype --pkt-type multicast -j DROP
 done
 """
 SERVER = """
@@ -105,7 +106,7 @@ class Bench:
         script = (
             f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); import remote_probe as p\n"
             f"space = p.open_space({self.b}, 0)\n"
-            "named = {'': p.ears(None), 'b': p.ears(space)}\n"
+            "named = {'': p.ears(None, groups=True), 'b': p.ears(space)}\n"
             f"p.listen({token!r}, named, [], {life}, lambda: print('ready', flush=True))\n"
         )
         child = self.start(self.here, sys.executable, "-c", script)
@@ -186,6 +187,44 @@ def test_what_the_hosts_own_firewall_drops_has_not_arrived(bench: Bench) -> None
     bench.listen("t4")
     bench.ask("t4", (HERE4, "udp", 8005), (HERE4, "udp", 8006))
     assert bench.program("collect", {"token": "t4"})["arrivals"] == {"1": [""]}
+
+
+def test_an_echo_is_proved_by_arrival_and_by_an_answer(bench: Bench) -> None:
+    listener = bench.listen("e1")
+    found = bench.ask("e1", (B4, "icmp", 0), (B6, "icmp", 0), (HERE4, "icmp", 0))
+    assert set(found.values()) == {"open"}
+    assert bench.program("collect", {"token": "e1"})["arrivals"] == {"0": ["b"], "1": ["b"], "2": [""]}
+    listener.wait(10)
+
+
+def test_forged_packets_are_proved_by_arrival(bench: Bench) -> None:
+    listener = bench.listen("f1")
+    cells = [
+        [0, 0, B4, "udp", 8000, False, "10.213.77.3", ""],
+        [1, 0, B4, "tcp", 8000, False, "10.213.77.3", ""],
+        [2, 0, B6, "udp", 8000, False, "fd52:4600:77:a::3", ""],
+        [3, 0, B6, "tcp", 8000, False, "fd52:4600:77:a::3", ""],
+        [4, 0, B4, "tcp", 8002, False, "10.213.77.3", ""],
+    ]
+    request = {"token": "f1", "sources": [{"pid": bench.a, "space": bench.number(bench.a)}], "cells": cells}
+    answer = bench.program("probe", {**request, "seconds": 1.5})
+    assert {outcome for outcome, _ in answer["results"].values()} == {"timeout"}
+    assert bench.program("collect", {"token": "f1"})["arrivals"] == {str(n): ["b"] for n in range(4)}
+    listener.wait(10)
+
+
+def test_datagrams_to_groups_are_seen_where_the_host_would_hear_them(bench: Bench) -> None:
+    listener = bench.listen("g1")
+    cells = [
+        [0, 0, "239.255.255.250", "udp", 1900, False, "", "10.213.77.2"],
+        [1, 0, "ff02::c", "udp", 1900, False, "", "fd52:4600:77:a::2"],
+        [2, 0, "224.0.0.251", "udp", 5353, False, "", "10.213.77.2"],
+        [3, 0, "ff02::fb", "udp", 5353, False, "", "fd52:4600:77:a::2"],
+    ]
+    request = {"token": "g1", "sources": [{"pid": bench.a, "space": bench.number(bench.a)}], "cells": cells}
+    bench.program("probe", {**request, "seconds": 1.5})
+    assert bench.program("collect", {"token": "g1"})["arrivals"] == {"0": [""], "1": [""]}
+    listener.wait(10)
 
 
 def test_other_runs_datagrams_are_not_counted(bench: Bench) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from typing import Any
 
 import pytest
 
-from tests.live.ring.agent.frames import SYN, parse, probe_of
+from tests.live.ring.agent.frames import SYN, parse, probe_in, probe_of
+from tests.live.ring.agent.odd import checksum
+from tests.live.ring.attacks import World, attacks
 from tests.live.ring.declared import FIRST, LAST, Addresses, declared, forbidden
+from tests.live.ring.forge import ICMP6, TCP, UDP, Station, datagram, icmp6, packet, syn
 from tests.live.ring.judge import Ledger, blind, judge, leaks
 
 PROBES = {
@@ -161,3 +165,35 @@ def test_nothing_is_declared_and_forbidden_at_once() -> None:
     addresses = _addresses(six=True)
     ways = {(flow.at, flow.into, flow.address, flow.port, flow.bind) for flow in declared(addresses)}
     assert not ways & {(p.at, p.into, p.address, p.port, p.bind) for p in forbidden(addresses) if p.proto == "tcp"}
+
+
+def _world(*, six: bool) -> World:
+    names = ("idler", "caller", "db", "guest", "stray", "custom", "red", "docker0", "custom0", "wan", "outside")
+    at = {
+        name: Station(f"02:42:ac:14:00:{n:02x}", f"172.20.9.{n + 1}", f"fd00:9::{n + 1}" if six else "")
+        for n, name in enumerate(names)
+    }
+    return World(at, _addresses(six=six))
+
+
+@pytest.mark.parametrize("six", [False, True])
+def test_every_attack_is_seen_in_the_frames_that_it_sends(six: bool) -> None:
+    cells = list(attacks(_world(six=six)))
+    assert len({cell.name for cell in cells}) == len(cells)
+    for cell in cells:
+        if cell.frames:
+            frames = cell.frames(b"RING 7\n")
+            assert min(map(len, frames)) >= 60
+            assert "7" in [probe_in(frame, {"7": {"proto": "frames"}}) for frame in frames], cell.name
+
+
+@pytest.mark.parametrize("ends", [("10.0.0.1", "10.0.0.2"), ("fd00::1", "fd00::2")])
+@pytest.mark.parametrize("mark", [b"RING 1\n", b"RING 12\n"])
+def test_checksums_are_right(ends: tuple[str, str], mark: bytes) -> None:
+    """A wrong one would be dropped by the kernel, and prove nothing."""
+    family = socket.AF_INET6 if ":" in ends[0] else socket.AF_INET
+    for proto, body in ((UDP, datagram(*ends, 9, mark)), (TCP, syn(*ends, 9, mark)), (ICMP6, icmp6(*ends, 134, mark))):
+        pseudo = b"".join(socket.inet_pton(family, end) for end in ends)
+        pseudo += struct.pack("!II" if family == socket.AF_INET6 else "!HH", proto, len(body))
+        assert (proto == ICMP6 and family == socket.AF_INET) or checksum(pseudo + body) == 0
+    assert family == socket.AF_INET6 or checksum(packet(*ends, UDP, mark)[:20]) == 0

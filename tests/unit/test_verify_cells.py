@@ -106,7 +106,8 @@ SEEN = {"atlas": ATLAS, "outside": OUTSIDE}
 
 
 def cell(matrix: Matrix, source: str, address: str, proto: str, port: int) -> Cell:
-    found = [c for c in matrix.cells if (c.source, c.address, c.proto, c.port) == (source, address, proto, port)]
+    own = [c for c in matrix.cells if not c.forged]
+    found = [c for c in own if (c.source, c.address, c.proto, c.port) == (source, address, proto, port)]
     assert len(found) == 1, (source, address, proto, port, found)
     return found[0]
 
@@ -138,7 +139,14 @@ MATRIX = build(LAB, SEEN)
         ("internet", "172.22.0.30", "tcp", 8883, "closed", "not declared"),
         ("web", "10.213.0.10", "tcp", 9883, "closed", "not declared"),
         ("web", "172.20.0.1", "tcp", 9883, "closed", "not declared"),
-        ("reader", "10.213.0.10", "tcp", 9883, "either", "reader calls broker, by the host's address"),
+        (
+            "reader",
+            "10.213.0.10",
+            "tcp",
+            9883,
+            "closed",
+            "reader calls broker, but by its own address, not by the host",
+        ),
         # the host's own services, from places and from single containers
         ("lan", "10.213.0.10", "tcp", 22, "open", "ssh of atlas"),
         ("lan", "198.51.100.10", "tcp", 22, "either", "ssh of atlas"),
@@ -158,11 +166,63 @@ MATRIX = build(LAB, SEEN)
         ("db", "198.51.100.20", "tcp", 443, "closed", "not declared"),
         ("lone", "10.213.0.20", "udp", 53, "open", "egress to 10.213.0.0/24"),
         ("lone", "198.51.100.20", "udp", 53, "closed", "not declared"),
+        # an echo is nobody's but the outsiders', as UFW says
+        ("web", "172.21.0.20", "icmp", 0, "closed", "not declared"),
+        ("db", "172.21.0.10", "icmp", 0, "closed", "not declared"),
+        ("web", "172.20.0.1", "icmp", 0, "closed", "not declared"),
+        ("web", "198.51.100.20", "icmp", 0, "closed", "not declared"),
+        ("lan", "172.21.0.20", "icmp", 0, "closed", "not declared"),
+        ("lan", "10.213.0.10", "icmp", 0, "either", "UFW's own rules"),
+        # groups that the host may listen to
+        ("lone", "224.0.0.251", "udp", 5353, "closed", "not declared"),
+        ("lone", "ff02::c", "udp", 1900, "closed", "not declared"),
     ],
 )
 def test_expectations(source: str, address: str, proto: str, port: int, expected: str, reason: str) -> None:
     found = cell(MATRIX, source, address, proto, port)
     assert (found.expected, reason in found.reason) == (expected, True), found
+
+
+def forged(matrix: Matrix) -> set[tuple[str, ...]]:
+    return {(c.source, c.destination, c.address, f"{c.proto}/{c.port}", c.forged) for c in matrix.cells if c.forged}
+
+
+def test_whoever_may_call_is_impersonated_by_its_neighbours_and_by_one_container_elsewhere() -> None:
+    found = forged(MATRIX)
+    # web calls db in rf-back; lone is its neighbour in rf-front, broker is elsewhere.
+    for liar in ("lone", "broker"):
+        assert (liar, "db", "172.21.0.20", "tcp/5432", "172.21.0.10") in found
+        assert (liar, "db", "fd00:21::20", "tcp/5432", "fd00:21::10") in found
+    assert not any(source == "reader" and destination == "db" for source, destination, *_ in found)
+    assert all(c.expected == "closed" for c in MATRIX.cells if c.forged)
+
+
+def test_a_place_is_impersonated_by_every_bridge_and_by_the_wire_of_another_place() -> None:
+    found = forged(MATRIX)
+    assert ("broker", "atlas", "10.213.0.10", "tcp/22", "10.213.0.20") in found
+    assert ("web", "atlas", "10.213.0.10", "tcp/9883", "10.213.0.20") in found
+    assert ("web", "atlas", "10.213.0.10", "tcp/9100", "172.20.0.40") in found
+    wire = [c for c in MATRIX.cells if c.forged and c.source == "internet"]
+    assert {(c.address, c.port, c.forged, c.through) for c in wire} >= {
+        ("198.51.100.10", 22, "10.213.0.20", "198.51.100.20"), ("198.51.100.10", 9883, "10.213.0.20", "198.51.100.20"),
+    }  # fmt: skip
+
+
+def test_a_place_that_shares_its_wire_with_another_is_not_impersonated_there() -> None:
+    one = replace(ATLAS, addresses=tuple(("lan0", address, prefix) for _, address, prefix in ATLAS.addresses))
+    assert not [c for c in build(LAB, {**SEEN, "atlas": one}).cells if c.forged and c.through]
+
+
+def test_a_forged_packet_that_arrives_is_named_with_the_address_that_it_claims() -> None:
+    one = next(c for c in MATRIX.cells if c.forged and c.source == "lone" and c.address == "172.21.0.20")
+    answers = perfect(MATRIX)
+    report = judge(MATRIX, replace(answers, arrivals={**answers.arrivals, one.number: ["atlas db"]}))
+    assert report.differences == (
+        "lone → db tcp/5432 as 172.21.0.10 IPv4 (172.21.0.20): expected closed (the address is another's), "
+        "got open (the packet arrived)",
+    )
+    lies = sum(bool(c.forged) for c in MATRIX.cells)
+    assert f"\n{lies} packets said that they come from another's address: 1 arrived\n" in text(report)
 
 
 def test_v6_is_closed_where_the_engine_has_none() -> None:
@@ -248,7 +308,7 @@ def test_what_is_not_managed_may_not_reach_in_and_keeps_its_own_ports() -> None:
     matrix = build(LAB, {**SEEN, "atlas": atlas})
     assert cell(matrix, "(their-web)", "172.21.0.20", "tcp", 5432).expected == "closed"
     assert cell(matrix, "(their-web)", "10.213.0.10", "tcp", 9883).expected == "closed"
-    assert not any(c.source == "(their-web)" and c.port == 22 for c in matrix.cells)
+    assert not any(c.source == "(their-web)" and c.port == 22 and not c.forged for c in matrix.cells)
     assert cell(matrix, "lan", "10.213.0.10", "tcp", 8123).expected == "either"
     assert cell(matrix, "web", "10.213.0.10", "tcp", 8123).expected == "closed"
     lines = outside(LAB, {**SEEN, "atlas": atlas}, judge(matrix, Answers({}, {}, {})))
@@ -262,6 +322,11 @@ def test_kept_ufw_rules_are_not_judged_only_where_the_user_keeps_them() -> None:
     assert cell(kept, "internet", "198.51.100.10", "tcp", 22).expected == "either"
     assert cell(kept, "web", "172.20.0.1", "tcp", 22).expected == "closed"
     assert cell(build(LAB, {**SEEN, "atlas": atlas}), "lan", "10.213.0.10", "tcp", 9999).expected == "closed"
+    # What a segment publishes is judged whatever else the host lets in.
+    other = replace(atlas, allows=(("tcp", "9883", "any"),), containers=(*ATLAS.containers, THEIRS))
+    kept_port = build(LAB, {**SEEN, "atlas": other}, keep_rules=["atlas"])
+    assert cell(kept_port, "internet", "198.51.100.10", "tcp", 9883).expected == "closed"
+    assert cell(kept_port, "(their-web)", "10.213.0.10", "tcp", 9883).expected == "closed"
     opened = next(c for c in kept.cells if c.source == "lan" and c.port == 9999)
     report = judge(kept, Answers({opened.number: ("open", "")}, {}, {}))
     assert outside(LAB, {**SEEN, "atlas": atlas}, report) == [
@@ -288,9 +353,9 @@ def test_thinning_drops_what_is_not_judged_first_and_then_further_addresses_of_t
     few = build(LAB, SEEN, at_most=len(MATRIX.cells) - 1)
     assert {c.expected for c in few.cells} == {"open", "closed"}
     assert few.skipped == 0
-    questions = {(c.source, c.destination, c.proto, c.port, c.family) for c in closed(MATRIX)}
+    questions = {(c.source, c.destination, c.proto, c.port, bool(c.forged), c.family) for c in closed(MATRIX)}
     few = build(LAB, SEEN, at_most=len(questions) + len(MATRIX.cells) - len(closed(MATRIX)))
-    assert {(c.source, c.destination, c.proto, c.port, c.family) for c in closed(few)} == questions
+    assert {(c.source, c.destination, c.proto, c.port, bool(c.forged), c.family) for c in closed(few)} == questions
     assert len(closed(few)) == len(questions) < len(closed(MATRIX))
 
 
@@ -330,14 +395,14 @@ def test_what_is_inside_of_another_host_is_tried_only_where_a_way_leads_and_coun
     assert not any(
         c.source == "far" and c.address.startswith("172.") and c.destination != "borea" for c in matrix.cells
     )
-    # Five containers of atlas, TCP and UDP, IPv4 and IPv6; the other way round the ports of four services.
-    assert matrix.untried["atlas", "far"] == 5 * 2 * 2
-    assert matrix.untried["borea", "db"] == 2 * 2
+    # Five containers of atlas, TCP, UDP and an echo, IPv4 and IPv6; the other way round the ports of four services.
+    assert matrix.untried["atlas", "far"] == 5 * 3 * 2
+    assert matrix.untried["borea", "db"] == 3 * 2
     report = judge(matrix, perfect(matrix))
     assert report.differences == ()
     assert f"{sum(matrix.untried.values())} not tried" in report.summary
     (line,) = [line for line in text(report).splitlines() if "from borea no way leads" in line]
-    assert "to the inner addresses of atlas, broker, db, lone, web (" in line
+    assert "to the inner addresses of atlas, broker, db, lone, reader, web (" in line
     assert line in as_json(report)["untried"]
 
 
@@ -449,7 +514,7 @@ def test_a_lab_that_does_what_it_declares_has_no_differences() -> None:
     opened = sum(c.expected == "open" for c in MATRIX.cells)
     cells = len(MATRIX.cells)
     # There is no way from `internet` to addresses inside over IPv6: atlas has none of its own on that side.
-    assert report.summary == f"{cells} cells: {opened} open, {cells - opened} closed, 10 not tried, 0 differences"
+    assert report.summary == f"{cells} cells: {opened} open, {cells - opened} closed, 16 not tried, 0 differences"
     drawn = matrix_text(report)
     assert "✗" not in drawn.replace("✗ DIFFERENCE", "")
     assert "db:5432" in drawn
@@ -464,9 +529,7 @@ def test_every_single_wrong_answer_is_a_difference() -> None:
         arrivals = {n: w for n, w in answers.arrivals.items() if n != one.number}
         answers = replace(answers, results={**answers.results, one.number: wrong}, arrivals=arrivals)
         (line,) = judge(MATRIX, answers).differences
-        assert line.startswith(
-            f"{one.source} → {one.destination} {one.proto}/{one.port} IPv{one.family} ({one.address})"
-        )
+        assert line.startswith(f"{one.source} → {one.destination} {one.door} IPv{one.family} ({one.address})")
 
 
 def test_a_refusal_is_an_answer() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import json
 import time
@@ -16,10 +17,14 @@ from typing import Any
 import yaml
 
 from tests.live.labs import Lab, RunError
+from tests.live.ring.attacks import World, attacks
 from tests.live.ring.declared import (
+    ANYWHERE,
     DATABASE,
+    HOST_SERVICES,
     OTHER,
     PUBLISHED_UDP,
+    RESTING,
     SEGMENTS,
     SERVICES,
     TALK,
@@ -29,13 +34,16 @@ from tests.live.ring.declared import (
     Probe,
     declared,
     forbidden,
+    numbered,
     odd,
     stowaways,
 )
+from tests.live.ring.guests import GUESTS, NOBODY, invite, world
 from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, leaks, summary
 
 HOSTS = ("atlas", "outside")
 RATE = 50.0  # attempts per second and cell
+RATE_OF_MANY = 25.0  # of frames, where there are hundreds of cells
 LOGS = "/var/lib/ring"
 PROGRAM = "/usr/local/lib/ring.pyz"
 CONFIG = "/etc/ring.json"
@@ -52,7 +60,7 @@ WantedBy=multi-user.target
 """
 PORTS = [
     ["tcp", UNDECLARED, False], ["udp", UNDECLARED, False], ["tcp", TALK, True], ["tcp", DATABASE, True],
-    ["tcp", OTHER, False], ["udp", PUBLISHED_UDP, False],
+    ["tcp", OTHER, False], ["udp", PUBLISHED_UDP, False], ["tcp", ANYWHERE, False], ["udp", ANYWHERE, False],
 ]  # fmt: skip
 SILENT = 20  # beats of a tenth of a second without an answer: this connection is dead
 LATELY = 4.0  # seconds, in which there are more beats than that
@@ -79,14 +87,32 @@ class Attack:
     """
 
     def __init__(
-        self, lab: Lab, addresses: Addresses, probes: list[Probe], allowed: list[Flow], stowaways: list[Flow]
+        self,
+        lab: Lab,
+        addresses: Addresses,
+        probes: list[Probe],
+        allowed: list[Flow],
+        stowaways: list[Flow],
+        world: World | None = None,
     ) -> None:
+        """`world`: for frames, where everybody is; then frames are counted everywhere, also at the host."""
         self.lab = lab
         self.probes = {str(number): probe for number, probe in enumerate(probes)}
         self.names = {number: probe.name for number, probe in self.probes.items()}
         self.allowed = {flow.name: flow for flow in allowed}
         self.forbidden = {flow.name: flow for flow in stowaways}
+        self.addresses = addresses
         self.containers = {name: addresses.of[name][:1] for name in SERVICES}
+        self._sniffs = {"atlas": ""}  # a packet on the host's own interface has not passed the host's filter yet
+        self._others = "packets"
+        self._rate = RATE
+        if world:
+            self.containers |= {name: [world.at[name].four] for name in GUESTS}
+            self._sniffs, self._others, self._rate = (
+                {"atlas": "behind the filter", "nobody": ""},
+                "frames",
+                RATE_OF_MANY,
+            )
         self._until = time.time()
         self._ledgers: dict[str, Ledger] = {}
 
@@ -108,13 +134,16 @@ class Attack:
         self.from_now_on()
 
     def _write(self, host: str, path: str, content: bytes) -> None:
-        self.lab.ssh(f"base64 -d > {path} <<'END'\n{base64.encodebytes(content).decode()}END", host)
+        text = base64.encodebytes(gzip.compress(content)).decode()  # a command has room for 128 KiB
+        self.lab.ssh(f"base64 -d <<'END' | gzip -dc > {path}\n{text}END", host)
 
     def _config(self, host: str) -> dict[str, Any]:
         places = [host, *(self.containers if host == "atlas" else {})]
+        if host == "atlas" and "nobody" in self._sniffs:
+            places.append("nobody")
         return {
             "log": LOGS,
-            "rate": RATE,
+            "rate": self._rate,
             "probes": [self._probe(number, probe) for number, probe in self.probes.items()],
             "places": [self._place(name) for name in places],
         }
@@ -124,6 +153,7 @@ class Attack:
         return {
             "id": number, "proto": probe.proto, "family": probe.family, "address": probe.address, "port": probe.port,
             "first": probe.first, "span": probe.span, "bind": probe.bind,
+            "frames": [frame.hex() for frame in probe.frames(f"RING {number}\n".encode())] if probe.frames else [],
         }  # fmt: skip
 
     def _place(self, name: str) -> dict[str, Any]:
@@ -131,9 +161,9 @@ class Attack:
             "name": name,
             "addresses": self.containers.get(name, []),
             "probes": [number for number, probe in self.probes.items() if probe.at == name],
-            # A packet on the host's own interface has not passed the host's filter yet.
-            "sniff": name != "atlas",
-            "listen": [port for port in PORTS if name != "atlas" or port[1] == UNDECLARED],
+            "sniff": self._sniffs.get(name, self._others),
+            "listen": [port for port in PORTS if name != "atlas" or port[1] == UNDECLARED] if name != "nobody" else [],
+            **({"user": NOBODY} if name == "nobody" else {}),
             "flows": [
                 {"id": flow.name, "family": 6 if ":" in flow.address else 4, "address": flow.address,
                  "port": flow.port, "bind": flow.bind}
@@ -242,7 +272,10 @@ def edit(lab: Lab, **variables: Any) -> None:
 
 def declare(lab: Lab, **settings: Any) -> None:
     """Declare the lab of `declared`, and more settings."""
-    lab.declare(lab_segments=SEGMENTS, lab_services=SERVICES, **settings)
+    hosts = lab.variables()["lab_hosts"]
+    services = {**hosts["atlas"].get("services", {}), **HOST_SERVICES}
+    hosts = {**hosts, "atlas": {**hosts["atlas"], "services": services}}
+    lab.declare(lab_segments=SEGMENTS, lab_services=SERVICES, lab_hosts=hosts, **settings)
 
 
 def start(lab: Lab) -> Attack:
@@ -252,9 +285,12 @@ def start(lab: Lab) -> Attack:
 
 
 def start_odd(lab: Lab) -> Attack:
-    """The same with packets that no ordinary program sends."""
+    """The same with packets that no ordinary program sends, and with frames that only raw sockets send."""
     found = addresses(lab)
-    return _begun(Attack(lab, found, odd(found), declared(found), []))
+    invite(lab, found)
+    everybody = world(lab, found)
+    cells = numbered([*odd(found), *attacks(everybody)])
+    return _begun(Attack(lab, found, cells, declared(found), [], everybody))
 
 
 def talk(lab: Lab) -> Attack:
@@ -269,6 +305,15 @@ def _begun(attack: Attack) -> Attack:
         attack.wait_until(flow, alive=True)
     attack.from_now_on()
     return attack
+
+
+def host_network_reaches(attack: Attack) -> bool:
+    """Whether a container in the host's network, that is not root, reaches a container."""
+    target = attack.addresses.of["db"][0]
+    command = f"nc -w 2 {target} {UNDECLARED} </dev/null && echo reached"
+    image = RESTING["image"]
+    run = f'docker run --rm --network host --user {NOBODY} {image} sh -c "{command}"'
+    return "reached" in attack.lab.ssh(run, check=False)
 
 
 def must_hold(attack: Attack, found: Findings, *, ufw_holds: bool = True) -> None:

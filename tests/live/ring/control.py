@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tests.live.ring.attack import Attack
 
@@ -15,17 +16,27 @@ _HAS = "nft list table ip docker-bridges >/dev/null 2>&1"
 _EMPTY = f"for f in ip ip6; do for c in {_CHAINS}; do nft flush chain $f docker-bridges $c; done; done"
 # The timer would put the fence back; the run that follows starts it again.
 _UNWATCHED = "systemctl stop ringfence-watch.timer ringfence-watch.service 2>/dev/null"
-OPEN = f"{_UNWATCHED}; ringfence-policy remove >/dev/null; {_EACH.format('-I')}; if {_HAS}; then {_EMPTY}; fi"
-CLOSE = f"{_EACH.format('-D')}; if {_HAS}; then systemctl restart docker; fi"
+# What the kernel itself refuses: sources that do not fit the interface, or are the host's own.
+_KNOBS = "/proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/accept_local"
+_KEEP = f'for f in {_KNOBS}; do echo "echo $(cat $f) > $f 2>/dev/null"; done > /run/knobs'
+_LOOSE = "for f in /proc/sys/net/ipv4/conf/*; do echo 0 > $f/rp_filter; echo 1 > $f/accept_local; done"
+_AWAY = f"{_UNWATCHED}; ringfence-policy remove >/dev/null"
+OPEN = f"{_AWAY}; {_EACH.format('-I')}; if {_HAS}; then {_EMPTY}; fi; {_KEEP}; {_LOOSE}"
+CLOSE = f"sh /run/knobs; {_EACH.format('-D')}; if {_HAS}; then systemctl restart docker; fi"
 SEEN = 30.0  # seconds until every probe must have arrived
 
 
-def take_the_fence_away(attack: Attack) -> set[str]:
-    """Open everything and see what arrives; returns the names of the probes that never did. A run must follow."""
+def take_the_fence_away(attack: Attack, *others: Callable[[Attack], bool]) -> set[str]:
+    """Open everything and see what arrives; returns the names of the probes that never did. A run must follow.
+
+    Args:
+        others: tries of another kind, which say whether they arrived.
+    """
     begin = time.time()
     attack.lab.ssh(OPEN)
     deadline = time.monotonic() + SEEN
     while (missing := attack.names.keys() - attack.look(begin).arrived.keys()) and time.monotonic() < deadline:
         time.sleep(0.2)
+    failed = {other.__name__ for other in others if not other(attack)}
     attack.lab.ssh(CLOSE, timeout=180)
-    return {attack.names[probe] for probe in missing}
+    return failed | {attack.names[probe] for probe in missing}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ TALK = 61001  # declared calls and egress
 DATABASE = 5432  # published for the LAN
 OTHER = 5433  # published for another place
 PUBLISHED_UDP = 61004  # published for the LAN
+HOST_UDP = 61005  # the host itself answers the LAN
+ANYWHERE = 61006  # published for everybody, who are all outside
 
 # Source ports of probes: below those that an ephemeral connection or a proxy gets.
 FIRST, LAST = 2000, 32000
@@ -36,11 +38,14 @@ SERVICES: dict[str, Any] = {
             {"port": DATABASE, "from": ["lan"], "allow_database": True},
             {"port": OTHER, "from": ["vpn"], "allow_database": True},
             {"port": f"{PUBLISHED_UDP}/udp", "from": ["lan"]},
+            {"port": ANYWHERE, "from": ["anywhere"]},
+            {"port": f"{ANYWHERE}/udp", "from": ["anywhere"]},
         ],
     },
     # In a segment without any way out.
     "vault": {**RESTING, "segments": ["green"]},
 }
+HOST_SERVICES = {"answers": {"port": f"{HOST_UDP}/udp", "from": ["lan"]}}
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Probe:
         at: the place it is tried from; `bind` is its address there, where it has several.
         into: the place that it must not reach.
         first, span: its range of source ports, by which a packet without payload is known.
+        frames: for the protocol "frames": what goes out by the interface `bind`, given the mark that it carries; `via`
+            says what it is.
     """
 
     at: str
@@ -62,6 +69,7 @@ class Probe:
     bind: str = ""
     first: int = 0
     span: int = 0
+    frames: Callable[[bytes], list[bytes]] | None = None
 
     @property
     def family(self) -> int:
@@ -69,6 +77,8 @@ class Probe:
 
     @property
     def name(self) -> str:
+        if self.frames:
+            return f"{self.at} > {self.into}: {self.via}"
         by = f" by {self.via}" if self.via else ""
         return f"{self.at} > {self.into}{by} {self.proto}/{self.port} v{self.family}"
 
@@ -156,7 +166,8 @@ def _forbidden(a: Addresses) -> Iterator[Probe]:
 ODD = ("icmp", "ack", "synack", "null", "fin", "253", "sctp", "big")  # see agent/odd.py
 
 
-def _odd(a: Addresses) -> Iterator[Probe]:
+def odd(a: Addresses) -> Iterator[Probe]:
+    """What no ordinary program sends, without a range of ports."""
     for into in ("db", "caller"):
         for address in a.of[into]:
             for proto in ODD:
@@ -170,17 +181,13 @@ def _odd(a: Addresses) -> Iterator[Probe]:
             yield Probe("outside", "db", proto, address, UNDECLARED, "route", bind)
 
 
-def odd(a: Addresses) -> list[Probe]:
-    """What no ordinary program sends, each cell with source ports of its own."""
-    return _numbered(_odd(a))
-
-
 def forbidden(a: Addresses) -> list[Probe]:
     """Every cell that is tried by ordinary connections and datagrams, each with source ports of its own."""
-    return _numbered(_forbidden(a))
+    return numbered(_forbidden(a))
 
 
-def _numbered(cells: Iterable[Probe]) -> list[Probe]:
+def numbered(cells: Iterable[Probe]) -> list[Probe]:
+    """Give each cell source ports of its own."""
     probes = list(cells)
     span = (LAST - FIRST) // len(probes)
     return [replace(probe, first=FIRST + span * number, span=span) for number, probe in enumerate(probes)]

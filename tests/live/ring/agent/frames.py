@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 TCP, UDP = 6, 17
-ERRORS, ASKS = (1, 58), (b"\x08", b"\x80")  # ICMP of both families, and what asks for an echo
+# ICMP of both families; and what asks for an echo, redirects, or is neighbour discovery. All else tells of an error.
+ERRORS, ASKS = (1, 58), (b"\x08", b"\x80", b"\x05", *(bytes([kind]) for kind in range(133, 138)))
+ETHERTYPES = {0x0800, 0x86DD}
+TAGS = {0x8100, 0x88A8}
 SYN, ACK = 0x02, 0x10
 MARK = b"RING "
 FRAGMENT6 = 44
@@ -24,6 +27,7 @@ class Packet:
     ports: tuple[int, int]
     flags: int
     payload: bytes
+    first: bool = True
 
 
 def parse(packet: bytes) -> Packet | None:
@@ -54,7 +58,7 @@ def _parse6(packet: bytes) -> Packet:
 
 def _transport(source: str, proto: int, rest: bytes, first: bool) -> Packet:
     if not first:
-        return Packet(source, proto, (0, 0), 0, rest)
+        return Packet(source, proto, (0, 0), 0, rest, first=False)
     if proto == TCP:
         ports = struct.unpack("!HH", rest[:4])
         return Packet(source, proto, (ports[0], ports[1]), rest[13], rest[(rest[12] >> 4) * 4 :])
@@ -62,6 +66,35 @@ def _transport(source: str, proto: int, rest: bytes, first: bool) -> Packet:
         ports = struct.unpack("!HH", rest[:4])
         return Packet(source, proto, (ports[0], ports[1]), 0, rest[8:])
     return Packet(source, proto, (0, 0), 0, rest)
+
+
+def segment(proto: int, rest: bytes) -> Packet | None:
+    """Read what follows a header of IPv6, as the kernel hands it to raw sockets; None for what is cut off."""
+    try:
+        return _transport("", proto, rest, first=True)
+    except (IndexError, struct.error):
+        return None
+
+
+def inner(frame: bytes) -> tuple[int, bytes]:
+    """(ethertype, payload) of a frame behind all its tags. Raises struct.error for what is cut off."""
+    at = 12
+    while (kind := struct.unpack_from("!H", frame, at)[0]) in TAGS:
+        at += 4
+    return kind, frame[at + 2 :]
+
+
+def probe_in(frame: bytes, probes: dict[str, dict[str, Any]]) -> str:
+    """The id of the probe that sent this frame, whatever it carries."""
+    try:
+        kind, payload = inner(frame)
+    except struct.error:
+        return ""
+    if kind in ETHERTYPES:
+        seen = parse(payload)
+        return probe_of(seen, probes) if seen else ""
+    mark = marked(payload)
+    return mark if mark in probes else ""
 
 
 def marked(payload: bytes) -> str:
@@ -79,7 +112,7 @@ def probe_of(packet: Packet, probes: dict[str, dict[str, Any]]) -> str:
     Args:
         probes: {id: probe}.
     """
-    if packet.proto in ERRORS and packet.payload[:1] not in ASKS:  # an error repeats what it is about
+    if packet.first and packet.proto in ERRORS and packet.payload[:1] not in ASKS:  # an error repeats what it is about
         return ""
     mark = marked(packet.payload)
     if mark in probes and (packet.proto != TCP or probes[mark]["proto"] != "tcp"):

@@ -1,8 +1,8 @@
 """`python3 ring.pyz CONFIG`: one process for each place of a host, for as long as the unit runs.
 
 CONFIG is JSON: {"log": directory, "rate": attempts per second and probe, "probes": [every probe], "places":
-[{"name", "addresses": of the container, or none for the host itself, "probes": [ids], "sniff": whether packets are
-counted, "listen": [[proto, port, echo]], "flows": [flow]}]}.
+[{"name", "addresses": of the container, or none for the host itself, "probes": [ids], "sniff": what is counted (see
+Sniffer), or "", "listen": [[proto, port, echo]], "flows": [flow], and perhaps "user": number of the user to be}]}.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import multiprocessing.connection
+import os
 import sys
 import time
 from pathlib import Path
@@ -41,6 +42,10 @@ def main(arguments: list[str]) -> None:
 def serve(config: dict[str, Any], place: dict[str, Any]) -> None:
     """Be at a place whenever it exists, for ever."""
     ledger = Ledger(Path(config["log"]) / f"{place['name']}.jsonl")
+    if "user" in place:
+        os.setgroups([])
+        os.setgid(place["user"])
+        os.setuid(place["user"])
     while True:
         if place["addresses"] and not namespaces.find(place["addresses"]):
             ledger.turn(here=False)
@@ -56,7 +61,7 @@ def stay(config: dict[str, Any], place: dict[str, Any], ledger: Ledger) -> None:
     loop = Loop()
     own = [probe for probe in config["probes"] if probe["id"] in place["probes"]]
     if place["sniff"]:
-        Sniffer({probe["id"]: probe for probe in config["probes"]}, loop, ledger)
+        Sniffer(place["sniff"], {probe["id"]: probe for probe in config["probes"]}, loop, ledger)
     for proto, port, echo in place["listen"]:
         Listener(proto, port, echo=echo, name=place["name"], loop=loop, ledger=ledger)
     probes = Probes(own, config["rate"], loop, ledger)

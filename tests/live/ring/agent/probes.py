@@ -38,6 +38,7 @@ class Probes:
         self._interval = 1 / (rate * max(len(probes), 1))
         self._at = time.monotonic() if probes else math.inf
         self._open: deque[tuple[float, socket.socket]] = deque()
+        self._wires: dict[str, socket.socket] = {}
 
     def turn(self) -> float:
         """Try what is due; returns the seconds until there is something to do."""
@@ -71,11 +72,24 @@ class Probes:
 
     def _send_odd(self, probe: dict[str, Any], number: itertools.count[int]) -> None:
         try:
+            if probe["proto"] == "frames":
+                self._send_frames(probe)
+                self._ledger.count("sent", probe["id"])
+                return
             odd.send(probe, _mark(probe), probe["first"] + next(number) % probe["span"])
         except OSError as error:
             self._failed(probe, error)
         else:
             self._ledger.count("sent", probe["id"])
+
+    def _send_frames(self, probe: dict[str, Any]) -> None:
+        wire = self._wires.get(probe["bind"])
+        if wire is None:  # closing one waits for the whole machine, so it is kept
+            wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+            wire.bind((probe["bind"], 0))
+            self._wires[probe["bind"]] = wire
+        for frame in probe["frames"]:
+            wire.send(bytes.fromhex(frame))
 
     def _failed(self, probe: dict[str, Any], error: OSError) -> None:
         self._ledger.count("errors", f"{probe['id']} {errno.errorcode.get(error.errno or 0, error.errno)}")

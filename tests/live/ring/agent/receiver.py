@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+import time
+from collections.abc import Callable
 from typing import Any
 
-from .frames import marked, parse, probe_of
+from .frames import TCP, UDP, marked, parse, probe_in, probe_of, segment
 from .ledger import Ledger
 from .loop import READ, Loop
 
-ETH_P_IP, ETH_P_IPV6 = 0x0800, 0x86DD
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6, ETH_P_ARP, ETH_P_PRIVATE = 0x0003, 0x0800, 0x86DD, 0x0806, 0x88B5
 SOL_PACKET, PACKET_STATISTICS = 263, 6
 SO_RCVBUFFORCE = 33
 BUFFER = 8 * 2**20  # bytes
@@ -18,31 +21,99 @@ AT_ONCE = 500  # packets until others get their turn
 
 
 class Sniffer:
-    """Counts the packets of probes that come in by any interface, before this place's own filter sees them."""
+    """Counts what probes send and what comes in by any interface.
 
-    def __init__(self, probes: dict[str, dict[str, Any]], loop: Loop, ledger: Ledger) -> None:
-        self._probes = probes
+    Args:
+        what: "packets": IPv4 and IPv6, before this place's own filter sees them; "frames": everything, likewise;
+            "behind the filter": packets that passed it, and on bridges the frames that are no packets.
+    """
+
+    def __init__(self, what: str, probes: dict[str, dict[str, Any]], loop: Loop, ledger: Ledger) -> None:
         self._ledger = ledger
-        for ethertype in (ETH_P_IP, ETH_P_IPV6):  # asked for by type, the kernel leaves out what goes out
-            sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, socket.htons(ethertype))
-            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
-            loop.watch(sock, READ, lambda sock=sock: self._read(sock))  # type: ignore[misc]
+        self._groups: _Groups | None = None
 
-    def _read(self, sock: socket.socket) -> None:
+        def of_packet(data: bytes) -> str:
+            seen = parse(data)
+            return probe_of(seen, probes) if seen else ""
+
+        def of_frame(data: bytes) -> str:
+            return probe_in(data, probes)
+
+        def of_segment(proto: int) -> Callable[[bytes], str]:
+            def read(data: bytes) -> str:
+                seen = segment(proto, data)
+                return probe_of(seen, probes) if seen else ""
+
+            return read
+
+        def watch(family: int, kind: int, proto: int, read: Callable[[bytes], str]) -> None:
+            sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+            sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
+            loop.watch(sock, READ, lambda: self._read(sock, read))
+
+        if what == "packets":  # asked for by type, the kernel leaves out what goes out
+            for ethertype in (ETH_P_IP, ETH_P_IPV6):
+                watch(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(ethertype), of_packet)
+        elif what == "frames":
+            watch(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL), of_frame)
+        else:
+            for ethertype in (ETH_P_ARP, ETH_P_PRIVATE):  # by type: what a port hands to its bridge is seen once, there
+                watch(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ethertype), of_frame)
+            for proto in (UDP, TCP, socket.IPPROTO_ICMP):
+                watch(socket.AF_INET, socket.SOCK_RAW, proto, of_packet)
+            for proto in (UDP, TCP, socket.IPPROTO_ICMPV6):
+                watch(socket.AF_INET6, socket.SOCK_RAW, proto, of_segment(proto))
+            self._groups = _Groups()
+            self._groups.turn()
+
+    def _read(self, sock: socket.socket, read: Callable[[bytes], str]) -> None:
+        wire = sock.family == socket.AF_PACKET
+        if self._groups:  # something comes all the time
+            self._groups.turn()
         for _ in range(AT_ONCE):
             try:
-                packet, (_, _, kind, *_) = sock.recvfrom(65536)
+                packet, address = sock.recvfrom(65536)
             except BlockingIOError:
                 break
             except OSError:  # the interface went down
                 return
-            seen = None if kind == socket.PACKET_OUTGOING else parse(packet)
-            probe = probe_of(seen, self._probes) if seen else ""
+            probe = "" if wire and address[2] == socket.PACKET_OUTGOING else read(packet)
             if probe:
                 self._ledger.count("packets", probe)
-        lost = struct.unpack("II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1]
+        lost = struct.unpack("II", sock.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))[1] if wire else 0
         if lost:
             self._ledger.count("errors", "packets not looked at", lost)
+
+
+class _Groups:
+    """Membership in the groups that hosts listen to (mDNS, SSDP), on every interface that there is."""
+
+    FOUR, SIX = ("224.0.0.251", "239.255.255.250"), ("ff02::fb", "ff02::c")
+
+    def __init__(self) -> None:
+        self._members: dict[tuple[int, str], list[socket.socket]] = {}
+        self._due = 0.0
+
+    def turn(self) -> None:
+        """Join where an interface has come."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + 0.2
+        there = set(socket.if_nameindex())
+        for gone in self._members.keys() - there:
+            for sock in self._members.pop(gone):
+                sock.close()
+        for interface in there - self._members.keys():
+            four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            with contextlib.suppress(OSError):  # it has no multicast, or is gone
+                for group in self.FOUR:
+                    member = socket.inet_aton(group) + bytes(4) + struct.pack("i", interface[0])
+                    four.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+                for group in self.SIX:
+                    member = socket.inet_pton(socket.AF_INET6, group) + struct.pack("i", interface[0])
+                    six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
+            self._members[interface] = [four, six]
 
 
 class Listener:
