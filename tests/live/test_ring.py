@@ -8,11 +8,11 @@ import pytest
 
 from tests.live.conftest import fresh
 from tests.live.labs import Lab
-from tests.live.ring.attack import Attack, declare, host_network_reaches, must_hold, start, start_odd
+from tests.live.ring.attack import Attack, declare, host_network_reaches, must_hold, must_live, start, start_odd
 from tests.live.ring.bans import ban, banned_first, unban
 from tests.live.ring.control import take_the_fence_away
 from tests.live.ring.guests import invite
-from tests.live.ring.scenarios import SCENARIOS, Scenario
+from tests.live.ring.scenarios import ALL_OF_IT, SCENARIOS, Scenario
 
 ENGINES = {"20.10": "t-ring-2010", "26.1": "t-ring-261", "28.5": "t-ring-285", "29": "t-ring-29"}
 
@@ -45,8 +45,11 @@ def test_a_run_puts_the_fence_back(attack: Attack) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_nothing_arrives_that_is_not_declared(attack: Attack, scenario: Scenario) -> None:
+    if not scenario.everywhere and attack.lab.engine not in ALL_OF_IT:
+        pytest.skip(f"on {' and '.join(ALL_OF_IT)} only")
     found = attack.during(scenario.act, open_again=scenario.open_again)
     must_hold(attack, found, ufw_holds=scenario.ufw_holds)
+    must_live(attack, found, scenario.ends)
 
 
 def test_bans_of_others_hold_and_are_no_drift(attack: Attack) -> None:

@@ -9,7 +9,7 @@ import json
 import time
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -314,6 +314,14 @@ def host_network_reaches(attack: Attack) -> bool:
     image = RESTING["image"]
     run = f'docker run --rm --network host --user {NOBODY} {image} sh -c "{command}"'
     return "reached" in attack.lab.ssh(run, check=False)
+
+
+def must_live(attack: Attack, found: Findings, ends: Collection[str] = ()) -> None:
+    """Raises AssertionError when a declared connection ended that is not from or to one of `ends`."""
+    ended = {
+        flow: n for flow, n in found.ended.items() if not {attack.allowed[flow].at, attack.allowed[flow].into} & {*ends}
+    }
+    assert not ended, f"{summary(found)}\nended: {ended}"
 
 
 def must_hold(attack: Attack, found: Findings, *, ufw_holds: bool = True) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from tests.live.labs import Lab
 from tests.live.ring.attack import edit
-from tests.live.ring.declared import SEGMENTS
+from tests.live.ring.declared import RESTING, SEGMENTS, SERVICES
 
 AFTER_RULES = "/etc/ufw/after.rules"
 # As ufw-docker writes it: ufw empties the chain whenever it reads this.
 BLOCK = "*filter\\n:DOCKER-USER - [0:0]\\n-A DOCKER-USER -j RETURN\\nCOMMIT\\n"
 NETWORKS = 10
+UNUSED = 61009  # a port of nobody
+REMADE = ("idler", "vault")
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,16 @@ class Scenario:
         act: does it, and returns when it is done.
         open_again: whether all that is declared works afterwards without a run.
         ufw_holds: whether UFW's own rules stand meanwhile; if not, what others send to the host itself is not judged.
+        ends: places that are made anew by it: declared connections from and to them end, all others must live on.
+        everywhere: whether it is done on every engine, or on `ALL_OF_IT` only.
     """
 
     name: str
     act: Callable[[Lab], object]
     open_again: bool = True
     ufw_holds: bool = True
+    ends: tuple[str, ...] = ()
+    everywhere: bool = True
 
 
 def on_the_host(command: str) -> Callable[[Lab], object]:
@@ -56,11 +62,43 @@ def _network_made_anew(lab: Lab) -> None:
         assert lab.ssh("docker network inspect -f '{{.Id}}' rf-green") != was, "the run made no network anew"
 
 
+def _policy_changed(lab: Lab) -> None:
+    """Have a run allow one more call, another one take it back, and a third one find nothing to do."""
+    call = {"service": "db", "port": UNUSED}
+    for services in ({**SERVICES, "idler": {**SERVICES["idler"], "calls": [call]}}, SERVICES):
+        edit(lab, lab_services=services)
+        assert lab.pyinfra().changed
+    assert lab.pyinfra().changed == []
+
+
+# A container that is made anew by its project, as a person does it.
+_ANEW = "docker compose -p {0} -f /opt/ringfence/stacks/{0}/compose.yaml up -d --force-recreate 2>&1"
+
+
+def _containers_made_anew(lab: Lab) -> None:
+    for name in REMADE:
+        lab.ssh(_ANEW.format(name), timeout=120)
+
+
+def _package_reinstalled(lab: Lab) -> None:
+    """Reinstall the engine's package; where the engine itself is none (29), the package of what runs its containers."""
+    lab.ssh(
+        "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update >/dev/null; dpkg -s docker.io >/dev/null 2>&1 &&"
+        " package=docker.io || package=containerd; apt-get -qq -y install --reinstall $package 2>&1 &&"
+        " timeout 60 sh -c 'until docker version >/dev/null 2>&1; do sleep 0.1; done'",
+        timeout=300,
+    )
+
+
+_REST = f"{RESTING['image']} {' '.join(RESTING['command'])}"
+
+
 def _reboot(lab: Lab) -> None:
     lab.lab("reboot")
     lab.wait_for_ssh()
 
 
+ALL_OF_IT = ("26.1", "29")
 # In order, on one host: what one leaves behind is mended by a later one.
 SCENARIOS = (
     Scenario("systemctl restart docker", on_the_host("systemctl restart docker")),
@@ -69,9 +107,22 @@ SCENARIOS = (
         "networks made and removed by hand",
         on_the_host(f"for n in $(seq {NETWORKS}); do docker network create by-hand && docker network rm by-hand; done"),
     ),
-    Scenario("a network made anew by a run", _network_made_anew),
-    Scenario("ufw reload", on_the_host("ufw reload")),
-    Scenario("ufw disable and enable", on_the_host("ufw disable; ufw --force enable")),
+    Scenario(
+        "a container of others started, published and attached",
+        on_the_host(
+            f"docker run -d --name theirs {_REST} && docker run -d --name their-web -p 8099:80 {_REST} &&"
+            " docker network connect rf-red theirs && docker network connect rf-blue theirs &&"
+            " docker network disconnect rf-red theirs && docker rm -f theirs their-web"
+        ),
+        everywhere=False,
+    ),
+    Scenario("containers made anew", _containers_made_anew, ends=REMADE, everywhere=False),
+    Scenario("the policy changed by runs, and a run that changes nothing", _policy_changed, everywhere=False),
+    Scenario("a network made anew by a run", _network_made_anew, ends=("vault",)),
+    Scenario("the engine's package reinstalled", _package_reinstalled, everywhere=False),
+    # F3: UFW lets everything in while it reloads.
+    Scenario("ufw reload", on_the_host("ufw reload"), ufw_holds=False),
+    Scenario("ufw disable, ufw enable", on_the_host("ufw disable && ufw --force enable"), ufw_holds=False),
     Scenario(
         "ufw reload with a block for DOCKER-USER",
         on_the_host(
@@ -96,5 +147,5 @@ SCENARIOS = (
         ufw_holds=False,
     ),
     Scenario("a run that mends all this", lambda lab: lab.pyinfra(), ufw_holds=False),
-    Scenario("reboot", _reboot),
+    Scenario("reboot", _reboot, ends=(*SERVICES, "outside")),
 )
