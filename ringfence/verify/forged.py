@@ -39,20 +39,20 @@ def lies(rules: Rules, sources: Mapping[str, Source]) -> Iterator[Lie]:
     """
     for host in sorted(rules.seen):
         here = [s for s in sources.values() if s.host == host and s.container]
-        yield from _callers(rules, sources, here)
+        yield from _callers(rules, sources, host, here)
         for machine in rules.declared.machines:
             if machine.name == host:
                 yield from _places(rules, here, machine)
     yield from _wires(rules, sources)
 
 
-def _callers(rules: Rules, sources: Mapping[str, Source], here: list[Source]) -> Iterator[Lie]:
+def _callers(rules: Rules, sources: Mapping[str, Source], host: str, here: list[Source]) -> Iterator[Lie]:
     """The address of who may call, from every neighbour in its segments and from one container elsewhere."""
     for flow in rules.declared.flows:
         caller, callee = sources.get(flow.source), sources.get(flow.destination)
-        if caller not in here or callee not in here or not (caller and caller.container and callee and callee.service):
+        if not (caller and caller.container and callee and callee.service and callee.container):
             continue
-        if callee.container is None:
+        if {caller.host, callee.host} != {host}:
             continue
         others = [s for s in here if s.name not in (flow.source, flow.destination) and s.container]
         near = [s for s in others if s.container and set(s.container.networks) & set(caller.container.networks)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.live.labs import Lab
 from tests.live.ring.attack import edit
-from tests.live.ring.declared import RESTING, SEGMENTS, SERVICES
+from tests.live.ring.declared import DATABASE, OTHER, PUBLISHED_UDP, RESTING, SEGMENTS, SERVICES
 
 AFTER_RULES = "/etc/ufw/after.rules"
 # As ufw-docker writes it: ufw empties the chain whenever it reads this.
@@ -90,6 +90,8 @@ def _package_reinstalled(lab: Lab) -> None:
     )
 
 
+# Where Docker's proxy answers, it is the host itself that is reached.
+_OLD_RULE = f"ufw {{0}} {DATABASE}/tcp && ufw {{0}} {OTHER}/tcp && ufw {{0}} {PUBLISHED_UDP}/udp"
 _REST = f"{RESTING['image']} {' '.join(RESTING['command'])}"
 
 
@@ -106,6 +108,7 @@ SCENARIOS = (
     Scenario(
         "networks made and removed by hand",
         on_the_host(f"for n in $(seq {NETWORKS}); do docker network create by-hand && docker network rm by-hand; done"),
+        everywhere=False,
     ),
     Scenario(
         "a container of others started, published and attached",
@@ -118,11 +121,15 @@ SCENARIOS = (
     ),
     Scenario("containers made anew", _containers_made_anew, ends=REMADE, everywhere=False),
     Scenario("the policy changed by runs, and a run that changes nothing", _policy_changed, everywhere=False),
-    Scenario("a network made anew by a run", _network_made_anew, ends=("vault",)),
+    Scenario("a network made anew by a run", _network_made_anew, ends=("vault",), everywhere=False),
     Scenario("the engine's package reinstalled", _package_reinstalled, everywhere=False),
     # F3: UFW lets everything in while it reloads.
-    Scenario("ufw reload", on_the_host("ufw reload"), ufw_holds=False),
-    Scenario("ufw disable, ufw enable", on_the_host("ufw disable && ufw --force enable"), ufw_holds=False),
+    Scenario("a rule of UFW that lets everybody in to what is published", on_the_host(_OLD_RULE.format("allow"))),
+    Scenario("that rule taken back", on_the_host(_OLD_RULE.format("delete allow"))),
+    Scenario("ufw reload", on_the_host("ufw reload"), ufw_holds=False, everywhere=False),
+    Scenario(
+        "ufw disable, ufw enable", on_the_host("ufw disable && ufw --force enable"), ufw_holds=False, everywhere=False
+    ),
     Scenario(
         "ufw reload with a block for DOCKER-USER",
         on_the_host(
