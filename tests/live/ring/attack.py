@@ -272,6 +272,7 @@ def edit(lab: Lab, **variables: Any) -> None:
 
 def declare(lab: Lab, **settings: Any) -> None:
     """Declare the lab of `declared`, and more settings."""
+    lab.undeclare()
     hosts = lab.variables()["lab_hosts"]
     services = {**hosts["atlas"].get("services", {}), **HOST_SERVICES}
     hosts = {**hosts, "atlas": {**hosts["atlas"], "services": services}}
