@@ -282,7 +282,7 @@ def declare(lab: Lab, **settings: Any) -> None:
 def start(lab: Lab) -> Attack:
     """Attack a provisioned lab of `declared`; returns when all that is declared works."""
     found = addresses(lab)
-    return _begun(Attack(lab, found, forbidden(found), declared(found), []))
+    return begun(Attack(lab, found, forbidden(found), declared(found), []))
 
 
 def start_odd(lab: Lab) -> Attack:
@@ -291,16 +291,17 @@ def start_odd(lab: Lab) -> Attack:
     invite(lab, found)
     everybody = world(lab, found)
     cells = numbered([*odd(found), *attacks(everybody)])
-    return _begun(Attack(lab, found, cells, declared(found), [], everybody))
+    return begun(Attack(lab, found, cells, declared(found), [], everybody))
 
 
 def talk(lab: Lab) -> Attack:
     """Connections only: what is declared talks, and what is not tries to."""
     found = addresses(lab)
-    return _begun(Attack(lab, found, [], declared(found), stowaways(found)))
+    return begun(Attack(lab, found, [], declared(found), stowaways(found)))
 
 
-def _begun(attack: Attack) -> Attack:
+def begun(attack: Attack) -> Attack:
+    """Start the agents, or start them anew with connections of their own; returns when all that is declared works."""
     attack.begin()
     for flow in attack.allowed:
         attack.wait_until(flow, alive=True)
