@@ -409,7 +409,8 @@ SABOTAGE = {
 
 @pytest.mark.parametrize("sabotage", SABOTAGE)
 def test_what_nobody_confirms_is_taken_back(lab: Lab, before: dict[str, Any], sabotage: str) -> None:
-    lab.console(f"ringfence-guard arm --seconds 10 --reason drill && test -e {PENDING}\n{SABOTAGE[sabotage]}\ntrue")
+    armed = f"ringfence-guard arm --seconds 10 --reason drill && test -e {PENDING}"
+    lab.console(f"{armed} || exit 1\n{SABOTAGE[sabotage]}\ntrue")
     assert lab.console(f"ls {PENDING}")
     assert not greeted(lab.address(), seconds=1), "ssh still answers: the drill would show nothing"
     _must_be_back(lab, before)
