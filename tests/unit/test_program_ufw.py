@@ -474,6 +474,26 @@ def test_the_hold_denies_at_the_end_of_what_ufw_denies_by_default() -> None:
     assert "-A ufw-h-after-input -p udp --dport 137 -j DROP" in lines
 
 
+@pytest.mark.parametrize(("live", "held"), [("*filter\n:ufw-user-input - [0:0]\n", True), ("*filter\n", False)])
+def test_nothing_is_held_where_ufw_is_not_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, live: str, held: bool
+) -> None:
+    # Its files may not even hold the way in: to close by them would be a lock-out.
+    loaded: list[str] = []
+
+    def load_rules(*_: str, text: str) -> Any:
+        loaded.append(text)
+        return subprocess.CompletedProcess([], 0, "", "")
+
+    for name, value in {"HELD": tmp_path / "held", "families": lambda: ["v4"], "live_text": lambda _: live}.items():
+        monkeypatch.setattr(ufw, name, value)
+    monkeypatch.setattr(ufw, "run", load_rules)
+    ufw.hold()
+    assert bool(loaded) is held
+    ufw.hold(always=True)
+    assert loaded
+
+
 def test_chains_of_the_hold_are_no_drift(captured: Any) -> None:
     live = captured.live["4"]
     live.chains["INPUT"].append("-j ufw-h-input")

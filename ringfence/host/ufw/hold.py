@@ -58,8 +58,15 @@ def jumps(chains: dict[str, list[str]]) -> list[str]:
     return [f"-D {builtin} {rule}" for builtin in DIRECTIONS for rule in chains.get(builtin, []) if rule in heads]
 
 
-def hold() -> None:
-    """Put the hold into force, or make it anew. Raises Fault: it is not in force, and ufw must work all the same."""
+def hold(always: bool = False) -> None:
+    """Put the hold into force, or make it anew.
+
+    Args:
+        always: also where ufw is not in force, whose files may then hold anything: not even the way in.
+
+    Raises:
+        Fault: it is not in force, and ufw must work all the same.
+    """
     conf = assignments(read(DEFAULTS)) | assignments(read(CONF))
     forward = conf.get("DEFAULT_FORWARD_POLICY", "DROP").upper()
     policies = {"INPUT": "DROP", "OUTPUT": "ACCEPT", "FORWARD": "ACCEPT" if forward == "ACCEPT" else "DROP"}
@@ -67,11 +74,13 @@ def hold() -> None:
     for family in families():
         number = family[1]
         suffix = "6" if number == "6" else ""
+        chains = parse_save(live_text(family) or "").get("filter", {})
+        if not always and f"{PREFIX[number]}user-input" not in chains:
+            continue
         texts = [read(ETC / f"{part}{suffix}.rules") for part in ("before", "after", "user")]
-        old = jumps(parse_save(live_text(family) or "").get("filter", {}))
         # What somebody wrote into the other files and does not load would not keep the declared rules out.
         for files in (texts, texts[2:]):
-            text = hold_text(number, files, policies).replace("COMMIT\n", "\n".join([*old, "COMMIT", ""]))
+            text = hold_text(number, files, policies).replace("COMMIT\n", "\n".join([*jumps(chains), "COMMIT", ""]))
             result = run(iptables(family, "restore"), "--noflush", "--wait", "10", text=text)
             if not result.returncode:
                 break
@@ -108,7 +117,7 @@ def release(ended: bool = False) -> None:
 
 def restart_held() -> None:
     """Stop and start ufw without an open moment, whether or not its hooks are in place."""
-    hold()
+    hold(always=True)
     init = "/usr/lib/ufw/ufw-init" if Path("/usr/lib/ufw/ufw-init").exists() else "/lib/ufw/ufw-init"
     must(init, "force-stop", timeout=60)
     must(init, "start", timeout=60)
