@@ -475,10 +475,10 @@ def test_apply_fails_when_a_container_does_not_start_again(monkeypatch: pytest.M
         program.apply(desired())
 
 
-def test_only_containers_without_their_root_file_system_are_stopped(
+def test_only_containers_without_their_root_file_system_are_stopped_and_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked: list[str] = []
     drivers = {
         "whole": {"Data": {"MergedDir": str(tmp_path)}}, "damaged": {"Data": {"MergedDir": f"{tmp_path}/gone"}},
         "other": None,  # containerd's store says nothing of it
@@ -487,14 +487,16 @@ def test_only_containers_without_their_root_file_system_are_stopped(
     def engine(method: str, path: str) -> Any:
         if path == "/containers/json":
             return [{"Id": name, "Names": [f"/{name}"]} for name in drivers]
-        if method == "POST":
-            asked.append(path)
-            return None
-        return {"GraphDriver": drivers[path.split("/")[2]]}
+        asked.append(f"{method} {path}")
+        # It has not stopped yet when it is asked for the first time.
+        runs = not asked[-2:] == ["GET /containers/damaged/json"] * 2
+        return {"GraphDriver": drivers[path.split("/")[2]], "State": {"Running": runs}}
 
     monkeypatch.setattr(program, "engine", engine)
     program.stop_damaged()
-    assert asked == ["/containers/damaged/stop?t=10"]
+    damaged = [line for line in asked if "damaged" in line]
+    assert damaged[1:] == ["POST /containers/damaged/stop?t=10", *["GET /containers/damaged/json"] * 2]
+    assert [line for line in asked if line.startswith("POST")] == damaged[1:2]
 
 
 # -- Docker's own rules ----------------------------------------------------------------------------------------------
