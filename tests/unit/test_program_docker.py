@@ -489,7 +489,7 @@ def test_only_containers_without_their_root_file_system_are_stopped_and_waited_f
             return [{"Id": name, "Names": [f"/{name}"]} for name in drivers]
         asked.append(f"{method} {path}")
         # It has not stopped yet when it is asked for the first time.
-        runs = not asked[-2:] == ["GET /containers/damaged/json"] * 2
+        runs = asked[-2:] != ["GET /containers/damaged/json"] * 2
         return {"GraphDriver": drivers[path.split("/")[2]], "State": {"Running": runs}}
 
     monkeypatch.setattr(program, "engine", engine)
