@@ -13,5 +13,6 @@ if "docker_hosts" in host.groups or "vantages" in host.groups:
     run.compare(name="compare with the declaration", roles=[role(name) for name in site])
     run.listen(name="listen")
     run.probe(name="probe")
+    run.names(name="ask for names")
     run.collect(name="collect")
     run.conclude(name="conclude")

@@ -6,6 +6,7 @@ from typing import Any
 
 from ringfence.compile import calls, ufw
 from ringfence.compile.plan import Plan
+from ringfence.host.grants import FORGING
 
 
 def variables(plan: Plan) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
                 for leg in legs
             ],
             "ports": [{"proto": proto, "port": port} for proto, port in plan.ports[name]],
+            "forging": sorted(FORGING & set(plan.lab.services[name].capabilities)),
         }
         for name, legs in plan.legs.items()
     ]

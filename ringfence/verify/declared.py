@@ -30,13 +30,14 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Service:
-    """A declared container. ``ports`` are (protocol, container port)."""
+    """A declared container. ``ports`` are (protocol, container port); ``forging``: capabilities to send any frame."""
 
     name: str
     host: str
     project: str
     networks: tuple[Attachment, ...]
     ports: tuple[tuple[str, int], ...]
+    forging: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,7 @@ def read(data: Mapping[str, Any]) -> Declared:
                     s["name"], s["host"], s["project"],
                     tuple(Attachment(n["network"], n["address"], n.get("address6") or "") for n in s["networks"]),
                     tuple((p["proto"], int(p["port"])) for p in s["ports"]),
+                    tuple(s.get("forging") or ()),
                 )
                 for s in data.get("verify_services") or ()
             ),

@@ -24,7 +24,8 @@ from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError
 from ringfence.verify import declared as declaration
-from ringfence.verify import second_reading
+from ringfence.verify import forging, second_reading
+from ringfence.verify import names as naming
 from ringfence.verify import seen as sight
 from ringfence.verify.cells import Matrix, build
 from ringfence.verify.outside import outside
@@ -33,6 +34,7 @@ from ringfence.verify.requests import listen_request, probe_request
 from ringfence.verify.second_reading import LAB_VARIABLES
 
 PROGRAM = Path(__file__).with_name("remote_probe.py")
+NAMES = Path(__file__).with_name("remote_names.py")
 JSON_SETTING = "RINGFENCE_VERIFY_JSON"
 JUNIT_SETTING = "RINGFENCE_JUNIT"
 
@@ -87,6 +89,12 @@ def listen() -> Commands:
 def probe() -> Commands:
     """Open every cell whose source is on the host."""
     yield FunctionCommand(_probe, (), {})
+
+
+@operation(is_idempotent=False)
+def names() -> Commands:
+    """Ask for names from every declared container, and see which questions leave the host."""
+    yield FunctionCommand(_names, (), {})
 
 
 @operation(is_idempotent=False)
@@ -169,6 +177,24 @@ def _probe(state: State, host: Host) -> bool:
     return True
 
 
+def _names(state: State, host: Host) -> bool:
+    del state
+    name = _name(host)
+    if _run.lab is None or name not in _run.seen:
+        return True
+    asked = naming.request(_run.lab, _run.seen[name], _run.token)
+    if not asked["sources"]:
+        return True
+    logger.info(f"{host.print_prefix}{len(asked['sources'])} questions for names")
+    try:
+        answer = _ask(host, "ask", asked, NAMES)
+        resolvers = [str(server) for server in _run.data.get("lab_resolvers") or ()]
+        _run.troubles += naming.differences(_run.lab, resolvers, _run.seen[name], answer)
+    except (ProbeError, KeyError, TypeError, ValueError) as error:
+        _run.troubles.append(f"{name}: no names could be asked for: {_short(error)}")
+    return True
+
+
 def _collect(state: State, host: Host) -> bool:
     del state
     name = _name(host)
@@ -206,12 +232,12 @@ def _report() -> Report:
     matrix = _run.matrix if _run.lab is not None else Matrix({}, ())
     answers = Answers(_run.results, _run.arrivals, _run.errors, tuple(_run.deaf))
     troubles = list(_run.troubles)
+    notices = [*_run.notices, *forging.notices(lab, _run.seen)]
     troubles += [
         f"{vantage.name}: its host {vantage.host} did not take part, so nothing was probed from there"
         for vantage in lab.vantages
         if vantage.host not in _run.seen
     ]
-    notices = list(_run.notices)
     if _run.data.get("lab_hosts"):
         troubles += second_reading.differences(_run.data, lab)
     else:
@@ -227,13 +253,13 @@ def _write(report: Report) -> None:
             Path(path).write_text(content, encoding="utf-8")
 
 
-def _ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
-    """Run the probe program on a host, which need not have it.
+def _ask(host: Host, verb: str, desired: Mapping[str, Any], program: Path = PROGRAM) -> Any:
+    """Run a program of verify's on a host, which need not have it.
 
     Raises:
         ProbeError: it failed, or the host did not answer.
     """
-    asked = request(verb, desired, PROGRAM.read_text(encoding="utf-8"))
+    asked = request(verb, desired, program.read_text(encoding="utf-8"))
     arguments = {
         key: value
         for key, value in (host.current_op_global_arguments or {}).items()

@@ -76,6 +76,8 @@ class _Reading:
         yield ("host", name, service["host"])
         for segment in _list(service["segments"]):
             yield ("network", name, f"rf-{segment}")
+        for capability in {"NET_ADMIN", "NET_RAW"} & set(service.get("capabilities") or ()):
+            yield ("capability", name, capability)
         for call in service.get("calls") or []:
             call = call if isinstance(call, Mapping) else {"service": call}
             said = call.get("port") or self.services[call["service"]]["port"]
@@ -119,6 +121,7 @@ def _compiled(declared: Declared) -> set[_Fact]:
     }
     for service in declared.services:
         found.add(("host", service.name, service.host))
+        found |= {("capability", service.name, capability) for capability in service.forging}
         for network in service.networks:
             found.add(("network", service.name, network.network))
     for p in declared.published:
