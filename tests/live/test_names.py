@@ -159,6 +159,22 @@ def test_a_service_with_egress_resolves_from_its_own_network_under_the_policy(la
     lab.pyinfra()
 
 
+def test_verify_hears_who_asks(lab: Lab) -> None:
+    resolve_by(lab, LOOPBACK)
+    lab.must_verify()
+    mac, address = addresses(lab, "plain-plain-1")["plain-plain-1", "rf-frontend"]
+    lab.ssh("docker rm -f plain-plain-1")
+    lab.ssh(
+        "docker run -d --name plain-plain-1 --label com.docker.compose.project=plain --label"
+        " com.docker.compose.service=plain --cap-drop ALL --network rf-frontend"
+        f" --ip {address} --mac-address {mac} {BUSYBOX} sleep 1d"
+    )
+    heard = f"plain → names: a question left atlas for {LOOPBACK} by lo; expected: none, it may ask nobody"
+    assert heard in lab.verify().changed
+    lab.ssh("docker rm -f plain-plain-1")
+    lab.pyinfra()
+
+
 def addresses(lab: Lab, *containers: str) -> dict[tuple[str, str], tuple[str, str]]:
     """(container, network) → (MAC address, IPv4 address), as the engine tells."""
     names = " ".join(containers or (*CLOSED, ASKER))
