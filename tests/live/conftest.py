@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -34,11 +35,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def able() -> None:
     """Skip loudly where live tests cannot run; in CI that is a failure."""
-    reason = _why_not()
-    if reason and os.environ.get("RINGFENCE_CI"):
+    if reason := _why_not():
+        cannot(reason)
+
+
+def cannot(reason: str) -> NoReturn:
+    """Say why a test cannot run here; in CI that is a failure."""
+    if os.environ.get("RINGFENCE_CI"):
         pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    pytest.skip(reason)
 
 
 def fresh(name: str, engine: str) -> Iterator[Lab]:
