@@ -22,7 +22,7 @@ from typing import Any
 from ringfence.host.policy.compare import rule_changes
 from ringfence.host.policy.surroundings import as_listed, ensure_bridge_filter, live_nft, tells_bridges
 from ringfence.host.running import Fault, must, run
-from tests.live.kernel.scene import BRIDGES, CALLERS_PORT, MEMBERS, PORT, ROUNDS, A, B, Member, Round
+from tests.live.kernel.scene import BRIDGES, CALLERS_PORT, HOST, MEMBERS, PORT, ROUNDS, A, B, Member, Round
 
 RULES, RULESETS, ANSWER = Path("/rules.nft"), Path("/rulesets"), Path("/dev/ttyS1")
 NEW_NET = 0x40000000  # CLONE_NEWNET
@@ -173,18 +173,18 @@ def _family(address: str) -> socket.AddressFamily:
 def _connections() -> dict[str, str]:
     """What becomes of real connections: neighbours find each other, and answers come back."""
     found = {}
-    for by, address, port in (
-        (A, B.address, PORT), (A, B.address6, PORT), (A, B.address, CALLERS_PORT), (A, B.address6, CALLERS_PORT),
-    ):  # fmt: skip
-        with _within(by.name):
-            client = socket.socket(_family(address))
-        client.settimeout(PATIENCE if port == PORT else 2)
-        try:
-            client.connect((address, port))
-            found[f"{by.name} > {address} {port}"] = "open"
-        except OSError as error:
-            found[f"{by.name} > {address} {port}"] = type(error).__name__
-        client.close()
+    for by, port, opens in ((A, PORT, True), (HOST, PORT, True), (A, CALLERS_PORT, False)):
+        for address in (B.address, B.address6):
+            with _within(by.name) if by in MEMBERS else contextlib.nullcontext():
+                client = socket.socket(_family(address))
+            with client:
+                client.settimeout(PATIENCE if opens else 2)
+                try:
+                    client.connect((address, port))
+                    said = "open"
+                except OSError as error:
+                    said = type(error).__name__
+            found[f"{by.name} > {address} {port}"] = said
     return found
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib._bootstrap_external as pyc
 import json
 import os
+import py_compile
 import re
 import shutil
 import stat
@@ -26,6 +26,7 @@ HOME = f"python/lib/python{sys.version_info.major}.{sys.version_info.minor}"
 INIT = "#!/bin/python3 -S\nfrom tests.live.kernel.inside import main\n\nmain()\n"
 # What a kernel does not know of its command line becomes the environment of the first process.
 COMMAND_LINE = "console=ttyS0 loglevel=4 panic=-1 mitigations=off PYTHONHOME=/python PYTHONUTF8=1 PATH=/bin"
+UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH  # times of files do not come along
 CONSOLE = "dev/console"  # where the first process writes
 
 Content = bytes | str  # of a file; where a link leads
@@ -108,16 +109,16 @@ def _python() -> dict[str, Content]:
     imported = json.loads(output([sys.executable, "-S", "-B", "-I", "-c", script, str(ROOT)]))
     found: dict[str, Content] = {}
     libraries = []
-    for name, file in imported.items():
-        path = Path(file)
-        place = f"{HOME}/{name.replace('.', '/')}"
-        if path.suffix == ".so":
-            found[f"{HOME}/lib-dynload/{path.name}"] = path.read_bytes()
-            libraries.append(path)
-        else:
-            place += "/__init__.pyc" if path.name == "__init__.py" else ".pyc"
-            source = path.read_bytes()
-            found[place] = bytes(pyc._code_to_hash_pyc(compile(source, file, "exec"), b"\0" * 8, False))  # type: ignore[attr-defined]
+    with tempfile.TemporaryDirectory(prefix="ringfence-kernel-") as folder:
+        for name, file in imported.items():
+            path = Path(file)
+            if path.suffix == ".so":
+                found[f"{HOME}/lib-dynload/{path.name}"] = path.read_bytes()
+                libraries.append(path)
+            else:
+                place = f"{name.replace('.', '/')}{'/__init__' if path.name == '__init__.py' else ''}.pyc"
+                made = py_compile.compile(file, f"{folder}/{place}", doraise=True, invalidation_mode=UNCHECKED)
+                found[f"{HOME}/{place}"] = Path(str(made)).read_bytes()
     return found | _libraries(libraries)
 
 

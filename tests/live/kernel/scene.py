@@ -85,11 +85,16 @@ def ip4(source: str, destination: str, proto: int, payload: bytes) -> bytes:
     return head[:10] + struct.pack("!H", _sum(head)) + head[12:] + payload
 
 
-def ip6(source: str, destination: str, proto: int, payload: bytes, *, hops: bool = False) -> bytes:
-    """A packet; with `hops` there is a hop-by-hop header, in which nothing is asked for, before the payload."""
+# Extension headers in which nothing is asked for, by their numbers: hop-by-hop, fragment (all of it), destination.
+HEADERS = {0: bytes([0, 1, 4, 0, 0, 0, 0]), 44: bytes([0, 0, 0, 0, 0, 0, 1]), 60: bytes([0, 1, 4, 0, 0, 0, 0])}
+HOPS, FRAGMENT, OPTIONS = HEADERS
+
+
+def ip6(source: str, destination: str, proto: int, payload: bytes, behind: int | None = None) -> bytes:
+    """A packet, whose payload may stand behind an extension header."""
     ends = ipaddress.IPv6Address(source).packed + ipaddress.IPv6Address(destination).packed
-    body = (bytes([proto, 0, 1, 4, 0, 0, 0, 0]) if hops else b"") + payload
-    return struct.pack("!IHBB", 6 << 28, len(body), 0 if hops else proto, 255) + ends + body
+    body = payload if behind is None else bytes([proto]) + HEADERS[behind] + payload
+    return struct.pack("!IHBB", 6 << 28, len(body), proto if behind is None else behind, 255) + ends + body
 
 
 def _pseudo6(source: str, destination: str, proto: int, length: int) -> bytes:
@@ -97,22 +102,22 @@ def _pseudo6(source: str, destination: str, proto: int, length: int) -> bytes:
     return ends + struct.pack("!II", length, proto)
 
 
-def udp(source: str, destination: str, port: int, mark: bytes) -> bytes:
+def udp(source: str, destination: str, port: int, mark: bytes, behind: int | None = None) -> bytes:
     """A whole datagram, of either family."""
     head = struct.pack("!HHH", 40000, port, 8 + len(mark))
     if ":" not in source:
         return ip4(source, destination, 17, head + b"\0\0" + mark)
     check = _sum(_pseudo6(source, destination, 17, 8 + len(mark)) + head + b"\0\0" + mark)
-    return ip6(source, destination, 17, head + struct.pack("!H", check) + mark)
+    return ip6(source, destination, 17, head + struct.pack("!H", check) + mark, behind)
 
 
 def icmp6(
-    source: str, destination: str, kind: int, body: bytes, mark: bytes, *, flags: int = 0, hops: bool = False
+    source: str, destination: str, kind: int, body: bytes, mark: bytes, *, flags: int = 0, behind: int | None = None
 ) -> bytes:
     """A message of neighbour discovery (RFC 4861) with an option that nobody knows, which receivers pass over."""
     rest = struct.pack("!I", flags) + body + bytes([253, 2, 0, 0, 0, 0, 0, 0]) + mark
     check = _sum(_pseudo6(source, destination, 58, 4 + len(rest)) + bytes([kind, 0, 0, 0]) + rest)
-    return ip6(source, destination, 58, struct.pack("!BBH", kind, 0, check) + rest, hops=hops)
+    return ip6(source, destination, 58, struct.pack("!BBH", kind, 0, check) + rest, behind)
 
 
 def _link(option: int, mac: str) -> bytes:
@@ -129,15 +134,15 @@ def asks(source: str, target: str, mac: str, mark: bytes) -> bytes:
     return icmp6(source, to, 135, _packed(target) + (b"" if source == "::" else _link(1, mac)), mark)
 
 
-def tells(source: str, target: str, mac: str, mark: bytes, *, hops: bool = False) -> bytes:
+def tells(source: str, target: str, mac: str, mark: bytes, behind: int | None = None) -> bytes:
     """A neighbour advertisement to all that overrides what they know."""
-    return icmp6(source, "ff02::1", 136, _packed(target) + _link(2, mac), mark, flags=0x20000000, hops=hops)
+    return icmp6(source, "ff02::1", 136, _packed(target) + _link(2, mac), mark, flags=0x20000000, behind=behind)
 
 
-def leads(source: str, mac: str, mark: bytes, *, hops: bool = False) -> bytes:
+def leads(source: str, mac: str, mark: bytes, behind: int | None = None) -> bytes:
     """A router advertisement."""
     body = struct.pack("!II", 0, 0) + _link(1, mac)
-    return icmp6(source, "ff02::1", 134, body, mark, flags=0x40000708, hops=hops)
+    return icmp6(source, "ff02::1", 134, body, mark, flags=0x40000708, behind=behind)
 
 
 def redirects(source: str, mark: bytes) -> bytes:
@@ -210,8 +215,14 @@ LIES: dict[str, Made] = {
         ALL, A.mac, ARP, b"\x00\x06" + arp(1, A.mac, HOST.address, B.address)[2:] + m
     ),
     "NA for the gateway": lambda m: frame(ALL, A.mac, IPV6, tells(A6, HOST.address6, A.mac, m)),
-    "NA for the gateway, behind another header": lambda m: frame(
-        ALL, A.mac, IPV6, tells(A6, HOST.address6, A.mac, m, hops=True)
+    "NA for the gateway, behind a header of hops": lambda m: frame(
+        ALL, A.mac, IPV6, tells(A6, HOST.address6, A.mac, m, HOPS)
+    ),
+    "NA for the gateway, behind options": lambda m: frame(
+        ALL, A.mac, IPV6, tells(A6, HOST.address6, A.mac, m, OPTIONS)
+    ),
+    "NA for the gateway, as a fragment": lambda m: frame(
+        ALL, A.mac, IPV6, tells(A6, HOST.address6, A.mac, m, FRAGMENT)
     ),
     "NA for a neighbour": lambda m: frame(ALL, A.mac, IPV6, tells(A.address6, C.address6, A.mac, m)),
     "NA from a neighbour's address": lambda m: frame(ALL, A.mac, IPV6, tells(C.address6, C.address6, A.mac, m)),
@@ -220,7 +231,9 @@ LIES: dict[str, Made] = {
     "NS from the gateway's address": lambda m: frame(ALL, A.mac, IPV6, asks(HOST.address6, B.address6, A.mac, m)),
     "NS that tries a neighbour's address": lambda m: frame(ALL, A.mac, IPV6, asks("::", C.address6, A.mac, m)),
     "router advertisement": lambda m: frame(ALL, A.mac, IPV6, leads(A6, A.mac, m)),
-    "router advertisement, behind another header": lambda m: frame(ALL, A.mac, IPV6, leads(A6, A.mac, m, hops=True)),
+    "router advertisement, behind a header of hops": lambda m: frame(ALL, A.mac, IPV6, leads(A6, A.mac, m, HOPS)),
+    "router advertisement, behind options": lambda m: frame(ALL, A.mac, IPV6, leads(A6, A.mac, m, OPTIONS)),
+    "router advertisement, as a fragment": lambda m: frame(ALL, A.mac, IPV6, leads(A6, A.mac, m, FRAGMENT)),
     "router advertisement, another's MAC": lambda m: frame(ALL, NOBODY, IPV6, leads(link_local(NOBODY), NOBODY, m)),
     "router solicitation": lambda m: frame(ALL, A.mac, IPV6, icmp6(A6, "ff02::2", 133, b"", m)),
     "redirect, IPv6": lambda m: frame(B.mac, A.mac, IPV6, redirects(A6, m)),
@@ -241,6 +254,12 @@ LIES: dict[str, Made] = {
     "own address, another's MAC, IPv6": lambda m: frame(B.mac, NOBODY, IPV6, udp(A.address6, B.address6, PORT, m)),
     "undeclared port": lambda m: frame(B.mac, A.mac, IPV4, udp(A.address, B.address, 5433, m)),
     "undeclared port, IPv6": lambda m: frame(B.mac, A.mac, IPV6, udp(A.address6, B.address6, 5433, m)),
+    "undeclared port, behind options": lambda m: frame(
+        B.mac, A.mac, IPV6, udp(A.address6, B.address6, 5433, m, OPTIONS)
+    ),
+    "undeclared port, as a fragment": lambda m: frame(
+        B.mac, A.mac, IPV6, udp(A.address6, B.address6, 5433, m, FRAGMENT)
+    ),
 }  # fmt: skip
 
 # What A tries on the host itself.
