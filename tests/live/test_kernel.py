@@ -69,6 +69,10 @@ def test_status_finds_nothing_in_what_is_loaded(found: dict[str, Any]) -> None:
     assert found["status"] == []
 
 
+def test_what_is_listed_can_be_loaded_again(found: dict[str, Any]) -> None:
+    assert found["restored"] == []
+
+
 @pytest.mark.parametrize(("sent", "name"), [(sent, name) for sent, of in ROUNDS.items() for name in of.frames])
 def test_without_the_rules_every_frame_arrives(found: dict[str, Any], sent: str, name: str) -> None:
     assert ROUNDS[sent].aim.name in found["open"][sent][name]

@@ -280,8 +280,9 @@ def _host(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     yield host("log RF DROP to the host", into=EVERY)
     yield host("drop", into=EVERY)
     ports = _published_ports(wish)
-    if ports:
-        yield host("goto RF-PROXY", "published", keys=("meta l4proto", "th dport"), elements=tuple(ports))
+    for proto in ("tcp", "udp"):
+        own = among(port for of, port in ports if of == proto)
+        yield host("goto RF-PROXY", "published", proto=proto, keys=("th dport",), elements=own)
     yield host("jump RF-GUESTS", "inside", **outside(around, "!iifname"))
     for segment in wish["segments"]:
         yield from _segment_host(wish, segment, chains[segment["bridge"]])

@@ -108,17 +108,19 @@ def _pairs6(endpoint: dict[str, Any]) -> list[tuple[str, str]]:
 def _past_docker(wish: dict[str, Any]) -> Iterator[Rule]:
     """Declared flows across bridges, both ways: Docker drops them in raw unless they are accepted there (28.2 on)."""
     for family, ip, _, _ in FAMILIES:
-        there, back = [], []
-        for flow in wish["flows"]:
-            if flow["from_bridge"] != flow["to_bridge"]:
-                port = str(flow["port"]).replace(":", "-")
-                for own, source, destination in ends(flow, "source", "destination"):
-                    if own == family:
-                        there.append((flow["from_bridge"], source, destination, flow["proto"], port))
-                        back.append((flow["to_bridge"], destination, source, flow["proto"], port))
-        keys = ("iifname", f"{ip} saddr", f"{ip} daddr", "meta l4proto")
-        yield Rule("RF-RAW", "flows", "raw", family, keys=(*keys, "th dport"), elements=tuple(dict.fromkeys(there)))
-        yield Rule("RF-RAW", "answers", "raw", family, keys=(*keys, "th sport"), elements=tuple(dict.fromkeys(back)))
+        # Not looked up: of a protocol beside a range of ports, nft 1.0.6 makes what Linux 6.12 refuses (byteorder).
+        for proto in ("tcp", "udp"):
+            there, back = [], []
+            for flow in wish["flows"]:
+                if flow["from_bridge"] != flow["to_bridge"] and flow["proto"] == proto:
+                    port = str(flow["port"]).replace(":", "-")
+                    for own, source, destination in ends(flow, "source", "destination"):
+                        if own == family:
+                            there.append((flow["from_bridge"], source, destination, port))
+                            back.append((flow["to_bridge"], destination, source, port))
+            for name, key, found in (("flows", "th dport", there), ("answers", "th sport", back)):
+                keys = ("iifname", f"{ip} saddr", f"{ip} daddr", key)
+                yield Rule("RF-RAW", name, "raw", family, proto=proto, keys=keys, elements=tuple(dict.fromkeys(found)))
     # Errors about declared flows; connection tracking tells whether they are.
     for family, kind in (("v4", "3"), ("v6", "1"), ("v6", "2")):
         yield Rule("RF-RAW", "errors", "raw", family, proto=ICMP[family], type=kind)

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ringfence.host.nft import nft_table, replace_nft_tables
 from ringfence.host.policy.compare import rule_changes
+from ringfence.host.policy.nft import TABLES
 from ringfence.host.policy.surroundings import as_listed, ensure_bridge_filter, live_nft, tells_bridges
 from ringfence.host.running import Fault, must, run
 from tests.live.kernel.scene import BRIDGES, CALLERS_PORT, HOST, MEMBERS, PORT, ROUNDS, A, B, Member, Round
@@ -55,6 +57,8 @@ def _measured() -> dict[str, Any]:
     answer["connections"] = _connections()
     answer["closed"] = {name: _arrivals(of, ports) for name, of in ROUNDS.items()}
     answer["status"] = rule_changes(as_listed(text), live_nft())
+    replace_nft_tables({table: nft_table(table) for table in TABLES})  # as what is taken back is
+    answer["restored"] = rule_changes(as_listed(text), live_nft())
     answer["rulesets"] = {path.name: _taken(path.read_text(encoding="utf-8")) for path in sorted(RULESETS.iterdir())}
     return answer
 
