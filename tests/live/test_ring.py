@@ -11,7 +11,7 @@ from tests.live.labs import Lab
 from tests.live.ring.attack import Attack, begun, declare, host_network_reaches, must_hold, must_live, start, start_odd
 from tests.live.ring.bans import ban, banned_first, unban
 from tests.live.ring.control import take_the_fence_away
-from tests.live.ring.guests import invite
+from tests.live.ring.guests import invite, leave
 from tests.live.ring.scenarios import ALL_OF_IT, SCENARIOS, Scenario
 
 ENGINES = {"20.10": "t-ring-2010", "26.1": "t-ring-261", "28.5": "t-ring-285", "29": "t-ring-29"}
@@ -76,3 +76,4 @@ def test_nothing_arrives_that_raw_sockets_can_send(attack: Attack) -> None:
     must_hold(raw, raw.during(lambda lab: invite(lab, raw.addresses)))
     assert not host_network_reaches(raw)
     raw.lab.must_be_converged()
+    leave(raw.lab)

@@ -20,7 +20,7 @@ from tests.live.ring.attack import (
     start_odd,
 )
 from tests.live.ring.control import take_the_fence_away
-from tests.live.ring.guests import invite
+from tests.live.ring.guests import invite, leave
 from tests.live.ring.scenarios import SCENARIOS, Scenario
 
 
@@ -86,6 +86,8 @@ def test_nothing_arrives_that_raw_sockets_can_send(attack: Attack) -> None:
     must_hold(raw, raw.during(lambda lab: invite(lab, raw.addresses)))
     assert not host_network_reaches(raw)
     raw.lab.must_be_converged()
+    leave(raw.lab)
+    begun(attack)
 
 
 def test_nothing_arrives_while_the_back_end_becomes_iptables_again(attack: Attack) -> None:

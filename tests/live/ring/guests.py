@@ -29,14 +29,19 @@ def invite(lab: Lab, a: Addresses) -> None:
     mac = ":".join(f"{byte:02x}" for byte in (2, 0x42, *four.packed))
     options = f"--mac-address {mac} --ip {four}" + "".join(f" --ip6 {one}" for one in six)
     ipv6 = f"--ipv6 --subnet {CUSTOM6}" if six else ""
+    leave(lab)
     lab.ssh(
-        f"docker rm -f {' '.join(GUESTS)} >/dev/null 2>&1; docker network rm custom >/dev/null 2>&1; set -e;"
-        f"docker network create -o com.docker.network.bridge.name=custom0 --subnet {CUSTOM4} {ipv6} custom;"
+        f"set -e; docker network create -o com.docker.network.bridge.name=custom0 --subnet {CUSTOM4} {ipv6} custom;"
         "ip link set custom0 address 02:43:00:00:00:01;"  # what aims at it aims at the one that is made later, too
         f"{_RUN} guest --network rf-red {options} {_REST}; {_RUN} stray {_REST};"
         f"{_RUN} custom --network custom {options.split(' --ip')[0].replace('02:42', '02:43')} {_REST}",
         timeout=120,
     )
+
+
+def leave(lab: Lab) -> None:
+    """Remove them again, where they are."""
+    lab.ssh(f"docker rm -f {' '.join(GUESTS)}; docker network rm custom", check=False, timeout=120)
 
 
 def _links(lab: Lab, host: str) -> dict[str, Station]:
