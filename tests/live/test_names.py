@@ -38,7 +38,10 @@ def service(*segments: str, **more: Any) -> dict[str, Any]:
 SERVICES = {
     "inner": service("iot"),
     "plain": service("frontend"),
-    "routed": service("backend", publish=[{"port": 8000, "from": ["lan"]}], port=8000),
+    "routed": {
+        **service("backend", publish=[{"port": 8000, "from": ["lan"]}], port=8000),
+        "command": ["httpd", "-f", "-p", "8000", "-h", "/tmp"],
+    },
     "both": service("frontend", "iot", calls=["routed"]),
     "asker": service("hall", egress=[{"to": "lan", "port": 8123}]),
 }
