@@ -115,7 +115,9 @@ def by_a_jump_host(lab: Lab) -> Iterator[None]:
         f"  UserKnownHostsFile {lab.state / 'known_hosts'}\n  StrictHostKeyChecking yes\n",
         encoding="utf-8",
     )
-    with host_variables(lab, ansible_ssh_common_args=f"-F {configuration}"):
+    # Ansible would go on over a connection that it has kept from a run before, which came straight.
+    alone = "-o ControlMaster=no -o ControlPath=none"
+    with host_variables(lab, ansible_ssh_common_args=f"-F {configuration}", ansible_ssh_args=alone):
         yield
 
 
