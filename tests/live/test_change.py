@@ -49,14 +49,14 @@ def test_a_new_service_is_reachable_exactly_as_declared_after_one_run(lab: Lab) 
     lab.declare(lab_services={**_services(lab), "gallery": NEW_SERVICE})
     assert "stack | state" in _apply_edit(lab)
     assert "gallery" in lab.ssh("docker ps --format '{{.Names}}'")
-    assert "gallery" in lab.ssh("iptables-save")
+    assert "gallery" in lab.ssh("nft list table inet ringfence")
 
 
 def test_a_removed_service_leaves_nothing_but_its_volume(lab: Lab) -> None:
     lab.undeclare()
     assert "stack | state" in _apply_edit(lab)
     assert "gallery" not in lab.ssh("docker ps -a --format '{{.Names}}'")
-    assert "gallery" not in lab.ssh("iptables-save; ip6tables-save")
+    assert "gallery" not in lab.ssh("nft list ruleset")
     assert "gallery" in lab.ssh("docker volume ls")
 
 
