@@ -13,8 +13,8 @@ from tests.live.conftest import fresh
 from tests.live.labs import BIN, ROOT, Lab, Run, RunError
 from tests.live.ring.attack import Attack, declare, must_hold, start
 
-# Which engine takes over (the other one must find nothing to do), and from which release: the one whose policy denied in
-# `filter`, and the one whose policy denied in `mangle`.
+# Which engine takes over (the other one must find nothing to do), and from which release: the one whose policy denied
+# in `filter`, and the one whose policy denied in `mangle`.
 HOSTS = {"26.1": ("t-take-261", "pyinfra", "97a6b10"), "29": ("t-take-29", "ansible", "50d1f84")}
 CONTAINERS = "docker ps --format '{{.Names}}' | sort"
 
