@@ -416,7 +416,12 @@ def served(
     def unreadable(desired: Any) -> None:
         raise PermissionError(13, "Permission denied", "/etc/x")
 
-    verbs = {"check": lambda desired: desired, "broken": broken, "faulty": faulty, "unreadable": unreadable}
+    def full(desired: Any) -> None:
+        raise OSError(28, "No space left on device", "/etc/x")
+
+    verbs = {
+        "check": lambda desired: desired, "broken": broken, "faulty": faulty, "unreadable": unreadable, "full": full,
+    }  # fmt: skip
     alone: dict[str, Any] = {"arm": lambda words: " ".join(words), "quiet": lambda words: None}
     monkeypatch.setattr(sys, "argv", ["/usr/local/sbin/tool", *words])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
@@ -443,6 +448,7 @@ def served(
         (["check"], "[]", program.FAILED, "", "not a JSON object"),
         (["faulty"], "{}", program.FAILED, "", "tool: first\ntool: second\n"),
         (["unreadable"], "{}", program.FAILED, "", "PermissionError: [Errno 13] Permission denied: '/etc/x'"),
+        (["full"], "{}", program.FAILED, "", "'/etc/x'\ntool: a disk is full"),
         (["broken"], "{}", program.BROKEN, "", "please report it"),
     ],
 )

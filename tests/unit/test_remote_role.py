@@ -278,3 +278,12 @@ def test_a_step_that_fails_is_a_message_and_an_exit_code() -> None:
     assert (
         done.stderr == "role x: /nowhere/ringfence-x cannot be run: No such file or directory (apply its role first)\n"
     )
+
+
+def test_a_failure_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(**_: Any) -> None:
+        raise OSError(28, "No space left on device", "/etc/x")
+
+    monkeypatch.setitem(remote.VERBS, "place", full)
+    assert remote.main({"arguments": ["place"], "desired": {}}) == 1
+    assert "a disk is full" in capsys.readouterr().err
