@@ -732,7 +732,6 @@ def clear(roles: list[Leaving]) -> None:
         path.unlink()
     if units:
         must("systemctl", "daemon-reload", timeout=90)
-        run("systemctl", "reset-failed", *units)  # one that was ended at work would stay in systemd's lists
     for directory in [*sorted(CONFIGURATION.rglob("*"), reverse=True), CONFIGURATION]:
         with contextlib.suppress(OSError):
             directory.rmdir()  # those that are empty
