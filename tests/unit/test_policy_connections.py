@@ -10,7 +10,7 @@ from ringfence.host.policy.connections import Allowed, Connection, read_connecti
 from ringfence.host.policy.rules import Around
 from tests.unit.policy_wishes import FLOW, PUBLISHED, wish
 
-LOCAL = {"127.0.0.1", "10.0.0.1", "172.20.0.1", "172.21.0.1", "fd00:20::1", "fd00:10::1"}
+LOCAL = {"127.0.0.1", "10.0.0.1", "172.20.0.1", "172.21.0.1", "fd00:20::1", "fd00:10::1", "fe80::1"}
 
 LISTING = """\
 tcp      6 431999 ESTABLISHED src=10.0.0.5 dst=10.0.0.1 sport=40000 dport=8080 src=172.20.0.10 dst=10.0.0.5 sport=80 \
@@ -61,6 +61,10 @@ WEB, DB, WEB6, DB6 = "172.20.0.10", "172.21.0.11", "fd00:20::10", "fd00:21::11"
         (True, allows(WEB, DB, 5432)),
         (True, allows(WEB6, DB6, 5432)),
         (False, allows(WEB, DB, 5433)),
+        # By link-local addresses, which tell the container and not the network.
+        (False, allows("fe80::42:acff:fe14:a", "fe80::42:acff:fe15:b", 5432)),
+        (False, allows("fe80::42:acff:fe14:a", "fe80::1", 22)),
+        (True, allows("fe80::99", "fe80::1", 22)),
         (False, allows(WEB, DB, 5432, proto="udp")),
         (False, allows(DB, WEB, 5432)),
         (False, allows("172.20.0.99", DB, 5432)),

@@ -79,6 +79,25 @@ def test_interfaces_that_lead_outside_are_told_by_what_they_are(policy: ModuleTy
     assert around.subnets == ("10.0.0.0/24", "10.1.0.0/24")
 
 
+def test_a_network_that_somebody_makes_or_takes_away_is_no_drift(
+    policy: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(policy, "INTERFACES", tmp_path)
+    (tmp_path / "br-there").mkdir()
+    live = policy.Around(uplinks=("eth0",), docker=("br-there",), subnets=("10.1.0.0/24",))
+    keep, close = wish(), wish(unmanaged="close")
+    assert policy.matters(live, keep, "iptables") == policy.Around(uplinks=("eth0",))
+    assert policy.matters(live, close, "iptables").subnets == ("10.1.0.0/24",)
+    # UFW drops what is forwarded, so that Docker's nftables back end needs every bridge to be named.
+    named = policy.matters(live, keep, "nftables")
+    assert named.docker == ("br-there",)
+    before = {"around": {**named._asdict(), "docker": ["br-gone", "br-there"]}}
+    assert policy.remembering(named, before).docker == ("br-gone", "br-there")
+    assert policy.remembering(named, None) == named
+    (tmp_path / "br-gone").mkdir()  # somebody else's by now
+    assert policy.remembering(named, before) == named
+
+
 def test_containers_outside_the_fence_are_listed(policy: ModuleType) -> None:
     def container(name: str, *networks: str, mode: str = "") -> dict[str, Any]:
         return {

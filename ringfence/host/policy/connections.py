@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ringfence.host.policy.rules import Around, address, ends, span
+from ringfence.host.policy.sources import link_local
 from ringfence.host.running import HUNG, MISSING, Fault, must, run
 from ringfence.host.tables import families
 
@@ -74,7 +75,8 @@ class Allowed:
         self.closed = [ipaddress.ip_network(s) for s in around.subnets] if wish["unmanaged"] == "close" else []
         self.private = [ipaddress.ip_network(network, strict=False) for network in wish["private"] if network]
         self.everybody = {"255.255.255.255"} | {str(n.broadcast_address) for n, _ in self.subnets if n.version == 4}
-        self.bridge: dict[str, str] = {}
+        # A container's own link-local address tells its segment, which the network does not.
+        self.bridge: dict[str, str] = {link_local(entry["mac"]): entry["bridge"] for entry in wish["endpoints"]}
 
     def bridge_of(self, one: str) -> str:
         """The bridge of the segment in which an address is; "" for none."""

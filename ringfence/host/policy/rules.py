@@ -287,7 +287,7 @@ def _host(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     for segment in wish["segments"]:
         yield from _segment_host(wish, segment, chains[segment["bridge"]])
     yield from _proxy(wish, around, ports)
-    yield from _guests(around)
+    yield from _guests()
 
 
 def _segment_host(wish: dict[str, Any], segment: dict[str, Any], chain: str) -> Iterator[Rule]:
@@ -325,7 +325,7 @@ def _proxy(wish: dict[str, Any], around: Around, ports: dict[tuple[str, str], di
         yield Rule("RF-PROXY", "published", "drop")
 
 
-def _guests(around: Around) -> Iterator[Rule]:
+def _guests() -> Iterator[Rule]:
     """What containers and machines outside the segments send to the host: the firewall's matter, except for what UFW
     lets in from anywhere by its own files, which is meant for networks outside."""
 
@@ -337,12 +337,8 @@ def _guests(around: Around) -> Iterator[Rule]:
     yield guests("goto RF-GUESTS/drop", "clients of DHCP", words="udp dport { 68, 546 }")
     to_all = "fib daddr type { broadcast, multicast }"
     yield guests("goto RF-GUESTS/drop", "multicast services", words=f"meta l4proto {{ tcp, udp }} {to_all}")
-    if around.docker:
-        for family, kind in (("v4", "8"), ("v6", "128")):
-            match: dict[str, Any] = {"keys": ("iifname",), "elements": among(around.docker)}
-            yield guests(
-                "goto RF-GUESTS/drop", "echo from containers", family=family, proto=ICMP[family], type=kind, **match
-            )
+    for family, kind in (("v4", "8"), ("v6", "128")):
+        yield guests("goto RF-GUESTS/drop", "echo", family=family, proto=ICMP[family], type=kind)
     yield Rule("RF-GUESTS/drop", "inside", "log RF DROP to the host")
     yield Rule("RF-GUESTS/drop", "inside", "drop")
 

@@ -106,6 +106,20 @@ def known(around: Any) -> Around:
     return Around(**lists, tells=bool(around["tells"]))
 
 
+def matters(around: Around, wish: dict[str, Any], backend: str) -> Around:
+    """What of it the rules depend on: a network that somebody makes beside the segments is no drift of theirs."""
+    close = wish["unmanaged"] == "close"
+    named = backend == "nftables" and not close
+    return around._replace(docker=around.docker if named else (), subnets=around.subnets if close else ())
+
+
+def remembering(around: Around, persisted: Any) -> Around:
+    """The same, with the bridges of Docker's that were there when the policy was applied and are gone now."""
+    before = known((persisted or {}).get("around")) if isinstance(persisted, dict) else Around()
+    gone = {bridge for bridge in before.docker if not (INTERFACES / bridge).exists()} if around.docker else set()
+    return around._replace(docker=tuple(sorted({*around.docker, *gone})))
+
+
 class Host(NamedTuple):
     """What was read of the host.
 
@@ -143,11 +157,13 @@ def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
         backend = firewall_backend(engine("GET", "/info"))
         networks = engine("GET", "/networks")
         outside = outside_the_fence(engine("GET", "/containers/json"))
-    around = surroundings(interfaces(), routes(), networks, wish, tells=tells_bridges())
-    if not running and persisted:  # while Docker cannot be asked, nothing of what it said is forgotten
+    there = interfaces()
+    around = surroundings(there, routes(), networks, wish, tells=tells_bridges())
+    if not running and persisted:
+        # While Docker cannot be asked, nothing of what it said is forgotten, and any bridge may be one of its own.
         before = known(persisted["around"])
         around = around._replace(
-            uplinks=tuple(name for name in around.uplinks if name not in before.docker),
+            uplinks=tuple(name for name in around.uplinks if name in before.uplinks or not there.get(name)),
             docker=tuple(sorted({*before.docker, *around.docker})),
             subnets=tuple(sorted({*before.subnets, *around.subnets})),
         )
