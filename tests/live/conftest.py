@@ -22,14 +22,23 @@ def _why_not() -> str | None:
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
+    elsewhere = [item for item in items if _is_of_other_engines(item)]
+    items[:] = [item for item in items if item not in elsewhere]
+    config.hook.pytest_deselected(items=elsewhere)
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.live)
             # The tests of one host stay on one worker, in order. (A mark on a fixture's parameter does not do it.)
             host = getattr(item, "callspec", None) and item.callspec.params.get("lab")  # type: ignore[attr-defined]
             item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{host or 'lab'}"))
+
+
+def _is_of_other_engines(item: pytest.Item) -> bool:
+    """Whether it is marked to be made with engines that do not include its lab's."""
+    mark = item.get_closest_marker("engines")
+    return mark is not None and item.callspec.params["lab"] not in mark.args  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="session", autouse=True)
