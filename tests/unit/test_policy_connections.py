@@ -94,6 +94,7 @@ def test_flows(expected: bool, case: bool) -> None:
         (True, allows("10.0.0.5", "10.0.0.1", 8080)),
         (False, allows("192.0.2.5", "10.0.0.1", 8080)),
         (True, allows("192.0.2.5", "10.0.0.1", 22)),  # the host's own service
+        (True, allows("192.0.2.5", "172.20.0.1", 8, proto="icmp")),  # by a segment's gateway
         (True, allows("172.20.0.1", WEB, 80)),  # the host itself, or its userland proxy
     ],
 )

@@ -102,7 +102,7 @@ class Allowed:
             return any(self._flow(entry, c) for entry in self.wish["flows"])
         if caller:
             return any(self._egress(entry, c) for entry in self.wish["egress"])
-        if callee:
+        if callee and c.callee not in self.local:  # a segment's gateway is the host
             return any(self._published(entry, c, c.callee) for entry in self.wish["published"])
         if c.callee in self.local:  # a published port that the userland proxy answers
             same = [
