@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.live.conftest import fresh
 from tests.live.labs import Lab, Run, waited_for
@@ -252,15 +253,21 @@ def test_an_unreachable_host_among_several_does_not_keep_the_others_waiting(
     lab: Lab, run: Callable[[Lab], Run]
 ) -> None:
     hosts = dict(lab.variables()["lab_hosts"])
-    ghost = lab.inventory / "ghost.yml"
-    ghost.write_text('---\nall: {children: {docker_hosts: {hosts: {ghost: {ansible_host: "{{ demo_lan4 }}.99"}}}}}\n')
+    inventory = lab.inventory / "hosts.yml"
+    alone = inventory.read_text(encoding="utf-8")
+    both = yaml.safe_load(alone)
+    both["all"]["children"]["demo"]["children"]["docker_hosts"]["hosts"]["ghost"] = {
+        "ansible_host": "{{ demo_lan4 }}.99"
+    }
+    inventory.write_text(yaml.safe_dump(both), encoding="utf-8")
     atlas = {**hosts["atlas"], "services": {**hosts["atlas"]["services"], "metrics": NEW}}
-    lab.declare(lab_hosts={"atlas": atlas, "ghost": {"services": {"ssh": hosts["atlas"]["services"]["ssh"]}}})
+    gone = {"addresses": [f"{lab.address().rpartition('.')[0]}.99"], "services": hosts["atlas"]["services"]}
+    lab.declare(lab_hosts={"atlas": atlas, "ghost": gone})
     try:
         refused = run(lab)
-        assert "9100" in lab.ssh("ufw status")
+        assert "9100" in lab.ssh("ufw status"), refused.text
     finally:
-        ghost.unlink()
+        inventory.write_text(alone, encoding="utf-8")
         lab.undeclare()
         lab.pyinfra()
     assert refused.code != 0
