@@ -212,7 +212,10 @@ class Lab:
         number = caught()
         if not number:
             raise RunError(f"ringfence-{role} was never caught at work")
-        stopped = self.ssh(f"grep ^State /proc/{number}/status; tr '\\0' ' ' < /proc/{number}/cmdline")
+        # A process that waits for a disk stops when it has got what it waited for.
+        state = f"grep ^State /proc/{number}/status; tr '\\0' ' ' < /proc/{number}/cmdline"
+        waited_for(lambda: "D (disk sleep)" not in self.ssh(state), 30)
+        stopped = self.ssh(state)
         if "T (stopped)" not in stopped or f"ringfence-{role} apply" not in stopped:
             raise RunError(f"ringfence-{role} is not at work: {stopped}")
         return number
