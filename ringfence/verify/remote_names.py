@@ -13,6 +13,7 @@ import ipaddress
 import json
 import os
 import re
+import resource
 import selectors
 import socket
 import struct
@@ -121,6 +122,9 @@ def main(argv: list[str], wanted: Json | None) -> int:
     if argv != ["ask"]:
         print("usage: remote_names.py ask < request.json", file=sys.stderr)
         return 2
+    # Every container has several sockets, and there may be hundreds.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         print(json.dumps(ask(json.load(sys.stdin) if wanted is None else wanted)))
     except OSError as error:

@@ -766,6 +766,9 @@ def main(argv: list[str], wanted: Json | None) -> int:
     if len(argv) != 1 or argv[0] not in VERBS:
         print(f"usage: remote_probe.py {'|'.join(VERBS)} < request.json", file=sys.stderr)
         return 2
+    # Every container has several sockets, and there may be hundreds.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         answer = VERBS[argv[0]](json.load(sys.stdin) if wanted is None else wanted)
     except ProbeFailedError as failure:
