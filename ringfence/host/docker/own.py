@@ -30,9 +30,10 @@ def missing_own(backend: str, ipv6: bool) -> list[str]:
         Fault: one of them does not answer.
     """
     lines = _missing(backend, ipv6)
-    if lines:
-        # A container that was just being started or stopped: what is missing is missing a moment later, too.
-        time.sleep(1)
+    # A container may just be starting or stopping: what is really missing stays so.
+    deadline = time.monotonic() + 1
+    while lines and time.monotonic() < deadline:
+        time.sleep(0.1)
         later = _missing(backend, ipv6)
         lines = [line for line in lines if line in later]
     return lines

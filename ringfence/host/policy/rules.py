@@ -120,7 +120,8 @@ def family_of(network: str) -> str:
 def networks(texts: Iterable[str], family: str) -> list[str]:
     """The networks of one family, none of them in another one: what a set of nftables takes."""
     found = [ipaddress.ip_network(n, strict=False) for n in texts if n and family_of(n) == family]
-    return [address(str(n)) for n in ipaddress.collapse_addresses(found)]  # type: ignore[type-var]
+    collapsed = ipaddress.collapse_addresses(found)  # type: ignore[type-var]  # all are of one family, by the line above
+    return [address(str(n)) for n in collapsed]
 
 
 def chain_of(bridge: str) -> str:
