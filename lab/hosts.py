@@ -10,7 +10,17 @@ from pathlib import Path
 from lab import applications, engine
 from lab.cache import alone, cache_dir
 from lab.engine import docker
-from lab.networks import check_ours, check_wires, ensure_networks, existing, get, resolvers, unusable_slots
+from lab.networks import (
+    check_ours,
+    check_wires,
+    ensure_networks,
+    existing,
+    forget_sources,
+    get,
+    keep_sources,
+    resolvers,
+    unusable_slots,
+)
 from lab.plan import HOSTS, LABEL, Instance, allocate_slot, check_engine, check_name
 from lab.rootfs import ensure_image, host_recipe
 from lab.shell import LabError, output, run, say, step
@@ -38,6 +48,7 @@ def up(name: str, wanted: str | None) -> Instance:
         slots = {other.name: other.slot for other in known.values()}
         instance = there or Instance(name, allocate_slot(name, slots, unusable_slots()), wanted)
         ensure_networks(instance)
+        keep_sources(instance)
     keys(instance, fresh=there is None)
     inventory(instance, fresh=there is None)
     engine.load_modules()
@@ -132,6 +143,7 @@ def down(name: str) -> None:
         if found:
             say(f"removing {len(found)} {kind} of '{name}'")
             docker(*removal, *found)
+    forget_sources(name)
     shutil.rmtree(state_of(name), ignore_errors=True)
 
 

@@ -92,7 +92,7 @@ def ensure_networks(instance: Instance) -> None:
                 "--driver",
                 "bridge",
                 "--ipv6",
-                # Leads nowhere, as no host routes by it. An `--internal` one would drop forged sources on the wire.
+                # Leads nowhere, as no host routes by it. An `--internal` one would drop forged sources.
                 *(["-o", "com.docker.network.bridge.enable_ip_masquerade=false"] if side.name == "wan" else []),
                 "--subnet",
                 str(side.subnet),
@@ -112,6 +112,35 @@ def ensure_networks(instance: Instance) -> None:
                 f"ringfence.root={ROOT}",
                 instance.network(side),
             )
+
+
+def _table(name: str) -> str:
+    return f"inet rf-lab-{name}"
+
+
+def keep_sources(instance: Instance) -> None:
+    """Have what passes the wan arrive as it was sent.
+
+    Docker masquerades what has an address of the lan and leaves by another bridge than the lan's, also where the
+    machine only bridges it: a forged source would arrive as an honest one.
+    """
+    bridge = f"br-{docker('network', 'inspect', '--format', '{{.Id}}', instance.network(instance.wan))[:12]}"
+    table = _table(instance.name)
+    rules = f"""add table {table}
+        delete table {table}
+        table {table} {{
+            chain wan {{
+                type filter hook prerouting priority raw; policy accept;
+                iifname "{bridge}" notrack
+            }}
+        }}"""
+    run(["nft", "-f", "-"], data=rules.encode())
+
+
+def forget_sources(name: str) -> None:
+    """Take back what `keep_sources` did, where it was done."""
+    table = _table(name)
+    run(["nft", "-f", "-"], data=f"add table {table}\ndelete table {table}\n".encode())
 
 
 def check_wires(instance: Instance) -> None:
