@@ -18,7 +18,7 @@ def asking(declared: Declared, seen: Seen) -> list[Service]:
 
 
 def request(declared: Declared, seen: Seen, token: str) -> dict[str, Any]:
-    """Return what the program `remote_names` reads."""
+    """Return what `remote.names.ask` reads."""
     containers = [seen.find(service) for service in asking(declared, seen)]
     sources = [{"pid": one.pid, "space": one.space} for one in containers if one]
     return {"token": token, "sources": sources, "seconds": SECONDS}
@@ -29,7 +29,7 @@ def differences(declared: Declared, resolvers: Iterable[str], seen: Seen, answer
 
     Args:
         resolvers: the declaration's `lab_resolvers`.
-        answer: what the program `remote_names` said.
+        answer: what `remote.names.ask` said.
     """
     resolvers = list(resolvers)
     left = {int(number): found for number, found in answer["left"].items()}

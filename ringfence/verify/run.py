@@ -20,6 +20,7 @@ from pyinfra.api.operation import operation
 from pyinfra.api.state import State
 
 from ringfence.facts.survey import survey, wanted_of
+from ringfence.remote.bundle import bundle
 from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError
@@ -33,8 +34,7 @@ from ringfence.verify.report import Answers, Report, as_json, judge, junit, text
 from ringfence.verify.requests import listen_request, probe_request
 from ringfence.verify.second_reading import LAB_VARIABLES
 
-PROGRAM = Path(__file__).with_name("remote_probe.py")
-NAMES = Path(__file__).with_name("remote_names.py")
+PROGRAM = bundle("ringfence.verify.remote")
 JSON_SETTING = "RINGFENCE_VERIFY_JSON"
 JUNIT_SETTING = "RINGFENCE_JUNIT"
 
@@ -187,7 +187,7 @@ def _names(state: State, host: Host) -> bool:
         return True
     logger.info(f"{host.print_prefix}{len(asked['sources'])} questions for names")
     try:
-        answer = _ask(host, "ask", asked, NAMES)
+        answer = _ask(host, "ask", asked)
         resolvers = [str(server) for server in _run.data.get("lab_resolvers") or ()]
         _run.troubles += naming.differences(_run.lab, resolvers, _run.seen[name], answer)
     except (ProbeError, KeyError, TypeError, ValueError) as error:
@@ -253,13 +253,13 @@ def _write(report: Report) -> None:
             Path(path).write_text(content, encoding="utf-8")
 
 
-def _ask(host: Host, verb: str, desired: Mapping[str, Any], program: Path = PROGRAM) -> Any:
-    """Run a program of verify's on a host, which need not have it.
+def _ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
+    """Run verify's program on a host, which need not have it.
 
     Raises:
         ProbeError: it failed, or the host did not answer.
     """
-    asked = request(verb, desired, program.read_text(encoding="utf-8"))
+    asked = request(verb, desired, PROGRAM)
     arguments = {
         key: value
         for key, value in (host.current_op_global_arguments or {}).items()

@@ -14,7 +14,14 @@ from typing import Any
 
 import pytest
 
-PROGRAM = Path(__file__).resolve().parents[2] / "ringfence/verify/remote_probe.py"
+from ringfence.remote.bundle import bundle
+from ringfence.remote.request import request
+from ringfence.remote.role import LOADER
+
+ROOT = Path(__file__).resolve().parents[2]
+# As it is sent, to a host that has nothing of it (-I: no path leads to this repository).
+PROGRAM = (sys.executable, "-I", "-c", LOADER)
+BUNDLE = bundle("ringfence.verify.remote")
 NEEDED = ("ip", "iptables", "ip6tables", "nsenter", "ss")
 
 pytestmark = pytest.mark.skipif(
@@ -68,6 +75,11 @@ time.sleep(600)
 B4, B6, HERE4 = "10.213.77.130", "fd52:4600:77:b::2", "10.213.77.129"
 
 
+def sent(verb: str, wanted: dict[str, Any]) -> str:
+    """What the program reads on its standard input."""
+    return "".join(request(verb, wanted, BUNDLE))
+
+
 class Bench:
     """Three namespaces, each held by a process."""
 
@@ -92,8 +104,8 @@ class Bench:
     def program(self, verb: str, request: dict[str, Any]) -> Any:
         """Run the probe program in the namespace that plays the host."""
         done = subprocess.run(
-            ["nsenter", "-t", str(self.here), "-n", sys.executable, str(PROGRAM), verb],
-            input=json.dumps(request), capture_output=True, text=True, timeout=60, check=False,
+            ["nsenter", "-t", str(self.here), "-n", *PROGRAM],
+            input=sent(verb, request), capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -104,10 +116,11 @@ class Bench:
     def listen(self, token: str, life: float = 30) -> subprocess.Popen[str]:
         """Start the listener over the namespaces, as `prepare` does for containers."""
         script = (
-            f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r}); import remote_probe as p\n"
-            f"space = p.open_space({self.b}, 0)\n"
-            "named = {'': p.ears(None, groups=True), 'b': p.ears(space)}\n"
-            f"p.listen({token!r}, named, [], {life}, lambda: print('ready', flush=True))\n"
+            f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+            "from ringfence.verify.remote.listening import ears, listen\n"
+            "from ringfence.verify.remote.spaces import open_space\n"
+            f"named = {{'': ears(None, groups=True), 'b': ears(open_space({self.b}, 0))}}\n"
+            f"listen({token!r}, named, [], {life}, lambda: print('ready', flush=True))\n"
         )
         child = self.start(self.here, sys.executable, "-c", script)
         assert child.stdout
@@ -162,8 +175,8 @@ def test_more_connections_at_once_than_the_usual_limit_of_open_files(bench: Benc
         "cells": cells,
     }
     done = subprocess.run(
-        ["nsenter", "-t", str(bench.here), "-n", "sh", "-c", f"ulimit -Sn 128; exec {sys.executable} {PROGRAM} probe"],
-        input=json.dumps(request), capture_output=True, text=True, timeout=60, check=False,
+        ["nsenter", "-t", str(bench.here), "-n", "sh", "-c", 'ulimit -Sn 128; exec "$@"', "sh", *PROGRAM],
+        input=sent("probe", request), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert {outcome for outcome, _ in json.loads(done.stdout)["results"].values()} == {"timeout"}
@@ -285,6 +298,6 @@ def test_a_restarted_container_is_an_error_not_a_closed_port(bench: Bench) -> No
 
 
 def test_an_unknown_verb_is_a_usage_message() -> None:
-    done = subprocess.run([sys.executable, str(PROGRAM), "x"], capture_output=True, text=True, check=False)
+    done = subprocess.run(PROGRAM, input=sent("x", {}), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("usage:")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ringfence.verify import remote_probe
+from ringfence.verify.remote import probing
 
 SOURCE = {"address": "127.0.0.1", "address6": ""}
 FULL = "failed: Invalid argument"  # what the kernel says when its table of neighbours is full
@@ -38,8 +38,8 @@ def test_retries(
     async def rest(seconds: float) -> None:
         rested.append(seconds)
 
-    monkeypatch.setattr(remote_probe, "connect_tcp", ask)
-    monkeypatch.setattr(remote_probe, "send_udp", ask)
+    monkeypatch.setattr(probing, "connect_tcp", ask)
+    monkeypatch.setattr(probing, "send_udp", ask)
     monkeypatch.setattr(asyncio, "sleep", rest)
-    result = asyncio.run(remote_probe.probe_cell("t", [1, 0, "127.0.0.1", proto, 9, must], SOURCE, None, 0.1))
+    result = asyncio.run(probing.probe_cell("t", [1, 0, "127.0.0.1", proto, 9, must], SOURCE, None, 0.1))
     assert (result[0], left, rested) == (expected, [], rests)

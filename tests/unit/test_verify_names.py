@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from ringfence.verify import forging, names, remote_names
+from ringfence.verify import forging, names
 from ringfence.verify.declared import Attachment, Declared, Egress, Service
+from ringfence.verify.remote import names as remote_names
 from ringfence.verify.seen import Container, Seen
 
 TOKEN = "0123456789abcdef"

@@ -1,33 +1,27 @@
-"""Sent to a host and run there: which questions for names leave the host, asked by Docker's resolver for containers.
+"""Which questions for names leave the host, asked by Docker's resolver for containers.
 
-Verb `ask`, with a JSON object on stdin and one on stdout. Every container asks for a name that exists nowhere and holds
-the run's token. Whatever the engine makes of it is seen where it leaves the host: on the way out by any interface,
-loopback included. Nothing on the host is changed. Python 3.11 of the distribution, no dependencies.
+Every container asks for a name that exists nowhere and holds the run's token. Whatever the engine makes of it is seen
+where it leaves the host: on the way out by any interface, loopback included.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import ipaddress
-import json
 import os
 import re
-import resource
 import selectors
 import socket
 import struct
-import sys
 import time
-from typing import Any
 
-Json = dict[str, Any]
+from ringfence.verify.remote.commands import Json, ProbeFailedError
+from ringfence.verify.remote.listening import SO_RCVBUFFORCE
+from ringfence.verify.remote.spaces import inside, open_space
+
 EMBEDDED = ("127.0.0.11", 53)  # Docker's resolver, in every container's namespace
-CLONE_NEWNET = 0x40000000
-SO_RCVBUFFORCE = 33
 EVERYTHING = 0x0003  # ETH_P_ALL
 OUTGOING = 4  # PACKET_OUTGOING
-LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def question(number: int, token: str) -> bytes:
@@ -48,18 +42,12 @@ def asked_of(packet: bytes, mark: re.Pattern[bytes]) -> tuple[int, str] | None:
     return int(found[1]), str(ipaddress.ip_address(packet[24:40] if six else packet[16:20]))
 
 
-def asking(source: Json, home: int) -> socket.socket:
-    """A socket in a container's namespace, if it is still the one that was seen; raises OSError."""
-    space = os.open(f"/proc/{source['pid']}/ns/net", os.O_RDONLY)
+def asking(source: Json) -> socket.socket:
+    """A socket in a container's namespace. Raises ProbeFailedError where it is not the one that was seen, OSError."""
+    space = open_space(source["pid"], source["space"])
     try:
-        if os.fstat(space).st_ino != source["space"]:
-            raise OSError("the container was restarted meanwhile")
-        if LIBC.setns(space, CLONE_NEWNET):
-            raise OSError(f"cannot enter its network namespace: {os.strerror(ctypes.get_errno())}")
-        try:
+        with inside(space):
             made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        finally:
-            LIBC.setns(home, CLONE_NEWNET)
     finally:
         os.close(space)
     made.setblocking(False)
@@ -72,21 +60,27 @@ def ask(wanted: Json) -> Json:
     Returns:
         `left` {number: [[interface, server], …]}, `answered` [number], `errors` {number: why}.
     """
-    token, home = wanted["token"], os.open("/proc/self/ns/net", os.O_RDONLY)
+    token = wanted["token"]
     mark = re.compile(rb"n(\d+)" + bytes([len(token)]) + re.escape(token.encode()))
     left: dict[int, set[tuple[str, str]]] = {}
     answered, errors = set[int](), dict[int, str]()
     chooser = selectors.DefaultSelector()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(EVERYTHING)) as wire:
+    try:
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(EVERYTHING))
+    except OSError as error:
+        raise ProbeFailedError(f"what leaves the host cannot be seen: {error.strerror}") from error
+    with wire:
         wire.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
         wire.setblocking(False)
         chooser.register(wire, selectors.EVENT_READ)
         for number, source in enumerate(wanted["sources"]):
             try:
-                sock = asking(source, home)
+                sock = asking(source)
                 sock.connect(EMBEDDED)
                 sock.send(question(number, token))
                 chooser.register(sock, selectors.EVENT_READ, number)
+            except ProbeFailedError as failure:
+                errors[number] = str(failure)
             except OSError as error:
                 errors[number] = error.strerror or str(error)
         end = time.monotonic() + wanted["seconds"]
@@ -116,23 +110,3 @@ def ask(wanted: Json) -> Json:
         "answered": sorted(answered),
         "errors": errors,
     }
-
-
-def main(argv: list[str], wanted: Json | None) -> int:
-    if argv != ["ask"]:
-        print("usage: remote_names.py ask < request.json", file=sys.stderr)
-        return 2
-    # Every container has several sockets, and there may be hundreds.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    try:
-        print(json.dumps(ask(json.load(sys.stdin) if wanted is None else wanted)))
-    except OSError as error:
-        print(f"names could not be asked for: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ in ("__main__", "ringfence"):
-    request = globals().get("REQUEST")  # as ringfence sends it; by hand it reads standard input
-    sys.exit(main(request["arguments"] if request else sys.argv[1:], request["desired"] if request else None))

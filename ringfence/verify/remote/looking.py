@@ -1,0 +1,147 @@
+"""What a host has and runs."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import shutil
+from pathlib import Path
+
+from ringfence.verify.remote.commands import Json, ProbeFailedError, asked
+from ringfence.verify.remote.spaces import namespace_number
+
+
+def addresses() -> list[Json]:
+    """Every address of the host that others could aim at: loopback and link-local ones are left out."""
+    found = []
+    for link in json.loads(asked("ip", "-j", "address", "show")):
+        for entry in link.get("addr_info", []):
+            if entry.get("scope") == "global" and "local" in entry:
+                found.append({"device": link["ifname"], "address": entry["local"], "prefix": entry["prefixlen"]})
+    return found
+
+
+def routes() -> list[Json]:
+    """The host's routes, without default ones and those of links: [{network, gateway}], gateway "" for a neighbour."""
+    found = []
+    for flag in ("-4", "-6"):
+        # Where there is none it says nothing at all.
+        for entry in json.loads(asked("ip", flag, "-j", "route", "show") or "[]"):
+            network = entry.get("dst", "default")
+            if network != "default" and not ipaddress.ip_network(network, strict=False).is_link_local:
+                found.append({"network": network, "gateway": entry.get("gateway", "")})
+    return found
+
+
+def sockets(text: str) -> list[Json]:
+    """The listening sockets in the output of `ss -ltnupH`, without those that only loopback can reach."""
+    found = []
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) < 6 or fields[0] not in ("tcp", "udp"):
+            continue
+        address, _, port = fields[4].rpartition(":")
+        address = address.strip("[]").split("%")[0].strip("[]")
+        if not port.isdigit() or (address not in ("*", "") and ipaddress.ip_address(address).is_loopback):
+            continue
+        process = re.search(r'users:\(\("([^"]+)"', line)
+        found.append(
+            {
+                "proto": fields[0],
+                "address": "" if address in ("*", "0.0.0.0", "::") else address,
+                "port": int(port),
+                "process": process.group(1) if process else "",
+            }
+        )
+    return found
+
+
+def containers() -> list[Json]:
+    """Running containers: where they are attached, what they publish, which process holds their namespace."""
+    found = []
+    for one in inspected(["docker", "ps", "-q", "--no-trunc"], ["docker", "inspect"]):
+        labels = one["Config"].get("Labels") or {}
+        network = one["NetworkSettings"]
+        published = [
+            {
+                "proto": key.partition("/")[2],
+                "port": int(key.partition("/")[0]),
+                "published": int(b["HostPort"]),
+                "address": "" if b["HostIp"] in ("0.0.0.0", "::", "") else b["HostIp"],
+            }
+            for key, bindings in (network.get("Ports") or {}).items()
+            for b in bindings or []
+        ]
+        found.append(
+            {
+                "name": one["Name"].lstrip("/"),
+                "id": one["Id"],
+                "pid": one["State"]["Pid"],
+                "space": namespace_number(one["State"]["Pid"]),
+                "project": labels.get("com.docker.compose.project", ""),
+                "service": labels.get("com.docker.compose.service", ""),
+                "networks": {
+                    name: {"address": n.get("IPAddress", ""), "address6": n.get("GlobalIPv6Address", "")}
+                    for name, n in (network.get("Networks") or {}).items()
+                },
+                "published": [p for n, p in enumerate(published) if p not in published[:n]],
+            }
+        )
+    return found
+
+
+def networks() -> list[Json]:
+    """Docker's bridge networks: {name, internal, label} (label: the segment it is, if ringfence made it)."""
+    listing = ["docker", "network", "ls", "-q", "--no-trunc", "--filter", "driver=bridge"]
+    found = inspected(listing, ["docker", "network", "inspect"])
+    return [
+        {"name": n["Name"], "internal": n["Internal"], "segment": (n.get("Labels") or {}).get("ringfence.segment", "")}
+        for n in found
+    ]
+
+
+def inspected(listing: list[str], inspect: list[str], tries: int = 3) -> list[Json]:
+    """Docker's words on everything that it lists; asked again where something is gone before it is inspected."""
+    listed = asked(*listing).split()
+    if not listed:
+        return []
+    try:
+        found: list[Json] = json.loads(asked(*inspect, *listed, seconds=60))
+    except ProbeFailedError:
+        if tries == 1:
+            raise
+        return inspected(listing, inspect, tries - 1)
+    return found
+
+
+def engine() -> Json:
+    """What Docker runs here, nothing where it is not installed; in `complaints`, why it does not tell."""
+    nothing: Json = {"containers": [], "networks": [], "engine": "", "complaints": []}
+    if shutil.which("docker") is None:
+        return nothing
+    try:
+        return {
+            **nothing,
+            "engine": asked("docker", "version", "--format", "{{.Server.Version}}").strip(),
+            "containers": containers(),
+            "networks": networks(),
+        }
+    except ProbeFailedError as failure:
+        return {**nothing, "complaints": [f"what Docker runs is not known: {failure}"]}
+
+
+def ufw_allows() -> list[Json]:
+    """What UFW's own rules let in, whoever made them: [{proto, port, source}], "any" for no limit."""
+    found = []
+    for name in ("user.rules", "user6.rules"):
+        try:
+            with Path("/etc/ufw", name).open(encoding="utf-8") as rules:
+                lines = [line.split()[3:] for line in rules if line.startswith("### tuple ###")]
+        except OSError:
+            continue
+        for fields in lines:
+            if len(fields) >= 7 and fields[0].split("_")[0] in ("allow", "limit"):
+                source = "any" if fields[5] in ("0.0.0.0/0", "::/0") else fields[5]
+                found.append({"proto": fields[1], "port": fields[2], "source": source})
+    return found
