@@ -33,6 +33,11 @@ def main(argv: list[str]) -> int:
         sub.add_argument("name", nargs="?" if verb == "status" else None, default="")
         if verb == "up":
             sub.add_argument("--engine", help=f"one of {', '.join(SUITES)} (default: 26.1)")
+            sub.add_argument(
+                "--preinstalled",
+                action="store_true",
+                help="the roles' Debian packages are there already: saves a minute",
+            )
         if verb == "status":
             sub.add_argument("--address-of", choices=HOSTS, help="print only this host's address in the lan")
         if verb in ("ssh", "poweroff", "start", "reboot"):
@@ -42,7 +47,7 @@ def main(argv: list[str]) -> int:
         argv, words = split_command(argv)
     given = parser.parse_args(argv)
     if given.verb == "up":
-        instance = hosts.up(given.name, given.engine)
+        instance = hosts.up(given.name, given.engine, preinstalled=given.preinstalled)
         say(
             f"'{instance.name}' is up: atlas {instance.lan.address('atlas')} (engine: {instance.engine}), "
             f"outside {instance.lan.address('outside')}; `./run lab ssh {instance.name}` logs in"

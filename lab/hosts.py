@@ -22,6 +22,7 @@ from lab.networks import (
     unusable_slots,
 )
 from lab.plan import HOSTS, LABEL, Instance, allocate_slot, check_engine, check_name
+from lab.preinstalled import ensure_preinstalled
 from lab.rootfs import ensure_image, host_recipe
 from lab.shell import LabError, output, run, say, step
 from lab.state import identity, inventory, keys, ssh_command, state_of
@@ -29,15 +30,24 @@ from lab.state import identity, inventory, keys, ssh_command, state_of
 DEFAULT = "26.1"
 
 
-def up(name: str, wanted: str | None) -> Instance:
-    """Make an instance, or start what of it is stopped or missing. Raises LabError when it cannot be had."""
+def up(name: str, wanted: str | None, *, preinstalled: bool = False) -> Instance:
+    """Make an instance, or start what of it is stopped or missing. Raises LabError when it cannot be had.
+
+    Args:
+        wanted: its engine; None for the one that it has, or the default.
+        preinstalled: whether a new host to provision has the roles' packages already.
+    """
     check_name(name)
     if wanted is not None:
         check_engine(wanted)
     engine.ensure_running(cache_dir() / "dockerd.log")
     known = existing()
     wanted = wanted or (known[name].engine if name in known else DEFAULT)
-    images = {host: ensure_image(host_recipe(wanted if host == "atlas" else "none")) for host in HOSTS}
+    recipe = host_recipe(wanted)
+    images = {
+        "atlas": ensure_preinstalled(recipe, wanted) if preinstalled else ensure_image(recipe),
+        "outside": ensure_image(host_recipe("none")),
+    }
     applications.ensure()
     with alone("slots"):
         known = existing()

@@ -192,7 +192,12 @@ def forget_older(recipe: Recipe) -> None:
     for archive in recipe.archive.parent.glob(f"rootfs-{recipe.name}-*.tar.zst"):
         if archive != recipe.archive and re.fullmatch(rf"rootfs-{recipe.name}-[0-9a-f]{{12}}\.tar\.zst", archive.name):
             archive.unlink(missing_ok=True)
-    known = run(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"ringfence-lab/{recipe.name}"])
-    older = [name for name in known.stdout.decode().split() if name != recipe.image]
+    forget_older_images(f"ringfence-lab/{recipe.name}", recipe.image)
+
+
+def forget_older_images(repository: str, current: str) -> None:
+    """Remove all images of a repository but the current one, except those that a host still uses."""
+    known = run(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", repository])
+    older = [name for name in known.stdout.decode().split() if name != current]
     if older:
         run(["docker", "image", "rm", *older], check=False)

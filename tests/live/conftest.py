@@ -55,10 +55,13 @@ def cannot(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def fresh(name: str, engine: str) -> Iterator[Lab]:
-    """A fresh instance of the lab, removed afterwards unless RINGFENCE_KEEP is set."""
+def fresh(name: str, engine: str, *, preinstalled: bool = True) -> Iterator[Lab]:
+    """A fresh instance of the lab, removed afterwards unless RINGFENCE_KEEP is set.
+
+    Where the installation itself is not what is tested, the roles' packages are there already.
+    """
     # Several clones can test on one machine side by side if each has names of its own.
-    lab = Lab(os.environ.get("RINGFENCE_LAB_PREFIX", "") + name, engine)
+    lab = Lab(os.environ.get("RINGFENCE_LAB_PREFIX", "") + name, engine, preinstalled=preinstalled and engine != "none")
     lab.up()
     yield lab
     if not os.environ.get("RINGFENCE_KEEP"):

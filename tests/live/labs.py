@@ -33,9 +33,11 @@ CAUGHT = "/run/caught"
 class Lab:
     """One instance of the throwaway lab, with an inventory of its own that tests may edit."""
 
-    def __init__(self, name: str, engine: str) -> None:
+    def __init__(self, name: str, engine: str, *, preinstalled: bool = False) -> None:
+        """`preinstalled`: whether the roles' Debian packages are there before the first run."""
         self.name = name
         self.engine = engine
+        self.preinstalled = preinstalled
         self.state = ROOT / ".lab" / name
         self.inventory = self.state / "inventory"
         self.environment = {**os.environ, "RINGFENCE_LAB": str(self.inventory), "ANSIBLE_NOCOLOR": "1"}
@@ -54,7 +56,7 @@ class Lab:
 
     def up(self) -> None:
         self.lab("down")
-        self.lab("up", "--engine", self.engine)
+        self.lab("up", "--engine", self.engine, *["--preinstalled"] * self.preinstalled)
         self._addresses.clear()
 
     def ssh(

@@ -13,7 +13,7 @@ from tests.live.labs import Lab, Run
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    yield from fresh("t-ansible", "28.5")
+    yield from fresh("t-ansible", "28.5", preinstalled=False)
 
 
 def test_a_check_on_the_bare_host_runs_through_and_predicts_changes(lab: Lab) -> None:

@@ -41,7 +41,7 @@ HALL: dict[str, Any] = {
 
 @pytest.fixture(scope="module", params=ENGINES)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    for lab in fresh(ENGINES[request.param], request.param.removesuffix("-nftables")):
+    for lab in fresh(ENGINES[request.param], request.param.removesuffix("-nftables"), preinstalled=False):
         declared = lab.variables()
         backend = {"docker_firewall_backend": "nftables"} if request.param == NFTABLES else {}
         lab.declare(

@@ -8,8 +8,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
-from lab import applications, docker29, rootfs, wheels
+from lab import applications, docker29, preinstalled, rootfs, wheels
 from lab.__main__ import split_command
 from lab.archive import Entry, Image, familiar, layer, write_images
 from lab.plan import SLOTS, SUITES, Instance, allocate_slot, check_engine, check_name, clashes
@@ -34,6 +35,14 @@ def test_an_unknown_engine_names_the_nearest() -> None:
 
 def test_every_engine_has_a_release() -> None:
     assert {check_engine(engine) for engine in SUITES} == {"none", "20.10", "26.1", "28.5", "29"}
+
+
+def test_what_is_preinstalled_is_what_the_roles_install() -> None:
+    wanted = {"systemd-timesyncd"}  # of base, by its variable for the time daemon
+    for path in (Path(__file__).resolve().parents[2] / "roles").glob("*/defaults/main.yml"):
+        wanted.update(yaml.safe_load(path.read_text())[f"{path.parts[-3]}_packages"])
+    assert wanted - {*rootfs.PACKAGES} == {*preinstalled.ROLES}
+    assert preinstalled.ENGINES.keys() == SUITES.keys() - {"none"}
 
 
 def test_the_demo_has_slot_0_and_others_the_first_free_one() -> None:

@@ -24,6 +24,7 @@ from .probes import Probes
 from .receiver import Listener, Sniffer
 
 LOOKING = 0.02  # seconds between two looks for a container that is not there
+GRAIN = 0.01  # seconds: what is due within them is done at once, for waking up costs more than a try
 
 
 def main(arguments: list[str]) -> None:
@@ -70,7 +71,7 @@ def stay(config: dict[str, Any], place: dict[str, Any], ledger: Ledger) -> None:
     while True:
         wait = min([probes.turn(), *(flow.turn() for flow in flows), LOOKING])
         ledger.turn(here=True)
-        loop.turn(max(wait, 0))
+        loop.turn(max(wait, GRAIN))
         if place["addresses"] and time.monotonic() >= look:
             look = time.monotonic() + LOOKING
             if not namespaces.has(place["addresses"]):
