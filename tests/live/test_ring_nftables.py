@@ -94,4 +94,4 @@ def test_nothing_arrives_that_raw_sockets_can_send(attack: Attack) -> None:
 
 def test_nothing_arrives_while_the_back_end_becomes_iptables_again(attack: Attack) -> None:
     _must_stay_shut_while_it_becomes(attack, "iptables")
-    assert "ringfence" not in attack.lab.ssh("nft list tables")
+    assert "RF-OPEN" in attack.lab.ssh("iptables -S DOCKER-USER")
