@@ -14,8 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def parent(number: int) -> int:
+    """The parent of a process, 0 when it has ended."""
+    try:
+        return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def at_work(role: str) -> Iterator[int]:
-    """Yield the processes of `ringfence-<role> apply`."""
+    """Yield the processes of `ringfence-<role> apply`.
+
+    A child of it that has not yet become the command that it is for is one as well, and its parent waits for that.
+    """
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
@@ -37,7 +48,8 @@ def catch(role: str, command: str, caught: Path) -> None:
     caught.touch()
     while True:
         now = look(command)
-        numbers = list(at_work(role)) if now != before else []
+        found = list(at_work(role)) if now != before else []
+        numbers = [number for number in found if parent(number) not in found]
         before = now
         for number in numbers:
             os.kill(number, signal.SIGSTOP)

@@ -80,3 +80,24 @@ def test_a_program_that_changes_nothing_or_only_checks_is_left_alone(drill: Dril
     assert drill.watcher.poll() is None
     assert drill.program
     os.kill(drill.program.pid, signal.SIGTERM)
+
+
+FORKED = "\nimport os\nif os.fork() == 0:\n    time.sleep(60)\n"
+
+
+def test_a_child_that_is_not_yet_what_it_is_for_is_left_alone(drill: Drill) -> None:
+    """Its parent would wait for it, and never stop."""
+    path = drill.directory / "ringfence-x"
+    early = PROGRAM.replace('(here / "state")', FORKED.strip() + '\n(here / "state")')
+    path.write_text(early, encoding="utf-8")
+    drill.start("apply")
+    (drill.directory / "begin").touch()
+    assert waited_for(lambda: bool(drill.caught.read_text()), 30)
+    assert drill.program
+    assert int(drill.caught.read_text()) == drill.program.pid
+    (child,) = Path(f"/proc/{drill.program.pid}/task/{drill.program.pid}/children").read_text().split()
+    assert waited_for(lambda: drill.state() == "T", 5)
+    try:
+        assert Path(f"/proc/{child}/stat").read_text(encoding="ascii").rpartition(") ")[2][0] == "S"
+    finally:
+        os.kill(int(child), signal.SIGKILL)
