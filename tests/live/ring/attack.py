@@ -40,6 +40,7 @@ from tests.live.ring.declared import (
 )
 from tests.live.ring.guests import GUESTS, NOBODY, invite, world
 from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, leaks, summary
+from tests.live.ring.wire import must_arrive_as_sent
 
 HOSTS = ("atlas", "outside")
 RATE = 50.0  # attempts per second and cell
@@ -293,6 +294,7 @@ def start_odd(lab: Lab) -> Attack:
     found = addresses(lab)
     invite(lab, found)
     everybody = world(lab, found)
+    must_arrive_as_sent(lab, everybody)
     cells = numbered([*odd(found), *attacks(everybody)])
     return begun(Attack(lab, found, cells, declared(found), [], everybody))
 
