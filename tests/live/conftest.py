@@ -36,9 +36,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_of_other_engines(item: pytest.Item) -> bool:
-    """Whether it is marked to be made with engines that do not include its lab's."""
+    """Whether it is marked to be made with engines that do not include its lab's (or host's)."""
     mark = item.get_closest_marker("engines")
-    return mark is not None and item.callspec.params["lab"] not in mark.args  # type: ignore[attr-defined]
+    if mark is None:
+        return False
+    params = item.callspec.params  # type: ignore[attr-defined]
+    return params["lab" if "lab" in params else "host"] not in mark.args
 
 
 @pytest.fixture(scope="session", autouse=True)

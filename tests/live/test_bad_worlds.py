@@ -40,6 +40,10 @@ def run(request: pytest.FixtureRequest) -> Callable[[Lab], Run]:
     return ENGINES[request.param]
 
 
+# What the host's own programs say is the same by either engine: each says it once.
+BY_PYINFRA, BY_ANSIBLE = (pytest.mark.parametrize("run", [name], indirect=True) for name in ("pyinfra", "ansible"))
+
+
 @pytest.fixture(autouse=True)
 def host_lives(lab: Lab) -> Iterator[None]:
     """Whatever the drill: the host is reached as before, its ring stands, and its containers run on and answer."""
@@ -89,6 +93,7 @@ def test_a_full_disk(lab: Lab, run: Callable[[Lab], Run]) -> None:
     assert "9100" not in lab.ssh("ufw status")
 
 
+@BY_PYINFRA
 def test_a_full_disk_under_the_stacks(lab: Lab, run: Callable[[Lab], Run]) -> None:
     services = dict(lab.variables()["lab_services"])
     caddy = {**services["caddy"], "files": {"/etc/caddy/Caddyfile": ":80 {\n}\n" + "# much to say\n" * 9999}}
@@ -106,6 +111,7 @@ def test_a_full_disk_under_the_stacks(lab: Lab, run: Callable[[Lab], Run]) -> No
     _refused(refused, "No space left on device", "a disk is full")
 
 
+@BY_ANSIBLE
 def test_a_subnet_that_is_routed_already(lab: Lab, run: Callable[[Lab], Run]) -> None:
     segments = dict(lab.variables()["lab_segments"])
     services = dict(lab.variables()["lab_services"])
@@ -150,6 +156,7 @@ def test_a_host_without_python(lab: Lab, run: Callable[[Lab], Run]) -> None:
 # -- packages
 
 
+@BY_PYINFRA
 def test_a_mirror_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) -> None:
     lab.declare(guard_packages=[PACKAGE])
     for scheme in ("http", "https"):
@@ -161,6 +168,7 @@ def test_a_mirror_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) -> N
     _refused(refused, "127.0.0.1:9", "package mirror", "sources.list")
 
 
+@BY_ANSIBLE
 def test_a_wrong_clock(lab: Lab, run: Callable[[Lab], Run]) -> None:
     # What apt says when the clock is behind: a list of packages from the future. (The clock itself is the machine's.)
     lab.declare(guard_packages=[NO_PACKAGE])
@@ -202,6 +210,7 @@ def test_a_lock_that_is_never_let_go_of(lab: Lab) -> None:
     _refused(refused, "lock-frontend", "another program is installing packages: wait")
 
 
+@BY_PYINFRA
 def test_a_registry_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) -> None:
     services = dict(lab.variables()["lab_services"])
     absent = {"host": "atlas", "image": "127.0.0.1:9/absent:1", "segments": ["iot"]}

@@ -20,9 +20,7 @@ BOTH = "for t in iptables ip6tables; do {} ; done"
 FORWARD = "c=$(nft list table inet ringfence 2>/dev/null | awk '/chain/{n=$2} /hook forward/{print n; exit}')"
 
 
-def in_turn(number: int) -> pytest.MarkDecorator:
-    """Have a test made on one of the hosts."""
-    return pytest.mark.engines(list(HOSTS)[number % len(HOSTS)])
+QUICK = pytest.mark.engines("29-nftables")
 
 
 @pytest.fixture(scope="module", params=HOSTS)
@@ -92,12 +90,11 @@ DAMAGES: dict[str, tuple[str, str, str]] = {
 }  # fmt: skip
 
 
-# What stands in other tables with each back end is done to both; the rest to the one or the other.
+# What stands in other tables with each back end is done to both; the rest where it takes less time.
 ON_BOTH = tuple(DAMAGES)[:4]
-ON_ONE = [name for name in DAMAGES if name not in ON_BOTH]
 
 
-@pytest.mark.parametrize("damage", [*ON_BOTH, *(pytest.param(name, marks=in_turn(n)) for n, name in enumerate(ON_ONE))])
+@pytest.mark.parametrize("damage", [pytest.param(name, marks=() if name in ON_BOTH else QUICK) for name in DAMAGES])
 def test_what_was_changed_is_put_back_and_named(lab: Lab, damage: str) -> None:
     command, role, named = DAMAGES[damage]
     assert waited_for(lambda: _as_intended(lab) or "docker  ~ restart" in _status(lab), PROMISED), _status(lab)
@@ -166,7 +163,8 @@ BUSY = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("busy", [pytest.param(name, marks=in_turn(n)) for n, name in enumerate(BUSY)])
+@QUICK
+@pytest.mark.parametrize("busy", BUSY)
 def test_a_change_in_progress_is_not_repaired(lab: Lab, busy: str) -> None:
     begin, end = BUSY[busy]
     assert waited_for(lambda: _as_intended(lab), PROMISED), _status(lab)

@@ -260,7 +260,13 @@ def test_a_controller_that_dies_right_after_applying_leaves_the_old_state(
 # -- ways in, and slow hosts
 
 
-@pytest.mark.parametrize("way", [by_a_forwarded_port, by_a_jump_host])
+@pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(by_a_forwarded_port, marks=pytest.mark.engines("26.1")),
+        pytest.param(by_a_jump_host, marks=pytest.mark.engines("29-nftables")),
+    ],
+)
 def test_a_change_that_locks_nobody_out_is_kept_whatever_the_way_in(
     lab: Lab,
     run: Callable[[Lab], Run],
@@ -278,6 +284,7 @@ def test_a_change_that_locks_nobody_out_is_kept_whatever_the_way_in(
     assert state_of(lab) == before
 
 
+@pytest.mark.engines("29-nftables")
 def test_a_lock_out_is_seen_through_a_forwarded_port_as_well(
     lab: Lab, run: Callable[[Lab], Run], before: dict[str, Any]
 ) -> None:
@@ -300,6 +307,7 @@ def _ufw_is(lab: Lab, text: str) -> Iterator[None]:
         lab.console("mv /usr/sbin/ufw.real /usr/sbin/ufw")
 
 
+@pytest.mark.engines("26.1")
 def test_on_a_slow_host_the_window_begins_when_the_change_is_applied(
     lab: Lab, run: Callable[[Lab], Run], before: dict[str, Any]
 ) -> None:
@@ -313,6 +321,7 @@ def test_on_a_slow_host_the_window_begins_when_the_change_is_applied(
     assert state_of(lab) == before
 
 
+@pytest.mark.engines("29-nftables")
 def test_a_change_that_hangs_is_taken_back_and_not_called_a_lock_out(
     lab: Lab, run: Callable[[Lab], Run], before: dict[str, Any]
 ) -> None:
@@ -345,6 +354,7 @@ def _started(lab: Lab, engine: str) -> Iterator[subprocess.Popen[str]]:
             os.killpg(controller.pid, signal.SIGKILL)
 
 
+@pytest.mark.engines("26.1")
 def test_a_second_controller_waits_and_its_lock_out_is_taken_back_alone(
     lab: Lab, engine: str, before: dict[str, Any]
 ) -> None:

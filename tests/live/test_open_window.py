@@ -74,6 +74,11 @@ class Host:
 HOSTS = {"trixie": ("t-window", "none"), "bookworm": ("t-window-12", "20.10")}
 
 
+def in_turn(number: int) -> pytest.MarkDecorator:
+    """Have a test made on one of the hosts."""
+    return pytest.mark.engines(list(HOSTS)[number % len(HOSTS)])
+
+
 @pytest.fixture(scope="module", params=HOSTS)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     for lab in fresh(*HOSTS[request.param], preinstalled=False):
@@ -148,20 +153,20 @@ def test_a_hold_that_cannot_be_put_does_not_keep_ufw_from_working(host: Host) ->
     assert host.ask("check", host.desired)["changes"] == []
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "true",
-        "sed -i 's/^IPV6=.*/IPV6=no/' /etc/default/ufw",
-        "sed -i 's/^DEFAULT_INPUT_POLICY=.*/DEFAULT_INPUT_POLICY=\"ACCEPT\"/' /etc/default/ufw",
-        "sed -i 's/^ENABLED=.*/ENABLED=no/' /etc/ufw/ufw.conf",
-        BREAK,
-        "iptables -D INPUT -j ufw-after-input; ip6tables -D ufw6-user-input 1",
-        "iptables -F ufw-before-forward",
-        "ufw logging medium",
-        ": > /etc/ufw/user6.rules",
-    ],
+DAMAGES = (
+    "true",
+    "sed -i 's/^IPV6=.*/IPV6=no/' /etc/default/ufw",
+    "sed -i 's/^DEFAULT_INPUT_POLICY=.*/DEFAULT_INPUT_POLICY=\"ACCEPT\"/' /etc/default/ufw",
+    "sed -i 's/^ENABLED=.*/ENABLED=no/' /etc/ufw/ufw.conf",
+    BREAK,
+    "iptables -D INPUT -j ufw-after-input; ip6tables -D ufw6-user-input 1",
+    "iptables -F ufw-before-forward",
+    "ufw logging medium",
+    ": > /etc/ufw/user6.rules",
 )
+
+
+@pytest.mark.parametrize("damage", [pytest.param(d, marks=in_turn(n)) for n, d in enumerate(DAMAGES)])
 def test_repair_and_change_open_nothing(host: Host, damage: str) -> None:
     host.lab.ssh(damage)
     extra = {"name": "extra", "action": "allow", "proto": "tcp", "port": "1234", "source": "any"}
@@ -183,7 +188,10 @@ def test_a_rules_file_that_broke_a_reload_is_repaired(host: Host) -> None:
     assert "Status: active" in host.lab.ssh("ufw status")
 
 
-@pytest.mark.parametrize("sign", ["cat /etc/ufw/user.rules", "cat /etc/ufw/ufw.conf", "iptables -S INPUT"])
+SIGNS = ("cat /etc/ufw/user.rules", "cat /etc/ufw/ufw.conf", "iptables -S INPUT")
+
+
+@pytest.mark.parametrize("sign", [pytest.param(sign, marks=in_turn(n)) for n, sign in enumerate(SIGNS)])
 def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, sign: str) -> None:
     host.lab.ssh("ufw --force reset >/dev/null; rm -f /etc/ufw/*.rules.2*")
     text = json.dumps(host.desired)

@@ -43,3 +43,25 @@ def test_retries(
     monkeypatch.setattr(asyncio, "sleep", rest)
     result = asyncio.run(probing.probe_cell("t", [1, 0, "127.0.0.1", proto, 9, must], SOURCE, None, 0.1))
     assert (result[0], left, rested) == (expected, [], rests)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected", "rests"),
+    [(["timeout"], "timeout", []), ([FULL, "timeout"], "timeout", [0.5]), ([FULL] * 4, FULL, [0.5, 6.0, 12.0])],
+)
+def test_a_lie_that_could_not_be_sent_is_told_again(
+    monkeypatch: pytest.MonkeyPatch, answers: list[str], expected: str, rests: list[float]
+) -> None:
+    left, rested = list(answers), []
+
+    async def send(*_: Any) -> list[str]:
+        return [left.pop(0), ""]
+
+    async def rest(seconds: float) -> None:
+        rested.append(seconds)
+
+    monkeypatch.setattr(probing, "send_forged", send)
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    cell = [1, 0, "127.0.0.1", "tcp", 9, False, "127.0.0.2", ""]
+    result = asyncio.run(probing.probe_cell("t", cell, SOURCE, None, 0.1))
+    assert (result[0], left, rested) == (expected, [], rests)
