@@ -113,7 +113,7 @@ def test_what_comes_back_to_its_sender_has_not_arrived() -> None:
 )
 def test_a_cell_that_was_hardly_tried_proves_nothing(entry: dict[str, Any], is_blind: bool) -> None:
     found = judge({"at": [{"t": 1.0, **entry}]}, 0.0, 5.0, {"0": "at"})
-    assert bool(blind(found, {"0": "a > b"})) == is_blind
+    assert bool(blind(found, {"0": "a > b"}, 50.0)) == is_blind
 
 
 def test_a_pause_is_the_longest_time_without_a_byte() -> None:

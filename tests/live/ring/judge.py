@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 # A cell that was tried less often, while its place was there, says nothing.
-LEAST_RATE = 15.0  # per second
+LEAST_SHARE = 0.3  # of the tries that there should have been
 LEAST_TRIES = 50
 
 Entry = dict[str, Any]
@@ -108,13 +108,18 @@ def _longest_gap(times: Iterable[float], begin: float, end: float) -> float:
     return max(later - earlier for earlier, later in itertools.pairwise(moments))
 
 
-def blind(found: Findings, names: dict[str, str]) -> list[str]:
-    """Why these findings prove nothing, as sentences; `names`: {probe id: name}."""
+def blind(found: Findings, names: dict[str, str], rate: float) -> list[str]:
+    """Why these findings prove nothing, as sentences.
+
+    Args:
+        names: {probe id: name}.
+        rate: tries per second that there should have been of each.
+    """
     reasons = [f"{what}: {n}" for what, n in found.trouble.items() if "not looked at" in what]
     for probe, name in names.items():
         if found.sent[probe] < LEAST_TRIES:
             reasons.append(f"{name}: tried {found.sent[probe]} times only")
-        elif found.rates[probe] < LEAST_RATE:
+        elif found.rates[probe] < LEAST_SHARE * rate:
             reasons.append(f"{name}: tried {found.rates[probe]:.0f} times a second only")
     return reasons
 
