@@ -206,8 +206,9 @@ def test_a_run_that_was_killed_before_the_reload_is_repaired_by_the_next(lab: La
     lab.declare(lab_services={"proxy": proxy("five")})
     run = threading.Thread(target=lambda: lab.pyinfra(check=False))
     run.start()
-    seen = "docker exec proxy-proxy-1 cat /etc/caddy/Caddyfile | grep -c five"
-    assert waited_for(lambda: lab.ssh(seen, check=False) == "1\n", 120)
+    # The new files are there, and what reads them is held up: before that, killing its parent would not stop it.
+    seen = "docker exec proxy-proxy-1 cat /etc/caddy/Caddyfile | grep -c five && pgrep -f '^sh -c while.*/tmp/hold' >&2"
+    assert waited_for(lambda: lab.ssh(f"{seen} || echo not yet", check=False) == "1\n", 120)
     lab.ssh("pkill -9 -f '[r]ingfence-stack apply'; pkill -9 -f '[w]hile.*/tmp/hold'")
     lab.ssh("docker exec proxy-proxy-1 rm /tmp/hold")
     run.join()
