@@ -40,6 +40,7 @@ def _is_of_other_engines(item: pytest.Item) -> bool:
     mark = item.get_closest_marker("engines")
     if mark is None:
         return False
+    # Only functions have one, and only they are marked so.
     params = item.callspec.params  # type: ignore[attr-defined]
     return params["lab" if "lab" in params else "host"] not in mark.args
 

@@ -82,6 +82,7 @@ def test_a_program_that_changes_nothing_or_only_checks_is_left_alone(drill: Dril
     os.kill(drill.program.pid, signal.SIGTERM)
 
 
+# The child lives until the test has looked at it.
 FORKED = "\nimport os\nif os.fork() == 0:\n    time.sleep(60)\n"
 
 

@@ -217,7 +217,7 @@ class Attack:
                     raise
             if time.monotonic() > deadline:
                 raise RunError(f"{self.lab.name}: within {seconds:.0f} s there was not {what}")
-            time.sleep(0.5)
+            time.sleep(0.5)  # each look is a connection to each host, whose processors the attack needs
 
     def from_now_on(self) -> None:
         """Forget what has arrived so far."""

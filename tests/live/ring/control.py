@@ -36,7 +36,7 @@ def take_the_fence_away(attack: Attack, *others: Callable[[Attack], bool]) -> se
     attack.lab.ssh(OPEN)
     deadline = time.monotonic() + SEEN
     while (missing := attack.names.keys() - attack.look(begin).arrived.keys()) and time.monotonic() < deadline:
-        time.sleep(0.5)
+        time.sleep(0.5)  # until the next look
     failed = {other.__name__ for other in others if not other(attack)}
     attack.lab.ssh(CLOSE, timeout=180)
     return failed | {attack.names[probe] for probe in missing}

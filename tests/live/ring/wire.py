@@ -36,7 +36,7 @@ wire.bind(("eth1", 0))
 for _ in range(30):
     for frame in {frames!r}:
         wire.send(bytes.fromhex(frame))
-    time.sleep(0.1)
+    time.sleep(0.1)  # said again: who listens says nothing, but when it has heard
 """
 
 
