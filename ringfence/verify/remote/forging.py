@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import struct
 from typing import Any
@@ -37,11 +38,17 @@ def forged_packet(claim: str, address: str, proto: str, port: int, payload: byte
     return header(checksum(header(0))) + content
 
 
+@functools.cache
+def interface(address: str) -> str:
+    """The host's interface that has an address, "" if none; asked for once, not for every packet."""
+    return next((str(a["device"]) for a in addresses() if a["address"] == address), "")
+
+
 async def send_forged(cell: list[Any], space: int | None, payload: bytes) -> list[str]:
     """Send a packet with another's address, three times; nothing comes back to its sender, so ask the listener."""
     _, _, address, proto, port, _, claim, through = cell
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    device = next((a["device"] for a in addresses() if a["address"] == through), "") if through else ""
+    device = interface(through) if through else ""
     try:
         with inside(space):
             sock = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
