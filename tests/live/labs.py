@@ -319,9 +319,9 @@ class Lab:
             raise RunError(done.stdout + done.stderr)
 
     def must_be_converged(self) -> None:
-        """Raises RunError if either a plan or a run of pyinfra changes anything."""
-        assert self.plan().changed == []
-        assert self.pyinfra().changed == []
+        """Raises AssertionError if a run of pyinfra changes anything, or announces that it will."""
+        run = self.pyinfra()
+        assert (run.planned, run.changed) == ([], [])
 
 
 def waited_for(condition: Callable[[], bool], seconds: float) -> bool:

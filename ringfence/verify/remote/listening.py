@@ -13,6 +13,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from functools import partial
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError
 from ringfence.verify.remote.connecting import ECHO_REQUEST, ECHO_REQUEST6
@@ -121,37 +122,41 @@ def listen(
     control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     control.bind(control_name(token))
     control.listen(1)
-    chooser.register(control, selectors.EVENT_READ, None)
     for name, group in named.items():
         for ear in group:
-            chooser.register(ear, selectors.EVENT_READ, name)
+            chooser.register(ear, selectors.EVENT_READ, partial(_hear, mark, arrivals, name))
     for door in opened:
-        chooser.register(door, selectors.EVENT_READ, "")
+        chooser.register(door, selectors.EVENT_READ, _let_in)
+    chooser.register(control, selectors.EVENT_READ, None)
     ready()
     end = time.monotonic() + life
-
-    def hear(ear: socket.socket, name: str) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                for number in mark.findall(ear.recv(2048)):
-                    arrivals.setdefault(number.decode(), set()).add(name)
-
     while (left := end - time.monotonic()) > 0:
         for key, _ in chooser.select(left):
-            ready_socket: socket.socket = key.fileobj  # type: ignore[assignment]
-            if key.data is None:  # somebody collects: what has arrived by now still counts
-                for name, group in named.items():
-                    for ear in group:
-                        hear(ear, name)
-                caller, _ = control.accept()
-                with caller:
-                    caller.sendall(json.dumps({i: sorted(names) for i, names in arrivals.items()}).encode())
-                return
-            if key.data == "":
-                with contextlib.suppress(OSError):
-                    ready_socket.accept()[0].close()
-            else:
-                hear(ready_socket, key.data)
+            if key.data is not None:
+                key.data(key.fileobj)
+                continue
+            # Somebody collects: what has arrived by now still counts.
+            for name, group in named.items():
+                for ear in group:
+                    _hear(mark, arrivals, name, ear)
+            caller, _ = control.accept()
+            with caller:
+                caller.sendall(json.dumps({i: sorted(names) for i, names in arrivals.items()}).encode())
+            return
+
+
+def _hear(mark: re.Pattern[bytes], arrivals: dict[str, set[str]], name: str, ear: socket.socket) -> None:
+    """Read all that waits at an ear, and note which cells it is of."""
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            for number in mark.findall(ear.recv(2048)):
+                arrivals.setdefault(number.decode(), set()).add(name)
+
+
+def _let_in(door: socket.socket) -> None:
+    """Accept a connection: that is all that whoever tries a port wants to know."""
+    with contextlib.suppress(OSError):
+        door.accept()[0].close()
 
 
 def background(work: Callable[[Callable[[], None]], None]) -> None:
