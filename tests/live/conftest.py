@@ -12,6 +12,8 @@ import pytest
 
 from tests.live.labs import Lab
 
+RARELY = 900  # seconds
+
 
 def _why_not() -> str | None:
     if os.geteuid() != 0:
@@ -32,7 +34,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.live)
             # The tests of one host stay on one worker, in order. (A mark on a fixture's parameter does not do it.)
             host = getattr(item, "callspec", None) and item.callspec.params.get("lab")  # type: ignore[attr-defined]
-            item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{host or 'lab'}"))
+            # A folder's files have one after the other.
+            of = item.path.stem if item.path.parent == here else item.path.parent.name
+            item.add_marker(pytest.mark.xdist_group(f"{of}-{host or 'lab'}"))
 
 
 def _is_of_other_engines(item: pytest.Item) -> bool:
@@ -59,14 +63,22 @@ def cannot(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
-def fresh(name: str, engine: str, *, preinstalled: bool = True) -> Iterator[Lab]:
+def fresh(
+    name: str, engine: str, *, preinstalled: bool = True, watched: bool = False, **standing: object
+) -> Iterator[Lab]:
     """A fresh instance of the lab, removed afterwards unless RINGFENCE_KEEP is set.
 
-    Where the installation itself is not what is tested, the roles' packages are there already.
+    Args:
+        name: of the instance.
+        engine: Docker's version; "none" for a host without it.
+        preinstalled: whether the roles' packages are there already, as where their installation is not what is tested.
+        watched: whether the host's timer looks as often as everybody's. Several hosts at once have little time for it.
+        standing: what is declared for this instance, beneath the edits of its tests.
     """
     # Several clones can test on one machine side by side if each has names of its own.
     lab = Lab(os.environ.get("RINGFENCE_LAB_PREFIX", "") + name, engine, preinstalled=preinstalled and engine != "none")
     lab.up()
+    lab.stand({**({} if watched else {"watch_seconds": RARELY}), **standing})
     yield lab
     if not os.environ.get("RINGFENCE_KEEP"):
         lab.lab("down")

@@ -43,11 +43,13 @@ class Lab:
         self.environment = {**os.environ, "RINGFENCE_LAB": str(self.inventory), "ANSIBLE_NOCOLOR": "1"}
         self.environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
         self._addresses: dict[str, str] = {}
+        self._roots: dict[str, Path] = {}
 
     # -- the hosts
 
     def lab(self, verb: str, *words: str) -> str:
         """Run a verb of the lab's own command line on this instance."""
+        self._roots.clear()  # what was a host's process may be another's after this
         command = [sys.executable, "-m", "lab", verb, self.name, *words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
         if done.returncode != 0:
@@ -81,6 +83,17 @@ class Lab:
         if check and done.returncode != 0:
             raise RunError(f"{self.name}: {command}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def root(self, host: str = "atlas") -> Path:
+        """A host's root directory, as this machine reads it. Raises RunError when the host is down."""
+        docker = ["docker", "inspect", "-f", "{{.State.Pid}}", f"rf-{self.name}-{host}"]
+        known = self._roots.get(host)
+        if known is None or not (known / "etc").is_dir():
+            pid = subprocess.run(docker, capture_output=True, text=True, check=False).stdout.strip()
+            if pid in ("", "0"):
+                raise RunError(f"{self.name}: {host} is down")
+            self._roots[host] = Path(f"/proc/{pid}/root")
+        return self._roots[host]
 
     def address(self, host: str = "atlas") -> str:
         if host not in self._addresses:  # an instance keeps its addresses, and asking takes a second
@@ -136,7 +149,14 @@ class Lab:
 
     def declare(self, **variables: Any) -> None:
         """Let variables of this lab win over what is declared for every lab."""
-        path = self.inventory / "group_vars" / "demo" / "zz_edit.yml"
+        self._write("zz_edit", variables)
+
+    def stand(self, variables: dict[str, Any]) -> None:
+        """Declare what stays beneath `declare`, which wins over it."""
+        self._write("zz_always", variables)
+
+    def _write(self, name: str, variables: dict[str, Any]) -> None:
+        path = self.inventory / "group_vars" / "demo" / f"{name}.yml"
         path.write_text("---\n" + yaml.safe_dump(variables), encoding="utf-8")
 
     def undeclare(self) -> None:
@@ -324,11 +344,11 @@ class Lab:
         assert (run.planned, run.changed) == ([], [])
 
 
-def waited_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether a condition came true before the deadline."""
+def waited_for(condition: Callable[[], bool], seconds: float, pause: float = 0.2) -> bool:
+    """Whether a condition came true before the deadline; asked again after pauses, as asking costs something."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.2)  # asking costs more than that
+        time.sleep(pause)
     return True

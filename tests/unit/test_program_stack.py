@@ -171,10 +171,10 @@ def test_a_container_attached_to_another_segment_is_named_and_detached(desired: 
 
 
 def test_a_container_with_another_mac_address_is_made_anew(desired: dict[str, Any]) -> None:
-    facts = dataclasses.replace(converged(desired), engine_macs=True)
+    facts = dataclasses.replace(converged(desired), engine_25=True)
     for path, file in program.wanted_files(
         desired["projects"][0], program.document(
-            desired["projects"][0], "stack", str(STACKS / "shop"), desired["log"], macs=True
+            desired["projects"][0], "stack", str(STACKS / "shop"), desired["log"], engine_25=True
         ), desired["secrets"]["shop"], "stack",
     ).items():  # fmt: skip
         facts.entries[path] = file
@@ -194,7 +194,7 @@ def test_an_engine_that_makes_the_mac_address_itself_is_given_no_other(desired: 
     desired["projects"][0]["services"][0]["networks"][0]["mac"] = "02:42:00:00:00:01"
     (refusal,) = program.make_plan(desired, facts).refusals
     assert "from the IPv4 address: write 02:42:ac:15:00:0b, or leave it out" in refusal
-    assert program.make_plan(desired, dataclasses.replace(facts, engine_macs=True)).refusals == []
+    assert program.make_plan(desired, dataclasses.replace(facts, engine_25=True)).refusals == []
 
 
 def test_a_moved_container_is_made_anew(desired: dict[str, Any]) -> None:

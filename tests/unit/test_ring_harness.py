@@ -66,7 +66,7 @@ def test_a_packet_tells_the_probe_that_sent_it(packet: bytes, probe: str) -> Non
 
 def _ledger(*entries: dict[str, Any]) -> Ledger:
     ledger = Ledger()
-    text = "".join(json.dumps(entry) + "\n" for entry in entries)
+    text = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
     for start in range(0, len(text), 7):  # cut anywhere
         ledger.add(text[start : start + 7])
     return ledger
@@ -75,9 +75,9 @@ def _ledger(*entries: dict[str, Any]) -> Ledger:
 def test_a_ledger_is_read_piece_by_piece() -> None:
     ledger = _ledger({"t": 1.0, "sent": {"0": 5}}, {"t": 1.1, "sent": {"0": 6}})
     assert [entry["sent"]["0"] for entry in ledger.entries] == [5, 6]
-    ledger.add('{"t": 1.2, "sen')
-    ledger.add("\n")  # the host was switched off, and wrote on later
-    ledger.add('{"t": 9.0}\n')
+    ledger.add(b'{"t": 1.2, "sen')
+    ledger.add(b"\n")  # the host was switched off, and wrote on later
+    ledger.add(b'{"t": 9.0}\n')
     assert [entry["t"] for entry in ledger.entries] == [1.0, 1.1, 9.0]
 
 

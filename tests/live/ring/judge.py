@@ -53,12 +53,12 @@ class Ledger:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.bytes_read = 0
-        self._rest = ""
+        self._rest = b""
 
-    def add(self, text: str) -> None:
+    def add(self, text: bytes) -> None:
         """Take in what comes next."""
-        self.bytes_read += len(text.encode())
-        *lines, self._rest = (self._rest + text).split("\n")
+        self.bytes_read += len(text)
+        *lines, self._rest = (self._rest + text).split(b"\n")
         for line in lines:
             try:
                 self.entries.append(json.loads(line))

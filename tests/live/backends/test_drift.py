@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.live.conftest import fresh
 from tests.live.labs import Lab, RunError, waited_for
 
-HOSTS = {"26.1": ("t-drift-261", "26.1", "iptables"), "29-nftables": ("t-drift-nft", "29", "nftables")}
 PROMISED = 60.0  # seconds until what was changed is as it was
+SELDOM = 1.0  # seconds between two questions: the timer that is waited for looks every ten or more
 UNDECLARED = 9999  # a TCP port of the host at which somebody listens
 BOTH = "for t in iptables ip6tables; do {} ; done"
 # The chain of ringfence's own table that judges what is forwarded; where the policy stands in iptables, that one.
@@ -23,16 +22,15 @@ FORWARD = "c=$(nft list table inet ringfence 2>/dev/null | awk '/chain/{n=$2} /h
 QUICK = pytest.mark.engines("29-nftables")
 
 
-@pytest.fixture(scope="module", params=HOSTS)
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    name, engine, backend = HOSTS[request.param]
-    for lab in fresh(name, engine):
-        # One host as everybody's, the other in less time.
-        lab.declare(**({"docker_firewall_backend": backend, "watch_seconds": 10} if backend == "nftables" else {}))
+@pytest.fixture(scope="module", autouse=True)
+def listening(lab: Lab) -> Iterator[None]:
+    if lab.engine == "29":  # one host as everybody's, the other in less time
+        lab.declare(watch_seconds=10)
         lab.pyinfra()
-        lab.listen(UNDECLARED)
-        lab.ssh("command -v nft || DEBIAN_FRONTEND=noninteractive apt-get -qq -y install nftables", timeout=120)
-        yield lab
+    lab.listen(UNDECLARED)
+    yield
+    lab.undeclare()
+    lab.pyinfra()
 
 
 def _status(lab: Lab) -> str:
@@ -97,7 +95,7 @@ ON_BOTH = tuple(DAMAGES)[:4]
 @pytest.mark.parametrize("damage", [pytest.param(name, marks=() if name in ON_BOTH else QUICK) for name in DAMAGES])
 def test_what_was_changed_is_put_back_and_named(lab: Lab, damage: str) -> None:
     command, role, named = DAMAGES[damage]
-    assert waited_for(lambda: _as_intended(lab) or "docker  ~ restart" in _status(lab), PROMISED), _status(lab)
+    assert waited_for(lambda: _as_intended(lab) or "docker  ~ restart" in _status(lab), PROMISED, SELDOM), _status(lab)
     started = time.monotonic()
     since = _damage(lab, command)
 
@@ -107,7 +105,7 @@ def test_what_was_changed_is_put_back_and_named(lab: Lab, damage: str) -> None:
         except RunError:  # locked out for the moment
             return []
 
-    assert waited_for(lambda: bool(told()), PROMISED), _status(lab)
+    assert waited_for(lambda: bool(told()), PROMISED, SELDOM), _status(lab)
     assert time.monotonic() - started < PROMISED
     line = told()[0]
     assert line["RINGFENCE_RESULT"] == "mended"
@@ -124,7 +122,7 @@ def test_docker_s_own_rules_are_reported_and_a_run_brings_them_back(lab: Lab) ->
         " then nft flush chain ip docker-bridges nat-prerouting-and-output; else iptables -t nat -F; fi"
     )
     assert not lab.reaches(80)
-    assert waited_for(lambda: any(line["RINGFENCE_ROLE"] == "docker" for line in _told(lab, 0)), PROMISED)
+    assert waited_for(lambda: any(line["RINGFENCE_ROLE"] == "docker" for line in _told(lab, 0)), PROMISED, SELDOM)
     assert "restart of docker needed" in _status(lab)
     planned = lab.plan()
     assert planned.changed == ["docker | state"]
@@ -145,7 +143,7 @@ def _looked_twice(lab: Lab) -> bool:
     ended = "systemctl show -P InactiveEnterTimestampMonotonic ringfence-watch.service"
     for _ in range(2):
         last = lab.ssh(ended)
-        if not waited_for(lambda last=last: lab.ssh(ended) != last, PROMISED):  # type: ignore[misc]
+        if not waited_for(lambda last=last: lab.ssh(ended) != last, PROMISED, SELDOM):  # type: ignore[misc]
             return False
     return True
 
@@ -167,7 +165,7 @@ BUSY = {
 @pytest.mark.parametrize("busy", BUSY)
 def test_a_change_in_progress_is_not_repaired(lab: Lab, busy: str) -> None:
     begin, end = BUSY[busy]
-    assert waited_for(lambda: _as_intended(lab), PROMISED), _status(lab)
+    assert waited_for(lambda: _as_intended(lab), PROMISED, SELDOM), _status(lab)
     lab.ssh(begin)
     assert waited_for(lambda: "it waits:" in _status(lab), 10), _status(lab)
     setting = "/proc/sys/net/ipv4/conf/all/accept_redirects"
@@ -175,14 +173,14 @@ def test_a_change_in_progress_is_not_repaired(lab: Lab, busy: str) -> None:
     assert _looked_twice(lab)
     assert lab.ssh(f"cat {setting}") == "1\n"
     lab.ssh(end)
-    assert waited_for(lambda: lab.ssh(f"cat {setting}") == "0\n", PROMISED)
+    assert waited_for(lambda: lab.ssh(f"cat {setting}") == "0\n", PROMISED, SELDOM)
 
 
 def test_what_a_person_has_to_decide_is_told_once_and_left(lab: Lab) -> None:
-    assert waited_for(lambda: _as_intended(lab), PROMISED), _status(lab)
+    assert waited_for(lambda: _as_intended(lab), PROMISED, SELDOM), _status(lab)
     since = float(lab.ssh("date +%s"))
     lab.ssh(f"ufw allow {UNDECLARED}/tcp")
-    assert waited_for(lambda: bool(_told(lab, since)), PROMISED)
+    assert waited_for(lambda: bool(_told(lab, since)), PROMISED, SELDOM)
     # It does not keep the rest from being put back.
     lab.ssh("ip6tables -F ufw6-user-input")
     assert _looked_twice(lab)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.live.conftest import fresh
 from tests.live.labs import Lab
 from tests.live.ring.attack import (
     Attack,
@@ -23,10 +20,7 @@ from tests.live.ring.control import take_the_fence_away
 from tests.live.ring.guests import invite, leave
 from tests.live.ring.scenarios import SCENARIOS, Scenario
 
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    yield from fresh("t-ring-nft", "29")
+pytestmark = pytest.mark.engines("29")
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live.conftest import fresh
+from tests.live.engines.conftest import NFTABLES
 from tests.live.labs import Lab
 
 MUTATE = Path(__file__).with_name("mutate.py")
-NFTABLES = "29-nftables"  # the same engine with its other firewall back end, to which the first run brings it
-ENGINES = {"20.10": "t-2010", "26.1": "t-261", "28.5": "t-285", "29": "t-29", NFTABLES: "t-29n"}
 
 ASK = (
     "import socket; s = socket.socket(socket.AF_UNIX); s.connect('/run/docker.sock'); "
@@ -39,17 +36,13 @@ HALL: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    for lab in fresh(ENGINES[request.param], request.param.removesuffix("-nftables"), preinstalled=False):
-        declared = lab.variables()
-        backend = {"docker_firewall_backend": "nftables"} if request.param == NFTABLES else {}
-        lab.declare(
-            **backend,
-            lab_segments={**declared["lab_segments"], "hall": {}},
-            lab_services={**declared["lab_services"], "sensors": SENSORS, "hall": HALL},
-        )
-        yield lab
+@pytest.fixture(scope="module", autouse=True)
+def declared(lab: Lab) -> None:
+    declared = lab.variables()
+    lab.declare(
+        lab_segments={**declared["lab_segments"], "hall": {}},
+        lab_services={**declared["lab_services"], "sensors": SENSORS, "hall": HALL},
+    )
 
 
 def _prove(lab: Lab) -> None:

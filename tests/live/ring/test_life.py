@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.live.conftest import fresh
 from tests.live.labs import Lab
 from tests.live.ring.attack import Attack, begun, declare, host_network_reaches, must_hold, must_live, start, start_odd
 from tests.live.ring.bans import ban, banned_first, unban
 from tests.live.ring.control import take_the_fence_away
 from tests.live.ring.guests import invite, leave
 from tests.live.ring.scenarios import ALL_OF_IT, SCENARIOS, Scenario
-
-ENGINES = {"20.10": "t-ring-2010", "26.1": "t-ring-261", "28.5": "t-ring-285", "29": "t-ring-29"}
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    yield from fresh(ENGINES[request.param], request.param)
 
 
 @pytest.fixture(scope="module")

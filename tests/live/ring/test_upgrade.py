@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
 from lab import docker29
 from lab.plan import Instance
-from tests.live.conftest import fresh
 from tests.live.labs import Lab
 from tests.live.ring.attack import Attack, declare, must_hold, must_live, start
 
 OLD, NEW = "26.1", "29"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    yield from fresh("t-ring-up", OLD)
+pytestmark = pytest.mark.engines(OLD)
 
 
 @pytest.fixture(scope="module")

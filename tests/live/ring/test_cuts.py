@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.live.conftest import fresh
 from tests.live.labs import Lab
 from tests.live.ring.attack import Attack, declare, edit, talk
 from tests.live.ring.control import CLOSE, OPEN
 from tests.live.ring.declared import DATABASE, SERVICES, TALK
 
-ENGINES = {"26.1": "t-cut-261", "29": "t-cut-29"}
 STATE = "/etc/ringfence/policy"
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    yield from fresh(ENGINES[request.param], request.param)
+pytestmark = pytest.mark.engines("26.1", "29")
 
 
 @pytest.fixture(scope="module")

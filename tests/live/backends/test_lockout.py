@@ -1,8 +1,7 @@
 """Nobody is locked out: neither by a mistake nor by force, nor by what happens meanwhile, with either engine.
 
 Every drill is refused before anything is changed, or the host is back within a minute: ssh open, the old state byte for
-byte. On either of Docker's firewall back ends, as what the guard takes back stands in other places there; on each with
-one of the engines, as what the two do differently has nothing to do with the back end.
+byte. On either of Docker's firewall back ends, as what the guard takes back stands in other places there.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.live.conftest import fresh
+from tests.live.backends.conftest import HOSTS
 from tests.live.hoststate import by_a_forwarded_port, by_a_jump_host, greeted, host_variables, state_of
 from tests.live.labs import BIN, ROOT, Lab, Run, waited_for
 
@@ -28,28 +27,6 @@ BACK_SECONDS = 60
 # There while a change waits for its confirmation.
 PENDING = "/var/lib/ringfence/guard/pending.json"
 METRICS = 9100
-
-HOSTS = {
-    "26.1": ("t-lockout", "26.1", "iptables", "pyinfra"),
-    "29-nftables": ("t-lockout-nft", "29", "nftables", "ansible"),
-}
-
-
-@pytest.fixture(scope="module", params=HOSTS)
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    name, engine, backend, _ = HOSTS[request.param]
-    for lab in fresh(name, engine):
-        if backend == "nftables":  # in a file of its own: the tests' edits replace each other
-            path = lab.inventory / "group_vars" / "demo" / "backend.yml"
-            path.write_text("---\ndocker_firewall_backend: nftables\n", encoding="utf-8")
-        lab.pyinfra()
-        assert ("docker-bridges" in lab.ssh("nft list tables || true")) == (backend == "nftables")
-        yield lab
-
-
-@pytest.fixture
-def engine(request: pytest.FixtureRequest) -> str:
-    return HOSTS[request.node.callspec.params["lab"]][3]
 
 
 @pytest.fixture

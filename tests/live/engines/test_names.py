@@ -6,17 +6,13 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.live.conftest import fresh
 from tests.live.labs import Lab, waited_for
 
-NFTABLES = "29-nftables"
-ENGINES = {"20.10": "n-2010", "26.1": "n-261", "28.5": "n-285", "29": "n-29", NFTABLES: "n-29n"}
 HERE = Path(__file__).parent / "names"
 BUSYBOX = "docker.io/library/busybox:1.37"
 LOOPBACK = "127.0.0.53"  # a resolver of the host's own, as systemd has one
@@ -53,28 +49,27 @@ ASKER = "asker-asker-1"
 OF_THE_ENGINE = pytest.mark.engines("20.10", "28.5", "29")
 
 
-@pytest.fixture(scope="module", params=ENGINES)
-def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    for lab in fresh(ENGINES[request.param], request.param.removesuffix("-nftables")):
-        declare(lab, request.param)
-        lab.pyinfra()
-        for host, addresses in (("atlas", LOOPBACK), ("outside", f"{lab.address('outside')} {internet(lab)}")):
-            program = base64.b64encode((HERE / "resolver.py").read_bytes()).decode()
-            lab.ssh(
-                f"echo {program} | base64 -d > /run/resolver.py && systemd-run --quiet --collect --unit=resolver"
-                f" python3 /run/resolver.py {ASKED} {addresses} &&"
-                f" timeout 20 sh -c 'until grep -q ready {ASKED}; do sleep 0.1; done'",
-                host,
-            )
-        program = base64.b64encode((HERE / "ask.py").read_bytes()).decode()
-        lab.ssh(f"echo {program} | base64 -d > /run/ask.py")
-        yield lab
+@pytest.fixture(scope="module", autouse=True)
+def resolvers(lab: Lab) -> None:
+    """Resolvers on the host's own loopback, in its LAN and beyond, which write down what they are asked."""
+    declare(lab)
+    lab.pyinfra()
+    for host, addresses in (("atlas", LOOPBACK), ("outside", f"{lab.address('outside')} {internet(lab)}")):
+        program = base64.b64encode((HERE / "resolver.py").read_bytes()).decode()
+        lab.ssh(
+            f"echo {program} | base64 -d > /run/resolver.py && systemd-run --quiet --collect --unit=resolver"
+            f" python3 /run/resolver.py {ASKED} {addresses} &&"
+            f" timeout 20 sh -c 'until grep -q ready {ASKED}; do sleep 0.1; done'",
+            host,
+        )
+    program = base64.b64encode((HERE / "ask.py").read_bytes()).decode()
+    lab.ssh(f"echo {program} | base64 -d > /run/ask.py")
 
 
-def declare(lab: Lab, engine: str, **services: dict[str, Any]) -> None:
-    backend = {"docker_firewall_backend": "nftables"} if engine == NFTABLES else {}
+def declare(lab: Lab, **services: dict[str, Any]) -> None:
+    lab.undeclare()
     segments = {**lab.variables()["lab_segments"], "hall": {}}
-    lab.declare(**backend, lab_segments=segments, lab_services={**SERVICES, **services})
+    lab.declare(lab_segments=segments, lab_services={**SERVICES, **services})
 
 
 def internet(lab: Lab) -> str:
@@ -151,18 +146,18 @@ def test_names_of_the_lab_resolve_at_once_and_others_fail_soon(lab: Lab) -> None
         assert "secret.example" not in lab.ssh(f"docker exec {container} cat /etc/resolv.conf")
 
 
-def test_a_service_with_egress_resolves_from_its_own_network_under_the_policy(lab: Lab, request: Any) -> None:
+def test_a_service_with_egress_resolves_from_its_own_network_under_the_policy(lab: Lab) -> None:
     resolve_by(lab, LOOPBACK)
     lab.ssh(f"docker restart -t 0 {ASKER}", timeout=60)
     asked, resolved, _ = ask(lab, "open", ASKER)[ASKER]
     assert (asked, resolved) == (2 * COUNT, 2 * COUNT)
     assert {(line[1], line[2]) for line in questions(lab, "open")} == {(lab.address("outside"), lab.address())}
     # The way is the container's: with the egress taken from the policy alone nothing arrives.
-    declare(lab, request.node.callspec.params["lab"], asker={**SERVICES["asker"], "egress": []})
+    declare(lab, asker={**SERVICES["asker"], "egress": []})
     lab.pyinfra("../roles/policy/deploy")
     assert ask(lab, "shut", ASKER)[ASKER][1] == 0
     assert questions(lab, "shut") == []
-    declare(lab, request.node.callspec.params["lab"])
+    declare(lab)
     lab.pyinfra()
 
 
@@ -212,19 +207,19 @@ def test_every_mac_address_follows_from_the_ipv4_address_whatever_restarts(lab: 
 
 
 @OF_THE_ENGINE
-def test_a_container_that_goes_along_with_its_network_keeps_its_mac_address(lab: Lab, request: Any) -> None:
+def test_a_container_that_goes_along_with_its_network_keeps_its_mac_address(lab: Lab) -> None:
     before = addresses(lab, "both-both-1")
     inner = {
         **SERVICES["inner"],
         "publish": [{"port": 8001, "from": ["lan"]}],
     }  # so that its network is no internal one
-    declare(lab, request.node.callspec.params["lab"], inner=inner)
+    declare(lab, inner=inner)
     lab.pyinfra("../roles/segments/deploy")
     # Docker 28 takes no MAC address when it connects a container; the role stack makes that one anew.
     assert addresses(lab, "both-both-1") == before or lab.engine == "28.5"
     lab.pyinfra()
     assert derived(lab)
-    declare(lab, request.node.callspec.params["lab"])
+    declare(lab)
     lab.pyinfra()
     assert derived(lab)
 

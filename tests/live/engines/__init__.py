@@ -1,0 +1,1 @@
+"""One host of each engine, as the first run leaves it."""

@@ -1,0 +1,1 @@
+"""The attack on the ring, and the tests that make it, one host of each engine after the other."""
