@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ringfence.render import render
 from tests.live.conftest import fresh
 from tests.live.labs import Lab, Run, waited_for
-from tests.unit.test_program_stack import LOG, SERVICES, program, project_of, undone
+from tests.unit.stack.cases import LOG, SERVICES, program, project_of, undone
 
 OLD_TEMPLATE = Path(__file__).resolve().parents[1] / "fixtures/stack-old/compose.yaml.j2"
 BUSYBOX = "docker.io/library/busybox:1.37"
@@ -332,6 +332,28 @@ def test_a_secret_is_read_again_after_a_signal_and_comes_back_when_that_fails(la
     assert "a-bad-token" not in said
     assert waited_for(lambda: lab.ssh("docker exec sig-main-1 cat /tmp/seen", check=False) == "second-token", 60)
     stack(lab, desired("second-token"))
+    assert changes(lab, desired("second-token")) == []
+    stack(lab, {"owner": "gamma"})
+
+
+def test_what_fails_its_health_check_after_a_signal_gets_the_old_files_back(lab: Lab) -> None:
+    script = 'trap "rm -f /tmp/well; grep -q bad /run/secrets/token || touch /tmp/well" HUP; touch /tmp/well;'
+    script += " while :; do sleep 0.1; done"
+    health = ["CMD-SHELL", "test -e /tmp/well || { echo it is not well; false; }"]
+    service = sleeper(command=["sh", "-c", script], health=health, secrets=["token"], reload={"signal": "SIGHUP"})
+    project = {"name": "well", "services": [service], "secrets": [{"name": "token"}]}
+
+    def desired(token: str) -> dict[str, Any]:
+        return {"owner": "gamma", "projects": [project], "secrets": {"well": {"token": token}}, "wait": 60}
+
+    stack(lab, desired("first-token"))
+    before = container(lab, "well-main-1")
+    stack(lab, desired("second-token"))
+    said = stack(lab, desired("a-bad-token"), check=False)
+    assert "its health check does not succeed any more (1):     it is not well" in said
+    assert "the old files are back and in use" in said
+    assert lab.ssh("docker exec well-main-1 cat /run/secrets/token") == "second-token"
+    assert container(lab, "well-main-1") == before
     assert changes(lab, desired("second-token")) == []
     stack(lab, {"owner": "gamma"})
 
