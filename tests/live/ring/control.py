@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.live.ring.attack import Attack
+from tests.live.labs import Lab
+from tests.live.ring.attack import Attack, begun, host_network_reaches, must_hold, start_odd
+from tests.live.ring.guests import invite, leave
 
 # What Docker and UFW themselves close, opened ahead of their rules and taken away again. On Docker's nftables back end
 # a drop is final, so that the chains that hold them are emptied; an engine that starts fills them.
@@ -40,3 +42,22 @@ def take_the_fence_away(attack: Attack, *others: Callable[[Attack], bool]) -> se
     failed = {other.__name__ for other in others if not other(attack)}
     attack.lab.ssh(CLOSE, timeout=180)
     return failed | {attack.names[probe] for probe in missing}
+
+
+def must_hold_against_raw_sockets(lab: Lab) -> None:
+    """Have packets and frames tried that no ordinary program sends: each arrives without the fence, none with it.
+
+    Raises:
+        AssertionError: it is otherwise.
+    """
+    raw = start_odd(lab)
+    assert take_the_fence_away(raw, host_network_reaches) == set()
+    raw.lab.pyinfra()
+    # What was seen while the fence was away stays as it was seen: not masqueraded; an echo of a stranger and a
+    # connection by link-local addresses, which tell no segment, are answered on.
+    raw.lab.ssh("conntrack -D -p icmp; conntrack -D -f ipv6 -s fe80::/10", check=False)
+    begun(raw)
+    # The strangers come after the run, which knows nothing of them.
+    must_hold(raw, raw.during(lambda lab: invite(lab, raw.addresses)))
+    assert not host_network_reaches(raw)
+    leave(raw.lab)

@@ -5,19 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.live.labs import Lab
-from tests.live.ring.attack import (
-    Attack,
-    begun,
-    declare,
-    edit,
-    host_network_reaches,
-    must_hold,
-    must_live,
-    start,
-    start_odd,
-)
-from tests.live.ring.control import take_the_fence_away
-from tests.live.ring.guests import invite, leave
+from tests.live.ring.attack import Attack, begun, declare, edit, must_hold, must_live, start
+from tests.live.ring.control import must_hold_against_raw_sockets, take_the_fence_away
 from tests.live.ring.scenarios import SCENARIOS, Scenario
 
 pytestmark = pytest.mark.engines("29")
@@ -72,17 +61,7 @@ def test_ansible_finds_nothing_to_change(attack: Attack) -> None:
 
 
 def test_nothing_arrives_that_raw_sockets_can_send(attack: Attack) -> None:
-    raw = start_odd(attack.lab)
-    assert take_the_fence_away(raw, host_network_reaches) == set()
-    raw.lab.pyinfra()
-    # What was seen while the fence was away stays as it was seen: not masqueraded; an echo of a stranger and a
-    # connection by link-local addresses, which tell no segment, are answered on.
-    raw.lab.ssh("conntrack -D -p icmp; conntrack -D -f ipv6 -s fe80::/10", check=False)
-    begun(raw)
-    # The strangers come after the run, which knows nothing of them.
-    must_hold(raw, raw.during(lambda lab: invite(lab, raw.addresses)))
-    assert not host_network_reaches(raw)
-    leave(raw.lab)
+    must_hold_against_raw_sockets(attack.lab)
     begun(attack)
 
 
