@@ -38,7 +38,8 @@ def read_desired() -> Desired:
 def keeping(role: str, verb: str, do: Callable[[Desired], Any], desired: Desired) -> Any:
     """Run a verb of a role whose last applied desired state is kept on the host.
 
-    One change at a time; `apply` keeps the state when it has succeeded, and `check` says when that is pending.
+    One change at a time; `apply` keeps the state when it has succeeded, `check` says when that is pending, and `mend`
+    puts back nothing but what is kept.
     """
     path, text = KEPT / role / "desired.json", json.dumps(desired, indent=1, sort_keys=True) + "\n"
     line = f"~ {path}: not what is declared" if path.exists() else f"+ {path}"
@@ -47,6 +48,8 @@ def keeping(role: str, verb: str, do: Callable[[Desired], Any], desired: Desired
         report = do(desired)
         return {**report, "changes": report["changes"] + pending * (verb == "check")}
     with lock(Path(f"/run/ringfence/{role}.lock")):
+        if verb == "mend" and read(path) != text:
+            return {"changes": []}  # a run has brought about something else meanwhile: that is not to be undone
         done = do(desired)
         if verb != "apply" or not pending:
             return done

@@ -425,6 +425,61 @@ def test_sshd_is_restarted_also_by_a_restore_that_is_run_again(guard: Any, monke
     assert restarts == [1]
 
 
+def test_a_full_disk_does_not_keep_the_rules_from_coming_back(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    restored: list[Any] = []
+    monkeypatch.setattr(guard, "restore_kernel", lambda wanted: restored.append(wanted) or [])
+    guard.arm(45, "test")
+    (guard.root / "etc/ufw/user.rules").write_text("new\n")
+    real = guard.restore_file
+
+    def full(name: str, entry: Any) -> None:
+        raise OSError(28, "No space left on device", f"/{name}")
+
+    monkeypatch.setattr(guard, "restore_file", full)
+    with pytest.raises(guard.Fault, match=r"not back yet.*user.rules: No space left"):
+        guard.restore()
+    assert len(restored) == 1
+    assert guard.PENDING.exists()
+    # Once there is room, the next try brings the files back as well.
+    monkeypatch.setattr(guard, "restore_file", real)
+    guard.restore()
+    assert (guard.root / "etc/ufw/user.rules").read_text() == "old\n"
+    assert not guard.PENDING.exists()
+
+
+def test_rules_that_do_not_come_back_are_not_called_restored(guard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "TRIES", 3)
+    answers: list[list[str]] = []
+    monkeypatch.setattr(guard, "restore_kernel", lambda wanted: answers.append([]) or ["nft: no such device"])
+    guard.arm(45, "test")
+    for _ in range(2):
+        with pytest.raises(guard.Fault, match="tried again: nft: no such device"):
+            guard.restore()
+        assert guard.PENDING.exists()
+    assert len(answers) == 4  # each time again after ufw and the policy were asked to load their files
+    assert ("/usr/lib/ufw/ufw-init", "force-stop") in guard.calls
+    with pytest.raises(guard.Fault, match="could not be brought back as a whole: nft: no such device"):
+        guard.restore()
+    assert not guard.PENDING.exists()
+    with pytest.raises(guard.Fault, match="the old state is except for: nft: no such device"):
+        guard.confirm()
+
+
+@pytest.mark.parametrize(
+    ("words", "changes"),
+    [
+        (["/usr/bin/python3", "/usr/local/sbin/ringfence-ufw", "apply"], True),
+        (["/usr/bin/python3", "/usr/local/sbin/ringfence-policy", "mend"], True),
+        (["/usr/bin/python3", "-c", "import json", "ringfence-policy", "remove"], True),
+        (["/usr/bin/python3", "/usr/local/sbin/ringfence-ufw", "check"], False),
+        (["/usr/bin/python3", "/usr/local/sbin/ringfence-stack", "apply"], False),
+        (["sh", "-c", "ringfence-ufw apply"], False),
+    ],
+)
+def test_who_changes_rules_is_known_by_its_command_line(guard: Any, words: list[str], changes: bool) -> None:
+    assert guard.changes_rules("\0".join([*words, ""]).encode()) is changes
+
+
 def test_extending_never_arms(guard: Any) -> None:
     guard.extend(600)
     assert not guard.PENDING.exists()

@@ -295,7 +295,38 @@ def test_at_boot_a_deny_that_cannot_be_loaded_closes_the_segments_by_iptables(
         assert "*mangle" not in (tmp_path / family).read_text(encoding="utf-8").partition("COMMIT")[2]
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"format": 1}', "[]"])
+def test_at_boot_a_program_that_hangs_is_not_asked_again(
+    policy: ModuleType, shim: Shim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """systemd ends the unit some time, and then nothing would have been closed."""
+    monkeypatch.setattr(policy, "ensure_bridge_filter", lambda: None)
+    monkeypatch.setattr(policy, "LOADING", 0.3)
+    persisted(policy)
+    shim("iptables-save", "cat > /dev/null < /dev/null")
+    shim("ip6tables-save", "cat > /dev/null < /dev/null")
+    asked = shim("nft", "sleep 60")
+    shim("iptables-restore", f"cat >> {tmp_path}/v4")
+    shim("ip6tables-restore", f"cat >> {tmp_path}/v6")
+    with pytest.raises(policy.Fault, match="every segment is closed"):
+        policy.boot([])
+    assert asked.read_text(encoding="utf-8").splitlines() == ["-f -"]
+    assert "RF-SHUT" in (tmp_path / "v4").read_text(encoding="utf-8")
+
+
+def test_what_was_applied_meanwhile_is_not_put_back(policy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    persisted(policy)
+    monkeypatch.setattr(policy, "bring_about", lambda wish: pytest.fail("it is brought about"))
+    assert policy.mend(wish() | {"unmanaged": "other"}) == {"changes": []}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None, "{", '{"format": 1}', "[]",
+        '{"format": FORMAT, "backend": "iptables", "wish": {}, "around": {}}',
+        '{"format": FORMAT, "backend": "iptables", "wish": {"segments": [7]}, "around": null}',
+    ],
+)  # fmt: skip
 def test_at_boot_a_policy_that_cannot_be_read_closes_every_segment(
     policy: ModuleType, monkeypatch: pytest.MonkeyPatch, content: str | None
 ) -> None:
@@ -303,7 +334,7 @@ def test_at_boot_a_policy_that_cannot_be_read_closes_every_segment(
     loaded: list[tuple[str, Any]] = []
     monkeypatch.setattr(policy, "load", lambda medium, rules, opens, backend: loaded.append((medium, rules)))
     if content is not None:
-        policy.POLICY.write_text(content, encoding="utf-8")
+        policy.POLICY.write_text(content.replace("FORMAT", json.dumps(policy.FORMAT)), encoding="utf-8")
     with pytest.raises(policy.Fault, match="every segment is closed"):
         policy.boot([])
     assert loaded == [("nft", policy.closed())]

@@ -61,7 +61,25 @@ def test_kernel_and_files_of_a_real_host_agree(captured: Any) -> None:
         ("4", "-A ufw-user-input -p tcp -m tcp --dport 8080 -j ACCEPT\n", "", "ufw-user-input (v4) differs"),
         ("6", ":INPUT DROP", ":INPUT ACCEPT", "policy of INPUT (v6) ACCEPT → DROP"),
         ("4", "-A INPUT -j ufw-before-input\n", "", "INPUT (v4) does not pass"),
-        ("4", "-A ufw-before-input -i lo -j ACCEPT\n", "", "ufw-before-input (v4) has 12 rules instead of 13"),
+        ("4", "-A ufw-before-input -i lo -j ACCEPT\n", "", "ufw-before-input (v4) is not what ufw's files make it"),
+        (
+            "4",
+            "COMMIT\n",
+            "-A ufw-reject-input -j ACCEPT\nCOMMIT\n",
+            "ufw-reject-input (v4) is not what ufw's files make it",
+        ),
+        (
+            "6",
+            "COMMIT\n",
+            "-A ufw6-track-input -j ACCEPT\nCOMMIT\n",
+            "ufw6-track-input (v6) is not what ufw's files make it",
+        ),
+        (
+            "4",
+            "-A ufw-skip-to-policy-input -j DROP",
+            "-A ufw-skip-to-policy-input -j ACCEPT",
+            "ufw-skip-to-policy-input (v4) is not what ufw's files make it",
+        ),
         ("4", ":ufw-user-input - [0:0]\n", "", "ufw is not loaded (v4)"),
     ],
 )
@@ -72,6 +90,29 @@ def test_drift_is_named(captured: Any, family: str, old: str, new: str, said: st
         text = "\n".join(line for line in text.splitlines() if "ufw-user-input" not in line)
     captured.live[family] = ufw.Live(*ufw.parse_rules(text.replace(old, new)))
     assert any(said in line for line in ufw.kernel_drift(captured))
+
+
+def test_a_rule_in_the_place_of_another_is_named_where_the_files_could_be_loaded(captured: Any) -> None:
+    text = (FIXTURES / "save4").read_text()
+    captured.listed["4"] = {
+        chain: [rule for rule in rules if "-user-" not in rule] for chain, rules in captured.live["4"].chains.items()
+    }
+    assert ufw.kernel_drift(captured) == []
+    replaced = "-A ufw-before-input -i lo -j ACCEPT\n"
+    assert replaced in text
+    captured.live["4"] = ufw.Live(*ufw.parse_rules(text.replace(replaced, "-A ufw-before-input -j ACCEPT\n")))
+    assert any("ufw-before-input (v4) is not what" in line for line in ufw.kernel_drift(captured))
+
+
+def test_what_does_not_load_apart_is_no_fault_of_the_files(captured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A set of addresses that before.rules names is in the host's own network namespace only."""
+
+    def run(*argv: str, **_: Any) -> Any:
+        return ufw.subprocess.CompletedProcess(argv, int(argv[0] == "unshare"), "", "set does not exist")
+
+    monkeypatch.setattr(ufw, "run", run)
+    ufw.check_files(captured, "4")
+    assert (captured.listed, captured.broken) == ({}, {})
 
 
 def test_every_captured_rule_is_spelled_as_ufw_takes_it(captured: Any) -> None:

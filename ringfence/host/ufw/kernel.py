@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ringfence.host.files import read
-from ringfence.host.ufw.state import DIRECTIONS, ETC, HOLD, HOOKS, PREFIX, USER, Live, State, parse_rules
+from ringfence.host.ufw.state import DIRECTIONS, ETC, HOLD, HOOKS, PREFIX, USER, Live, State, canonical, parse_rules
 
 
 def kernel_drift(state: State) -> list[str]:
@@ -24,10 +24,10 @@ def kernel_drift(state: State) -> list[str]:
                 lines.append(
                     f"~ kernel: {builtin} ({label}) does not pass through all of ufw's chains: hooked in again"
                 )
-        for chain, count in framework(family).items():
-            if len(live.chains.get(chain, [])) != count:
-                found = len(live.chains.get(chain, []))
-                lines.append(f"~ kernel: {chain} ({label}) has {found} rules instead of {count}: loaded again")
+        lines += [
+            f"~ kernel: {chain} ({label}) is not what ufw's files make it: loaded again"
+            for chain in changed_framework(state, family)
+        ]
     return lines
 
 
@@ -45,6 +45,43 @@ def hooks(live: Live, family: str, builtin: str) -> list[str]:
     """ufw's jumps in a built-in chain, in order; those of the hold are none."""
     own = f"-j {PREFIX[family]}"
     return [r for r in live.chains.get(builtin, []) if r.startswith(own) and not r.startswith(f"-j {HOLD}")]
+
+
+def changed_framework(state: State, family: str) -> list[str]:
+    """Chains that ufw makes around the user's, and that are not as it makes them."""
+    live = state.live[family].chains
+    same = [chain for chain, rules in made(state, family).items() if live.get(chain, []) == list(map(canonical, rules))]
+    of_files = framework(family)
+    if family in state.listed:
+        same += [chain for chain in of_files if live.get(chain, []) == with_users(state.listed[family], family, chain)]
+    else:  # written and listed rules differ in too many ways: what is left is how many there are
+        same += [chain for chain, count in of_files.items() if len(live.get(chain, [])) == count]
+    return [chain for chain in [*of_files, *made(state, family)] if chain not in same]
+
+
+def made(state: State, family: str) -> dict[str, list[str]]:
+    """Chains that stand in no file: ufw fills them by its policies (`/lib/ufw/ufw-init-functions`)."""
+    found: dict[str, list[str]] = {}
+    for builtin, way in DIRECTIONS.items():
+        policy = policies(state)[builtin]
+        if builtin == "FORWARD":
+            policy = state.conf.get("DEFAULT_FORWARD_POLICY", "DROP").upper()
+        new = [f"-p {proto} -m conntrack --ctstate NEW -j ACCEPT" for proto in ("tcp", "udp")]
+        chains = {
+            "reject": ["-j REJECT"] if policy == "REJECT" else [],
+            "track": new if policy == "ACCEPT" else [],
+            "skip-to-policy": [f"-j {policy}"],
+        }
+        found |= {f"{PREFIX[family]}{kind}-{way}": rules for kind, rules in chains.items()}
+    return found
+
+
+def with_users(listed: dict[str, list[str]], family: str, chain: str) -> list[str]:
+    """The rules of a chain once ufw has hooked in the user's."""
+    return [
+        *listed.get(chain, []),
+        *(f"-j {PREFIX[family]}user-{way}" for way in DIRECTIONS.values() if chain == f"{PREFIX[family]}before-{way}"),
+    ]
 
 
 def framework(family: str) -> dict[str, int]:
@@ -71,8 +108,11 @@ def kernel_text(state: State, family: str) -> str:
         if hooks(live, family, builtin) != expected_hooks(family, builtin):
             lines += [f"-D {builtin} {rule}" for rule in hooks(live, family, builtin)]
             lines += [f"-A {builtin} {rule}" for rule in expected_hooks(family, builtin)]
-    counts = framework(family)
-    if any(len(live.chains.get(chain, [])) != count for chain, count in counts.items()):
+    counts, changed = framework(family), changed_framework(state, family)
+    for chain, rules in made(state, family).items():
+        if chain in changed:
+            lines += [f":{chain} - [0:0]", *(f"-A {chain} {rule}" for rule in rules)]
+    if any(chain in changed for chain in counts):
         suffix = "6" if family == "6" else ""
         lines += [f":{chain} - [0:0]" for chain in counts]
         for part in ("before", "after"):

@@ -48,6 +48,8 @@ class State:
         missing: ufw's files that are not there.
         broken: ufw's files that do not load, and iptables-restore's complaint.
         files: chains of ufw's rules files, by family.
+        listed: the chains of all of ufw's files as the kernel lists them once they are loaded, by family; of those
+            families only where that could be tried.
         live: what the kernel has, by family.
         hold: whether the hold is in force, as while ufw is stopped.
         beside: rules of INPUT that are not ufw's and let something in, as iptables-save prints them, by family.
@@ -64,6 +66,7 @@ class State:
         self.missing: list[Path] = []
         self.broken: dict[Path, str] = {}
         self.files: dict[str, dict[str, list[str]]] = {}
+        self.listed: dict[str, dict[str, list[str]]] = {}
         self.live: dict[str, Live] = {}
         self.hold = False
         self.beside: dict[str, list[str]] = {"4": [], "6": []}
@@ -195,19 +198,37 @@ def opening(rules: list[str]) -> list[str]:
 
 
 def check_files(state: State, family: str) -> None:
-    """Have iptables-restore read ufw's files without loading them; all at once, apart only if that fails."""
+    """Have ufw's files loaded where nobody is: all at once, apart only if that fails."""
     suffix = "6" if family == "6" else ""
     paths = [ETC / f"{part}{suffix}.rules" for part in ("before", "after", "user")]
     texts = {path: read(path) for path in paths}
     # Chains that ufw makes itself before it loads the files.
     head = "*filter\n" + "".join(f":{name} - [0:0]\n" for name in ufw_chains(family)) + "COMMIT\n"
+    whole = head + "\n".join(texts.values()) + "\n"
+    listed = tried(family, whole)
+    if listed is not None:
+        state.listed[family] = listed
+        return
     program = iptables(f"v{family}", "restore")
-    if not complaint(program, head + "\n".join(texts.values()) + "\n"):
+    if not complaint(program, whole):
         return
     for path, text in texts.items():
         said = complaint(program, head + text + "\n")
         if said:
             state.broken[path] = fault(said, head.count("\n"))
+
+
+def tried(family: str, text: str) -> dict[str, list[str]] | None:
+    """Load rules in a network namespace of their own; return the chains as the kernel lists them there.
+
+    None where they do not load there, or nothing can be tried: a set of addresses that they name is not there, a
+    container may have no namespaces. Raises Fault if it hangs.
+    """
+    restore, save = (iptables(f"v{family}", verb) for verb in ("restore", "save"))
+    result = run("unshare", "--net", "sh", "-c", f"{restore} --noflush && {save} -t filter", text=text)
+    if result.returncode == HUNG:
+        raise Fault(f"{result.stderr} to read ufw's files")
+    return None if result.returncode else parse_rules(result.stdout)[1]
 
 
 def complaint(program: str, text: str) -> str:

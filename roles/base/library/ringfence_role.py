@@ -706,8 +706,9 @@ def _take_away(each: Leaving, seconds: int) -> None:
     with _memory(json.dumps(request).encode()) as given:
         try:
             done = subprocess.run(
-                [sys.executable, "-c", LOADER], stdin=given, stdout=subprocess.DEVNULL, check=False, timeout=seconds
-            )
+                [sys.executable, "-c", LOADER, name, "remove"],  # the words are for whoever looks at the process
+                stdin=given, stdout=subprocess.DEVNULL, check=False, timeout=seconds,
+            )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise Fault(f"role {each['role']}: {name} remove took longer than {seconds} s") from None
     if done.returncode:
