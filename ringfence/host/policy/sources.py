@@ -54,12 +54,15 @@ def _before(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
             ways = tuple((i, n) for i in place["interfaces"] for n in networks(place["networks"], family))
             name = f"place {place['name']} by {', '.join(place['interfaces'])}"
             yield pre("accept", name, family=family, keys=("iifname", f"{ip} saddr"), elements=ways)
-    for family, ip, _, _ in FAMILIES:
+    for family, ip, _, subnet in FAMILIES:
         found = networks((n for place in wish["places"] for n in place["networks"] if not n.endswith("/0")), family)
-        yield pre(
-            "goto RF-FORGED", "places by another way", family=family, keys=(f"{ip} saddr",), elements=among(found),
-            words=f"{TO_HOST} {ANOTHER_WAY}",
-        )  # fmt: skip
+        own = networks((s.get(subnet) or "" for s in wish["segments"]), family)
+        # A neighbour on another wire may take this host for its router, straight to a container.
+        for to in (TO_HOST, *([f"{ip} daddr {{ {', '.join(own)} }}"] if own else [])):
+            yield pre(
+                "goto RF-FORGED", "places by another way", family=family, keys=(f"{ip} saddr",), elements=among(found),
+                words=f"{to} {ANOTHER_WAY}",
+            )  # fmt: skip
     yield pre(
         "goto RF-FORGED", "others' addresses from inside", words=f"fib daddr type local {ANOTHER_WAY}",
         **outside(around, "!iifname"),

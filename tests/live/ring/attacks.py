@@ -346,7 +346,12 @@ def _on_the_wrong_wire(world: World) -> Iterator[Probe]:
             if number < a.published:
                 yield cell("db", f"{say} udp/{PUBLISHED_UDP}", _udp(me, there.mac, source, address, PUBLISHED_UDP))
                 yield cell("db", f"{say} tcp/{DATABASE}", _tcp(me, there.mac, source, address, DATABASE))
-    for into in ("db", "caller"):
-        straight = _udp(me, there.mac, a.outside["lan"][0], a.of[into][0], UNDECLARED)
-        yield cell(into, "the LAN's address, straight,", straight)
+    # Straight to a container, which publishes some ports under their own numbers.
+    ports = {"db": (UNDECLARED, PUBLISHED_UDP, DATABASE), "caller": (UNDECLARED,)}
+    for into in ports:
+        for source, address in zip(a.outside["lan"], a.of[into], strict=False):
+            for port in ports[into]:
+                kind, send = ("tcp", _tcp) if port == DATABASE else ("udp", _udp)
+                say = f"the LAN's address {_version(address)}, straight, {kind}/{port}"
+                yield cell(into, say, send(me, there.mac, source, address, port))
     yield cell("db", "the caller's address", _tcp(me, there.mac, a.of["caller"][0], a.of["db"][0], TALK))
