@@ -90,7 +90,7 @@ def source_fault(path: str) -> str:
         return "is the host's kernel and its devices (remove it)"
     if _below(plain, _ENGINE):
         return "holds the data and secrets of all containers (mount a directory made for it, such as /srv/app)"
-    if plain in _WHOLE:
+    if plain in _WHOLE or any(_below(one, (plain,)) for one in (*_SOCKETS, *_KERNEL, *_ENGINE)):
         return "belongs to the host (mount a directory made for it, such as /srv/app)"
     return ""
 

@@ -335,6 +335,14 @@ def _forging(draft: Draft) -> Iterator[Problem]:
             )
 
 
+def _shared_names(draft: Draft) -> Iterator[Problem]:
+    """Names by which verify, the policy and the log tell who it was."""
+    for kind, other, what in (("hosts", "services", "a service"), ("vantages", "services", "a service"),
+                              ("vantages", "hosts", "a host")):  # fmt: skip
+        for name in sorted(draft.names[kind] & draft.names[other]):
+            yield Problem(f"lab_{kind}.{name}", f"'{name}' is {what} as well (rename one: verify could not tell them)")
+
+
 def _networks(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
     chosen = [(f"lab_segments.{name}.subnet", n) for name, s in lab.segments.items() for n in s.subnet.values()]
@@ -401,6 +409,7 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _ports,
     _storage,
     _forging,
+    _shared_names,
     _networks,
     _host_addresses,
 )

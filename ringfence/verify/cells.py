@@ -114,7 +114,9 @@ def build(
     untried: Counter[tuple[str, str]] = Counter()
     for source in sources.values():
         for target in _targets(rules, source):
-            if target.through or rules.leads(source, target.host, target.address):
+            if not _has(source, target.address):
+                untried[source.host, target.name] += len(target.asks)
+            elif target.through or rules.leads(source, target.host, target.address):
                 cells += (_cell(source, target, proto, port) for proto, port in target.asks)
             elif target.asks:
                 untried[source.host, target.name] += len(target.asks)
@@ -131,6 +133,11 @@ def build(
     return Matrix(sources, numbered, tuple(destinations), problems, skipped, dict(untried))
 
 
+def _has(source: Source, address: str) -> bool:
+    """Whether a source has an address of the family of another; a container without one is itself to be tried."""
+    return source.vantage is None or bool(source.addresses(family(address)))
+
+
 def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
     managed = set()
     for service in declared.services:
@@ -138,10 +145,16 @@ def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
         if container:
             managed.add((service.host, container.name))
             yield Source(service.name, service.host, service=service, container=container)
-    for host, one in sorted(seen.items()):
-        for container in one.containers:
-            if (host, container.name) not in managed and container.networks and container.space:
-                yield Source(f"({container.name})", host, container=container)
+    foreign = [
+        (host, container)
+        for host, one in sorted(seen.items())
+        for container in one.containers
+        if (host, container.name) not in managed and container.networks and container.space
+    ]
+    times = Counter(container.name for _, container in foreign)
+    for host, container in foreign:  # several hosts may have one of a name
+        name = container.name if times[container.name] == 1 else f"{host}/{container.name}"
+        yield Source(f"({name})", host, container=container)
     for vantage in declared.vantages:
         if vantage.host in seen:
             yield Source(vantage.name, vantage.host, vantage=vantage)
@@ -278,6 +291,14 @@ def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
             yield f"{service.name}: declared, but no container of it runs on {service.host}"
             continue
         yield from _attachments(service, container)
+    for vantage in declared.vantages:
+        there = {address for _, address, _ in seen[vantage.host].addresses} if vantage.host in seen else set()
+        for address in (vantage.address, vantage.address6) if vantage.host in seen else ():
+            if address and address not in there:
+                yield (
+                    f"{vantage.name}: {vantage.host} does not have the address {address}, so nothing was tried from it "
+                    "(correct lab_vantages)"
+                )
     for one in seen.values():
         yield from (f"{one.host}: {complaint}" for complaint in one.complaints)
 

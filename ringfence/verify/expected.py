@@ -183,11 +183,16 @@ class Rules:
             for verdict in verdicts:
                 if verdict.expected == wanted:
                     return verdict
-        # What a segment publishes is denied ahead of every rule of UFW that is kept.
-        if machine.name in self.keep_rules and (machine.name, proto, port) not in self._published:
+        # What a segment publishes is denied ahead of every rule of UFW that is kept, and so is what the host's own
+        # segments send to it.
+        mine = source.service is not None and source.host == machine.name
+        if machine.name in self.keep_rules and (machine.name, proto, port) not in self._published and not mine:
             here = self.seen[machine.name]
-            if any(here.kept_rule(proto, port, own) for own in source.addresses(family(address))):
-                return Verdict("either", KEPT)
+            for own in source.addresses(family(address)):
+                near = here.next_to(own, self.seen[source.host]) if source.vantage else []
+                devices = {device for device, other, _ in here.addresses if other in near}
+                if here.kept_rule(proto, port, own, address, devices):
+                    return Verdict("either", KEPT)
         if source.service is None and (proto, port) in self._foreign_ports[machine.name]:
             name = self._foreign_ports[machine.name][proto, port]
             return Verdict("either", f"published by {name}, which ringfence does not manage")

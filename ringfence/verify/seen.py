@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -34,6 +34,18 @@ class Container:
 
 
 @dataclass(frozen=True)
+class Allow:
+    """What one of UFW's rules lets in, whoever made it: UFW's notation of ports, networks or "any", "" for every
+    interface."""
+
+    proto: str
+    ports: str
+    source: str
+    destination: str = "any"
+    interface: str = ""
+
+
+@dataclass(frozen=True)
 class Seen:
     """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process); ``routes``:
     (network, gateway), without those that are everything."""
@@ -44,7 +56,7 @@ class Seen:
     containers: tuple[Container, ...] = ()
     internal: frozenset[str] = frozenset()
     unmanaged: tuple[str, ...] = ()
-    allows: tuple[tuple[str, str, str], ...] = ()
+    allows: tuple[Allow, ...] = ()
     engine: str = ""
     complaints: tuple[str, ...] = ()
     routes: tuple[tuple[str, str], ...] = ()
@@ -76,11 +88,19 @@ class Seen:
         gateway = next((gateway for network, gateway in self._ways if target in network), None)
         return gateway is not None and any((gateway or address) == own for _, own, _ in to.addresses)
 
-    def kept_rule(self, proto: str, port: int, address: str) -> bool:
-        """Whether some UFW rule on the host, whoever made it, lets an address in to a port."""
+    def kept_rule(self, proto: str, port: int, source: str, destination: str, devices: Collection[str] = ()) -> bool:
+        """Whether some UFW rule on the host, whoever made it, lets an address in to a port of one of the host's.
+
+        Args:
+            devices: interfaces by which it comes; none where that is not known.
+        """
         return any(
-            kind in (proto, "any") and _covers(ports, port) and matches([source], address)
-            for kind, ports, source in self.allows
+            rule.proto in (proto, "any")
+            and _covers(rule.ports, port)
+            and matches([rule.source], source)
+            and matches([rule.destination], destination)
+            and (not rule.interface or not devices or rule.interface in devices)
+            for rule in self.allows
         )
 
 
@@ -109,7 +129,9 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
         ),
         internal=frozenset(n["name"] for n in answer["networks"] if n["internal"]),
         unmanaged=tuple(sorted(n["name"] for n in answer["networks"] if not n["segment"] and n["name"] != "bridge")),
-        allows=tuple((r["proto"], r["port"], r["source"]) for r in answer["ufw"]),
+        allows=tuple(
+            Allow(r["proto"], r["port"], r["source"], r["destination"], r["interface"]) for r in answer["ufw"]
+        ),
         engine=answer["engine"],
         complaints=tuple(answer["complaints"]),
         routes=tuple((r["network"], r["gateway"]) for r in answer["routes"]),

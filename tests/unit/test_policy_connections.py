@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
-from ringfence.host.policy.connections import Allowed, Connection, read_connections, within
+from ringfence.host.policy.connections import MANY, Allowed, Connection, deletions, read_connections, within
 from ringfence.host.policy.rules import Around
 from tests.unit.policy_wishes import FLOW, PUBLISHED, wish
 
@@ -138,3 +139,33 @@ def test_a_range_of_ports_is_a_range() -> None:
     ranged = [{**FLOW, "port": "5430-5440"}]
     assert allows(WEB, DB, 5431, flows=ranged)
     assert not allows(WEB, DB, 5441, flows=ranged)
+
+
+def one(source: str, callee: str, dport: str = "443") -> Connection:
+    return Connection("v4", "tcp", "ESTABLISHED", source, callee, "40000", dport, callee, dport)
+
+
+def test_few_connections_are_deleted_one_by_one() -> None:
+    assert deletions([one(WEB, "192.0.2.1"), one(WEB, "192.0.2.1"), one(WEB, "192.0.2.2")]) == [
+        ("-f", "ipv4", "-p", "tcp", "-s", WEB, "-d", "192.0.2.1", "-r", "192.0.2.1", "--dport", "443",
+         "--reply-port-src", "443"),
+        ("-f", "ipv4", "-p", "tcp", "-s", WEB, "-d", "192.0.2.2", "-r", "192.0.2.2", "--dport", "443",
+         "--reply-port-src", "443"),
+    ]  # fmt: skip
+
+
+def test_very_many_connections_of_one_end_are_deleted_by_its_address() -> None:
+    out = [one(WEB, f"192.0.2.{n}") for n in range(MANY + 1)]
+    into = [one(f"198.51.100.{n}", DB) for n in range(MANY + 1)]
+    assert deletions([*out, *into]) == [("-f", "ipv4", "-s", WEB), ("-f", "ipv4", "-r", DB)]
+
+
+def test_a_table_full_of_connections_is_judged_in_a_moment() -> None:
+    """A container fills connection tracking: what compares it every 25 seconds must not take longer than it may."""
+    allowed = Allowed(
+        wish(egress=[{"name": "e", "source": WEB, "to": "internet", "proto": "tcp", "port": 443}]), Around(), LOCAL
+    )
+    began = time.process_time()
+    for n in range(50_000):
+        assert allowed.allows(one(WEB, f"{11 + n // 65536}.{n // 256 % 256}.{n % 256}.7"))
+    assert time.process_time() - began < 10  # it took minutes

@@ -75,6 +75,10 @@ def test_interfaces_that_lead_outside_are_told_by_what_they_are(policy: ModuleTy
     ]
     around = policy.surroundings(interfaces, routes, networks("docker0", "media"), wish(uplinks=["vmbr9"]), tells=True)
     assert around.uplinks == ("br-lan", "br-nas", "eth0", "vmbr9", "wg0")
+    # By which a place is declared to come in leads outside, whatever the routes say.
+    place = {"name": "guests", "networks": ["10.66.0.0/24"], "interfaces": ["vmbr7"]}
+    named = policy.surroundings(interfaces, routes, [], wish(places=[place]), tells=True)
+    assert "vmbr7" in named.uplinks
     assert around.docker == ("docker0", "docker_gwbridge", "media")
     assert around.subnets == ("10.0.0.0/24", "10.1.0.0/24")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,9 +14,10 @@ from ringfence.verify import declared as declaration
 from ringfence.verify.cells import PROBE_PORT, Cell, Matrix, build, doors
 from ringfence.verify.declared import Declared
 from ringfence.verify.outside import outside
+from ringfence.verify.remote import looking
 from ringfence.verify.report import Answers, as_json, judge, junit, matrix_text, text
 from ringfence.verify.requests import probe_request
-from ringfence.verify.seen import Container, Seen, read
+from ringfence.verify.seen import Allow, Container, Seen, read
 
 
 def service(name: str, ports: list[tuple[str, int]], host: str = "atlas", **networks: int) -> dict[str, Any]:
@@ -316,14 +318,14 @@ def test_what_is_not_managed_may_not_reach_in_and_keeps_its_own_ports() -> None:
 
 
 def test_kept_ufw_rules_are_not_judged_only_where_the_user_keeps_them() -> None:
-    atlas = replace(ATLAS, allows=(("tcp", "9990:9999", "any"), ("any", "22", "198.51.100.0/24")))
+    atlas = replace(ATLAS, allows=(Allow("tcp", "9990:9999", "any"), Allow("any", "22", "198.51.100.0/24")))
     kept = build(LAB, {**SEEN, "atlas": atlas}, keep_rules=["atlas"])
     assert cell(kept, "lan", "10.213.0.10", "tcp", 9999).expected == "either"
     assert cell(kept, "internet", "198.51.100.10", "tcp", 22).expected == "either"
     assert cell(kept, "web", "172.20.0.1", "tcp", 22).expected == "closed"
     assert cell(build(LAB, {**SEEN, "atlas": atlas}), "lan", "10.213.0.10", "tcp", 9999).expected == "closed"
     # What a segment publishes is judged whatever else the host lets in.
-    other = replace(atlas, allows=(("tcp", "9883", "any"),), containers=(*ATLAS.containers, THEIRS))
+    other = replace(atlas, allows=(Allow("tcp", "9883", "any"),), containers=(*ATLAS.containers, THEIRS))
     kept_port = build(LAB, {**SEEN, "atlas": other}, keep_rules=["atlas"])
     assert cell(kept_port, "internet", "198.51.100.10", "tcp", 9883).expected == "closed"
     assert cell(kept_port, "(their-web)", "10.213.0.10", "tcp", 9883).expected == "closed"
@@ -332,6 +334,52 @@ def test_kept_ufw_rules_are_not_judged_only_where_the_user_keeps_them() -> None:
     assert outside(LAB, {**SEEN, "atlas": atlas}, report) == [
         "atlas: tcp/9999 is let in by a UFW rule of the host (ufw_foreign: keep): open for lan"
     ]
+
+
+def test_a_kept_rule_lets_in_whom_it_names_only() -> None:
+    every = replace(ATLAS, allows=(Allow("any", "any", "any"),))
+    matrix = build(LAB, {**SEEN, "atlas": every}, keep_rules=["atlas"])
+    assert cell(matrix, "lan", "10.213.0.10", "tcp", 9999).expected == "either"
+    # What a segment's container sends to its host is denied whatever UFW lets in.
+    assert cell(matrix, "web", "10.213.0.10", "tcp", 9999).expected == "closed"
+    for rule in (Allow("any", "any", "any", "any", "tailscale0"), Allow("any", "any", "any", "192.0.2.1/32")):
+        matrix = build(LAB, {**SEEN, "atlas": replace(ATLAS, allows=(rule,))}, keep_rules=["atlas"])
+        assert cell(matrix, "lan", "10.213.0.10", "tcp", 9999).expected == "closed", rule
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("allow tcp 22 0.0.0.0/0 any 10.0.0.0/8 in", ("tcp", "22", "10.0.0.0/8", "any", "")),
+        ("limit any any 192.0.2.1 any 0.0.0.0/0 in_tailscale0", ("any", "any", "any", "192.0.2.1", "tailscale0")),
+        ("allow any any 0.0.0.0/0 any 0.0.0.0/0 out", None),
+        ("route:allow any any 0.0.0.0/0 any 0.0.0.0/0 in_eth0!out_eth1", None),
+        ("deny tcp 22 0.0.0.0/0 any 0.0.0.0/0 in", None),
+    ],
+)
+def test_what_ufw_lets_in_is_read(
+    line: str, found: tuple[str, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "user.rules").write_text(f"### tuple ### {line}\n")
+    monkeypatch.setattr(looking, "Path", lambda *parts: tmp_path.joinpath(*parts[1:]))
+    allows = [tuple(entry.values()) for entry in looking.ufw_allows()]
+    assert allows == ([found] if found else [])
+
+
+def test_a_vantage_without_its_address_proves_nothing() -> None:
+    lines = build(LAB, {**SEEN, "atlas": ATLAS}).problems
+    assert not any("does not have the address" in line for line in lines)
+    wrong = replace(LAB, vantages=tuple(replace(v, address="10.213.0.77") for v in LAB.vantages))
+    lines = build(wrong, {**SEEN, "atlas": ATLAS}).problems
+    assert any("does not have the address 10.213.0.77, so nothing was tried from it" in line for line in lines)
+
+
+def test_a_family_that_a_vantage_has_not_is_counted_as_not_tried() -> None:
+    without = replace(LAB, vantages=tuple(replace(v, address6="") for v in LAB.vantages))
+    matrix = build(without, {**SEEN, "atlas": ATLAS})
+    names = {v.name for v in LAB.vantages}
+    assert not [c for c in matrix.cells if c.source in names and c.family == 6]
+    assert sum(matrix.untried.values()) > sum(build(LAB, {**SEEN, "atlas": ATLAS}).untried.values())
 
 
 def closed(matrix: Matrix) -> list[Cell]:

@@ -33,6 +33,8 @@ class Connection(NamedTuple):
         return f"{self.source} > {there}{behind} {self.proto}"
 
 
+IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+MANY = 50  # connections of one end that are deleted one by one
 OVER = ("TIME_WAIT", "CLOSE")  # whatever comes in such a state is looked at anew
 
 
@@ -77,6 +79,19 @@ class Allowed:
         self.everybody = {"255.255.255.255"} | {str(n.broadcast_address) for n, _ in self.subnets if n.version == 4}
         # A container's own link-local address tells its segment, which the network does not.
         self.bridge: dict[str, str] = {link_local(entry["mac"]): entry["bridge"] for entry in wish["endpoints"]}
+        # Read once: a container can open as many connections as connection tracking has room for.
+        self.flows: dict[tuple[str, str, str], list[str]] = {}
+        for entry in wish["flows"]:
+            for _, source, callee in ends(entry, "source", "destination"):
+                self.flows.setdefault((source, callee, entry["proto"]), []).append(span(entry["port"]))
+        self.egress: dict[str, list[tuple[str, str, IpNetwork | None]]] = {}
+        for entry in wish["egress"]:
+            to = None if entry["to"] == "internet" else ipaddress.ip_network(entry["to"], strict=False)
+            for _, source in ends(entry, "source"):
+                way = (entry.get("proto", "any"), span(entry.get("port", "any")), to)
+                self.egress.setdefault(source, []).append(way)
+        self.published = [_Door.of(entry) for entry in wish["published"]]
+        self.known: dict[Connection, bool] = {}
 
     def bridge_of(self, one: str) -> str:
         """The bridge of the segment in which an address is; "" for none."""
@@ -89,6 +104,12 @@ class Allowed:
         """Whether a declaration allows it, or it is none of a segment's, or nothing that could live on."""
         if c.source in self.local or c.state in OVER:
             return True
+        like = c._replace(sport="", state="")
+        if like not in self.known:
+            self.known[like] = self._allows(like)
+        return self.known[like]
+
+    def _allows(self, c: Connection) -> bool:
         if c.destination in self.everybody or ipaddress.ip_address(c.destination).is_multicast:
             # No answer belongs to it, so each datagram is looked at anew; and the kernel keeps an entry of what goes
             # to everybody on a bridge even when the rules drop it, as long as a container goes on sending.
@@ -99,16 +120,14 @@ class Allowed:
         if caller and callee:
             if c.destination != c.callee:
                 return False  # by an address of the host, as what is published
-            return any(self._flow(entry, c) for entry in self.wish["flows"])
+            return any(within(c.callee_port, ports) for ports in self.flows.get((c.source, c.callee, c.proto), ()))
         if caller:
-            return any(self._egress(entry, c) for entry in self.wish["egress"])
+            return any(self._leads(way, c) for way in self.egress.get(c.source, ()))
         if callee and c.callee not in self.local:  # a segment's gateway is the host
-            return any(self._published(entry, c, c.callee) for entry in self.wish["published"])
+            return any(door.answers(c) and door.is_of(c) and door.is_for(c) for door in self.published)
         if c.callee in self.local:  # a published port that the userland proxy answers
-            same = [
-                e for e in self.wish["published"] if e["proto"] == c.proto and within(c.dport, span(e["published"]))
-            ]
-            return not same or any(self._published(entry, c, "") for entry in same)
+            same = [door for door in self.published if door.answers(c)]
+            return not same or any(door.is_for(c) for door in same)
         ends = (ipaddress.ip_address(c.source), ipaddress.ip_address(c.callee))
         return not any(end in network for end in ends for network in self.closed)
 
@@ -117,37 +136,42 @@ class Allowed:
         here = not entry.get("bridge") or entry["bridge"] == bridge
         return here and (not own or c.source in own) and self._ports(entry, c)
 
-    def _flow(self, entry: dict[str, Any], c: Connection) -> bool:
-        return (c.source, c.callee) in {pair[1:] for pair in ends(entry, "source", "destination")} and self._ports(
-            entry, c
-        )
-
     @staticmethod
     def _ports(entry: dict[str, Any], c: Connection) -> bool:
         return entry["proto"] == c.proto and within(c.callee_port, span(entry["port"]))
 
-    def _egress(self, entry: dict[str, Any], c: Connection) -> bool:
-        proto = entry.get("proto", "any")
-        if proto != "any" and not (proto == c.proto and within(c.callee_port, span(entry.get("port", "any")))):
+    def _leads(self, way: tuple[str, str, IpNetwork | None], c: Connection) -> bool:
+        proto, ports, to = way
+        if proto != "any" and not (proto == c.proto and within(c.callee_port, ports)):
             return False
-        to = ipaddress.ip_address(c.callee)
-        if entry["to"] == "internet":
-            there = not any(to in network for network in self.private)
-        else:
-            there = to in ipaddress.ip_network(entry["to"], strict=False)
-        sources = [ipaddress.ip_network(source) for _, source in ends(entry, "source")]
-        return there and any(ipaddress.ip_address(c.source) in source for source in sources)
+        callee = ipaddress.ip_address(c.callee)
+        return callee in to if to else not any(callee in network for network in self.private)
 
-    @staticmethod
-    def _published(entry: dict[str, Any], c: Connection, callee: str) -> bool:
-        if entry["proto"] != c.proto or not within(c.dport, span(entry["published"])):
-            return False
-        if callee and not (
-            callee in {own for _, own in ends(entry, "destination")} and within(c.callee_port, span(entry["port"]))
-        ):
-            return False
-        source = ipaddress.ip_address(c.source)
-        return any(place == "any" or source in ipaddress.ip_network(place, strict=False) for place in entry["sources"])
+
+class _Door(NamedTuple):
+    """A published port. `sources` is None for any."""
+
+    proto: str
+    published: str
+    port: str
+    addresses: frozenset[str]
+    sources: list[IpNetwork] | None
+
+    @classmethod
+    def of(cls, entry: dict[str, Any]) -> _Door:
+        places = entry["sources"]
+        networks = None if "any" in places else [ipaddress.ip_network(place, strict=False) for place in places]
+        addresses = frozenset(own for _, own in ends(entry, "destination"))
+        return cls(entry["proto"], span(entry["published"]), span(entry["port"]), addresses, networks)
+
+    def answers(self, c: Connection) -> bool:
+        return self.proto == c.proto and within(c.dport, self.published)
+
+    def is_of(self, c: Connection) -> bool:
+        return c.callee in self.addresses and within(c.callee_port, self.port)
+
+    def is_for(self, c: Connection) -> bool:
+        return self.sources is None or any(ipaddress.ip_address(c.source) in place for place in self.sources)
 
 
 def within(port: str, ports: str) -> bool:
@@ -190,6 +214,30 @@ def alike(connections: Iterable[Connection]) -> dict[Connection, int]:
     return Counter(connection._replace(sport="", state="") for connection in connections)
 
 
+def deletions(connections: Iterable[Connection]) -> list[tuple[str, ...]]:
+    """What conntrack is told to delete, command by command.
+
+    Each command looks through all connections. Where one end has very many, they go by that end's address: what is
+    allowed among them goes on as a new connection with its next packet.
+    """
+    once = list(alike(connections))
+    per_source = Counter((c.family, c.source) for c in once)
+    per_callee = Counter((c.family, c.callee) for c in once)
+    found = []
+    for c in once:
+        layer = ("-f", "ipv6" if c.family == "v6" else "ipv4")
+        has_ports = c.proto in ("tcp", "udp", "sctp")
+        kind = ("-p", c.proto) if has_ports else ()
+        ports = ("--dport", c.dport, "--reply-port-src", c.callee_port) if has_ports and c.dport else ()
+        if per_source[c.family, c.source] > MANY:
+            found.append((*layer, "-s", c.source))
+        elif per_callee[c.family, c.callee] > MANY:
+            found.append((*layer, "-r", c.callee))
+        else:
+            found.append((*layer, *kind, "-s", c.source, "-d", c.destination, "-r", c.callee, *ports))
+    return list(dict.fromkeys(found))
+
+
 def cut(wish: dict[str, Any], around: Around) -> int:
     """Delete what no declaration allows, whoever opened the way; returns how many were there.
 
@@ -204,12 +252,8 @@ def cut(wish: dict[str, Any], around: Around) -> int:
         count = count or len(left)
         if not left:
             return count
-        for c in alike(left):
-            has_ports = c.proto in ("tcp", "udp", "sctp")
-            kind = ("-p", c.proto) if has_ports else ()
-            ports = ("--dport", c.dport, "--reply-port-src", c.callee_port) if has_ports and c.dport else ()
-            layer = ("-f", "ipv6" if c.family == "v6" else "ipv4")
-            result = run("conntrack", "-D", *layer, *kind, "-s", c.source, "-d", c.destination, "-r", c.callee, *ports)
+        for words in deletions(left):
+            result = run("conntrack", "-D", *words)
             # 1 without anything deleted: it has ended by itself.
             if result.returncode in (MISSING, HUNG):
                 raise Fault(f"{result.stderr}; connections that are no longer allowed live on")

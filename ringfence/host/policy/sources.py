@@ -56,9 +56,9 @@ def _before(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
             yield pre("accept", name, family=family, keys=("iifname", f"{ip} saddr"), elements=ways)
     for family, ip, _, subnet in FAMILIES:
         found = networks((n for place in wish["places"] for n in place["networks"] if not n.endswith("/0")), family)
-        own = networks((s.get(subnet) or "" for s in wish["segments"]), family)
+        inside = networks((s.get(subnet) or "" for s in wish["segments"]), family)
         # A neighbour on another wire may take this host for its router, straight to a container.
-        for to in (TO_HOST, *([f"{ip} daddr {{ {', '.join(own)} }}"] if own else [])):
+        for to in (TO_HOST, *([f"{ip} daddr {{ {', '.join(inside)} }}"] if inside else [])):
             yield pre(
                 "goto RF-FORGED", "places by another way", family=family, keys=(f"{ip} saddr",), elements=among(found),
                 words=f"{to} {ANOTHER_WAY}",

@@ -71,8 +71,9 @@ def surroundings(
         and name not in docker
         and name in (leading if bridge else addressed)
     }
+    named = {name for place in wish["places"] for name in place.get("interfaces", ())}
     return Around(
-        uplinks=tuple(sorted(uplinks | set(wish["uplinks"]))),
+        uplinks=tuple(sorted(uplinks | named | set(wish["uplinks"]))),
         docker=tuple(sorted(docker)),
         subnets=tuple(sorted(subnet for found in docker.values() for subnet in found)),
         tells=tells,

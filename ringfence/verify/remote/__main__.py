@@ -45,11 +45,12 @@ def prepare(wanted: Json) -> Json:
             continue
         try:
             space = open_space(one["pid"], one["space"])
+            try:
+                named[one["name"]] = ears(space)
+            finally:
+                os.close(space)
         except ProbeFailedError as failure:
             seen["complaints"].append(f"{one['name']}: {failure}")
-            continue
-        named[one["name"]] = ears(space)
-        os.close(space)
     opened: list[socket.socket] = []
     for entry in wanted.get("doors", []):
         made, complaints = doors(entry["address"], entry["ports"])

@@ -40,9 +40,14 @@ def ears(space: int | None, *, groups: bool = False) -> list[socket.socket]:
     with inside(space):
         for family, protos in PROTOS.items():
             for proto in protos:
-                with contextlib.suppress(OSError):  # no IPv6 in this namespace: nothing can arrive by it
-                    made.append(socket.socket(family, socket.SOCK_RAW, proto))
-                    narrow(made[-1])
+                try:
+                    ear = socket.socket(family, socket.SOCK_RAW, proto)
+                except OSError as error:
+                    if error.errno != errno.EAFNOSUPPORT:  # no IPv6: nothing can arrive by it
+                        raise ProbeFailedError(f"cannot listen: {error.strerror}") from error
+                    continue
+                made.append(ear)
+                narrow(ear)
         made += members() if groups else []
     for ear in made:
         ear.setblocking(False)

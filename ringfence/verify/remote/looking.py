@@ -132,7 +132,8 @@ def engine() -> Json:
 
 
 def ufw_allows() -> list[Json]:
-    """What UFW's own rules let in, whoever made them: [{proto, port, source}], "any" for no limit."""
+    """What UFW's own rules let in to the host itself, whoever made them: [{proto, port, source, destination,
+    interface}], "any" for no limit, "" for every interface."""
     found = []
     for name in ("user.rules", "user6.rules"):
         try:
@@ -141,7 +142,12 @@ def ufw_allows() -> list[Json]:
         except OSError:
             continue
         for fields in lines:
-            if len(fields) >= 7 and fields[0].split("_")[0] in ("allow", "limit"):
-                source = "any" if fields[5] in ("0.0.0.0/0", "::/0") else fields[5]
-                found.append({"proto": fields[1], "port": fields[2], "source": source})
+            # What goes out and what is routed ("route:allow") lets nobody in.
+            if len(fields) < 7 or fields[0].split("_")[0] not in ("allow", "limit"):
+                continue
+            way, _, interface = fields[6].partition("_")
+            if way == "in":
+                source, destination = ("any" if n in ("0.0.0.0/0", "::/0") else n for n in (fields[5], fields[3]))
+                entry = {"proto": fields[1], "port": fields[2], "source": source, "destination": destination}
+                found.append({**entry, "interface": interface})
     return found
