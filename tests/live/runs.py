@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 
 class RunError(AssertionError):
@@ -20,13 +20,11 @@ class Run:
         changed: names of the operations or tasks that changed something (in a plan: that would). Empty means that
             the run said so, never that it said nothing.
         text: everything it printed.
-        planned: of pyinfra, which plans before it runs: the operations that it announced.
     """
 
     code: int
     changed: list[str]
     text: str
-    planned: list[str] = field(default_factory=list)
 
 
 def pyinfra_run(code: int, output: str, errors: str) -> Run:
@@ -47,11 +45,10 @@ def pyinfra_run(code: int, output: str, errors: str) -> Run:
         raise RunError(f"pyinfra did not report what it did ({error!r}):\n{text}") from error
     if code == 0 and not planned:
         raise RunError(f"pyinfra ran no operation at all:\n{text}")
-    keys = ("hosts_with_change", "hosts_with_conditional_change")
-    announced = [entry["name"] for entry in planned if any(entry[key] for key in keys)]
     if results is None:
-        return Run(code, announced, text, announced)
-    return Run(code, [entry["name"] for entry in results["operations"] if entry["success"]], text, announced)
+        keys = ("hosts_with_change", "hosts_with_conditional_change")
+        return Run(code, [entry["name"] for entry in planned if any(entry[key] for key in keys)], text)
+    return Run(code, [entry["name"] for entry in results["operations"] if entry["success"]], text)
 
 
 def ansible_run(code: int, output: str, errors: str) -> Run:

@@ -78,6 +78,7 @@ def test_the_checks_of_every_role_hold(lab: Lab) -> None:
 
 
 def test_neither_a_plan_nor_a_second_run_changes_anything(lab: Lab) -> None:
+    assert lab.plan().changed == []
     lab.must_be_converged()
 
 
