@@ -92,6 +92,17 @@ def test_drift_is_named(captured: Any, family: str, old: str, new: str, said: st
     assert any(said in line for line in ufw.kernel_drift(captured))
 
 
+def test_chains_of_others_that_input_leads_to_are_followed() -> None:
+    chains = {
+        "INPUT": ["-j ufw-before-input", "-i virbr0 -j LIBVIRT_INP", "-p tcp -m tcp --dport 22 -j f2b-sshd"],
+        "ufw-before-input": ["-j ufw-user-input"], "ufw-user-input": ["-j ACCEPT"],
+        "LIBVIRT_INP": ["-p udp -m udp --dport 53 -j ACCEPT", "-g MORE"], "MORE": ["-j ACCEPT", "-j LIBVIRT_INP"],
+        "f2b-sshd": ["-s 192.0.2.1/32 -j REJECT"], "ELSEWHERE": ["-j ACCEPT"],
+    }  # fmt: skip
+    assert ufw.led_to(chains) == ["LIBVIRT_INP", "f2b-sshd", "MORE"]
+    assert ufw.opening(chains["MORE"]) == ["-j ACCEPT"]
+
+
 def test_a_rule_in_the_place_of_another_is_named_where_the_files_could_be_loaded(captured: Any) -> None:
     text = (FIXTURES / "save4").read_text()
     captured.listed["4"] = {

@@ -53,6 +53,7 @@ class State:
         live: what the kernel has, by family.
         hold: whether the hold is in force, as while ufw is stopped.
         beside: rules of INPUT that are not ufw's and let something in, as iptables-save prints them, by family.
+        led: rules of others' chains that INPUT leads to and that let something in, chain before rule, by family.
         units: systemd's view of ufw and its rivals.
         rivals: installed packages that manage the same tables.
         ipv6: whether the kernel has it.
@@ -70,6 +71,7 @@ class State:
         self.live: dict[str, Live] = {}
         self.hold = False
         self.beside: dict[str, list[str]] = {"4": [], "6": []}
+        self.led: dict[str, list[str]] = {"4": [], "6": []}
         self.units: dict[str, dict[str, str]] = {}
         self.rivals: list[str] = []
         self.ipv6 = ipv6
@@ -182,7 +184,9 @@ def gather() -> State:
         text = (live_text(f"v{family}") or "") if family in state.families else ""
         state.live[family] = Live(*parse_rules(text))
         state.hold = state.hold or any(chain.startswith(HOLD) for chain in state.live[family].chains)
-        state.beside[family] = opening(parse_save(text).get("filter", {}).get("INPUT", []))
+        chains = parse_save(text).get("filter", {})
+        state.beside[family] = opening(chains.get("INPUT", []))
+        state.led[family] = [f"{chain} {rule}" for chain in led_to(chains) for rule in opening(chains[chain])]
         if state.installed and family in state.families:
             check_files(state, family)
     names = ["ufw.service", "nftables.service"]
@@ -195,6 +199,20 @@ def opening(rules: list[str]) -> list[str]:
     """The rules of INPUT that let in what ufw does not know of: neither the host's own nor what is established."""
     harmless = re.compile(r"-i lo -j ACCEPT|-m (conntrack --ct|state --)state ((RELATED|ESTABLISHED),?)+ -j ACCEPT")
     return [rule for rule in rules if re.search(r"(^|\s)-j ACCEPT$", rule) and not harmless.fullmatch(rule)]
+
+
+def led_to(chains: dict[str, list[str]]) -> list[str]:
+    """The chains that INPUT leads to, near or far, without ufw's own."""
+    found: list[str] = []
+    waiting = ["INPUT"]
+    while waiting:
+        for rule in chains.get(waiting.pop(), []):
+            target = re.search(r"(?:^|\s)(?:-j|-g) (\S+)", rule)
+            name = target[1] if target else ""
+            if name in chains and name not in found and not name.startswith(tuple(PREFIX.values())):
+                found.append(name)
+                waiting.append(name)
+    return found
 
 
 def check_files(state: State, family: str) -> None:
