@@ -27,11 +27,11 @@ OURS = re.compile(r"RF-|ufw")
 def state_of(lab: Lab) -> dict[str, Any]:
     """Return the files (their sums, owners, modes), what sshd makes of them, and our part of the live rules."""
     state: dict[str, Any] = {
-        "files": lab.console(LISTING).splitlines(),
-        "nftables": lab.console(TABLES).splitlines(),
+        "files": lab.sh(LISTING).splitlines(),
+        "nftables": lab.sh(TABLES).splitlines(),
     }
     for family in ("iptables", "ip6tables"):
-        text = lab.console(f"{family}-save")
+        text = lab.sh(f"{family}-save")
         state[f"{family} policies"] = parse_policies(text).get("filter", {})
         for table, chains in parse_save(text).items():
             for chain, rules in chains.items():

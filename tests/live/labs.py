@@ -43,13 +43,13 @@ class Lab:
         self.environment = {**os.environ, "RINGFENCE_LAB": str(self.inventory), "ANSIBLE_NOCOLOR": "1"}
         self.environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
         self._addresses: dict[str, str] = {}
-        self._roots: dict[str, Path] = {}
+        self._processes: dict[str, int] = {}
 
     # -- the hosts
 
     def lab(self, verb: str, *words: str) -> str:
         """Run a verb of the lab's own command line on this instance."""
-        self._roots.clear()  # what was a host's process may be another's after this
+        self._processes.clear()  # what was a host's process may be another's after this
         command = [sys.executable, "-m", "lab", verb, self.name, *words]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
         if done.returncode != 0:
@@ -76,24 +76,33 @@ class Lab:
             raise RunError(f"{self.name}: {command}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def console(self, command: str, host: str = "atlas", *, check: bool = True, timeout: float = 60) -> str:
-        """Run a command as root at a host's console: no firewall and no sshd stands in the way."""
-        docker = ["docker", "exec", f"rf-{self.name}-{host}", "sh", "-c", command]
-        done = subprocess.run(docker, capture_output=True, text=True, timeout=timeout, check=False)
+    def sh(
+        self, command: str, host: str = "atlas", *, check: bool = True, timeout: float = 60, text: str | None = None
+    ) -> str:
+        """Run a command as root at a host's console: no firewall and no sshd stands in the way, and it costs little.
+
+        Raises RunError when it fails, or the host is down.
+        """
+        clean = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
+        enter = ["nsenter", "--target", str(self._process(host)), "--all", "--", *clean, "bash", "-c", f"cd; {command}"]
+        done = subprocess.run(enter, input=text, capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode != 0:
             raise RunError(f"{self.name}: {command}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def root(self, host: str = "atlas") -> Path:
         """A host's root directory, as this machine reads it. Raises RunError when the host is down."""
-        docker = ["docker", "inspect", "-f", "{{.State.Pid}}", f"rf-{self.name}-{host}"]
-        known = self._roots.get(host)
-        if known is None or not (known / "etc").is_dir():
-            pid = subprocess.run(docker, capture_output=True, text=True, check=False).stdout.strip()
-            if pid in ("", "0"):
+        return Path(f"/proc/{self._process(host)}/root")
+
+    def _process(self, host: str) -> int:
+        """This machine's number of a host's first process. Raises RunError when the host is down."""
+        if host not in self._processes or not Path(f"/proc/{self._processes[host]}/root/etc").is_dir():
+            docker = ["docker", "inspect", "-f", "{{.State.Pid}}", f"rf-{self.name}-{host}"]
+            said = subprocess.run(docker, capture_output=True, text=True, check=False).stdout.strip()
+            if said in ("", "0"):
                 raise RunError(f"{self.name}: {host} is down")
-            self._roots[host] = Path(f"/proc/{pid}/root")
-        return self._roots[host]
+            self._processes[host] = int(said)
+        return self._processes[host]
 
     def address(self, host: str = "atlas") -> str:
         if host not in self._addresses:  # an instance keeps its addresses, and asking takes a second
@@ -125,7 +134,7 @@ class Lab:
             "[Service]\\nExecStart=/usr/bin/python3 -m http.server --bind :: --directory /run/sshd %%i\\n"
             "[Install]\\nWantedBy=multi-user.target\\n"
         )
-        self.ssh(
+        self.sh(
             f"printf '{unit}' > /etc/systemd/system/listen@.service && systemctl daemon-reload &&"
             f" systemctl enable --now listen@{port}.service 2>/dev/null &&"
             f" timeout 20 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'"
@@ -133,7 +142,7 @@ class Lab:
 
     def unwatch(self, host: str = "atlas") -> None:
         """Keep the host's timer from putting back what a test breaks; the next run starts it again."""
-        self.ssh("systemctl stop ringfence-watch.timer ringfence-watch.service 2>/dev/null", host, check=False)
+        self.sh("systemctl stop ringfence-watch.timer ringfence-watch.service 2>/dev/null", host, check=False)
 
     # -- what is declared
 
@@ -215,7 +224,7 @@ class Lab:
             sign: command on the host whose output tells whether something has changed.
         """
         catch = (Path(__file__).parent / "catch.py").read_text(encoding="utf-8")
-        self.ssh(
+        self.sh(
             f"rm -f {CAUGHT}; systemctl stop catch 2>/dev/null; systemd-run --quiet --collect --unit=catch"
             f" python3 -c {shlex.quote(catch)} {role} {shlex.quote(sign)} {CAUGHT} &&"
             f" timeout 20 sh -c 'until test -e {CAUGHT}; do sleep 0.1; done'"
@@ -229,7 +238,7 @@ class Lab:
         """
 
         def caught() -> int:
-            return int(self.ssh(f"cat {CAUGHT} 2>/dev/null", check=False).strip() or 0)
+            return int(self.sh(f"cat {CAUGHT} 2>/dev/null", check=False).strip() or 0)
 
         waited_for(lambda: bool(caught()) or ended(), RUN_SECONDS)
         number = caught()
@@ -237,15 +246,15 @@ class Lab:
             raise RunError(f"ringfence-{role} was never caught at work")
         # A process that waits for a disk stops when it has got what it waited for.
         state = f"grep ^State /proc/{number}/status; tr '\\0' ' ' < /proc/{number}/cmdline"
-        waited_for(lambda: "D (disk sleep)" not in self.ssh(state), 30)
-        stopped = self.ssh(state)
+        waited_for(lambda: "D (disk sleep)" not in self.sh(state), 30)
+        stopped = self.sh(state)
         if "T (stopped)" not in stopped or f"ringfence-{role} apply" not in stopped:
             raise RunError(f"ringfence-{role} is not at work: {stopped}")
         return number
 
     def kill(self, number: int) -> None:
         """Kill a process of the host, and wait until it is gone."""
-        self.ssh(f"kill -KILL {number} && timeout 20 sh -c 'while test -e /proc/{number}; do sleep 0.1; done'")
+        self.sh(f"kill -KILL {number} && timeout 20 sh -c 'while test -e /proc/{number}; do sleep 0.1; done'")
 
     def kill_during(self, role: str, sign: str, *, poweroff: bool) -> None:
         """Start a run and kill it in the middle of a role's work: the controller together with the role's program, or

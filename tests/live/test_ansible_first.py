@@ -57,5 +57,5 @@ def test_a_secret_is_in_no_output_and_in_no_file_that_others_read(lab: Lab, engi
     for run in (lab.plan("site", "-vvv", "--diff"), APPLY[engine](lab)):
         assert run.changed
         assert secret not in run.text
-    assert lab.ssh(FILES.format(secret)) == "400 root /opt/ringfence/stacks/mosquitto/secrets/token\n"
-    assert secret not in lab.ssh("journalctl -b --no-pager; docker inspect $(docker ps -aq); docker compose ls")
+    assert lab.sh(FILES.format(secret)) == "400 root /opt/ringfence/stacks/mosquitto/secrets/token\n"
+    assert secret not in lab.sh("journalctl -b --no-pager; docker inspect $(docker ps -aq); docker compose ls")

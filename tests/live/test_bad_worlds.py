@@ -48,16 +48,16 @@ BY_PYINFRA, BY_ANSIBLE = (pytest.mark.parametrize("run", [name], indirect=True) 
 def host_lives(lab: Lab) -> Iterator[None]:
     """Whatever the drill: the host is reached as before, its ring stands, and its containers run on and answer."""
     lab.undeclare()
-    before = lab.ssh(STARTED)
+    before = lab.sh(STARTED)
     yield
     lab.undeclare()
-    lab.ssh("for c in $(docker ps -q); do docker exec $c true || exit 1; done")
+    lab.sh("for c in $(docker ps -q); do docker exec $c true || exit 1; done")
     assert lab.reaches(22)
     assert lab.reaches(1883)  # published for this place
-    assert lab.ssh(STARTED) == before
-    assert "pending" not in lab.ssh("ringfence-guard status")
-    assert "Status: active" in lab.ssh("ufw status")
-    assert "inet ringfence" in lab.ssh("nft list tables")
+    assert lab.sh(STARTED) == before
+    assert "pending" not in lab.sh("ringfence-guard status")
+    assert "Status: active" in lab.sh("ufw status")
+    assert "inet ringfence" in lab.sh("nft list tables")
 
 
 def _refused(run: Run, *words: str) -> None:
@@ -84,13 +84,13 @@ def _declare_a_port(lab: Lab, **more: Any) -> None:
 def test_a_full_disk(lab: Lab, run: Callable[[Lab], Run]) -> None:
     _declare_a_port(lab)
     full = "/var/lib/ringfence/guard"  # where the state before a change is kept, without which nothing is changed
-    lab.ssh(f"mount -t tmpfs -o size=8k,mode=700 none {full} && ! head -c 1M /dev/zero > {full}/filler 2>/dev/null")
+    lab.sh(f"mount -t tmpfs -o size=8k,mode=700 none {full} && ! head -c 1M /dev/zero > {full}/filler 2>/dev/null")
     try:
         refused = run(lab)
     finally:
-        lab.ssh(f"umount {full}")
+        lab.sh(f"umount {full}")
     _refused(refused, "No space left on device", "a disk is full", "df -h")
-    assert "9100" not in lab.ssh("ufw status")
+    assert "9100" not in lab.sh("ufw status")
 
 
 @BY_PYINFRA
@@ -99,7 +99,7 @@ def test_a_full_disk_under_the_stacks(lab: Lab, run: Callable[[Lab], Run]) -> No
     caddy = {**services["caddy"], "files": {"/etc/caddy/Caddyfile": ":80 {\n}\n" + "# much to say\n" * 9999}}
     lab.declare(lab_services={**services, "caddy": caddy})
     root = "/opt/ringfence/stacks"
-    lab.ssh(
+    lab.sh(
         f"mount -t tmpfs -o size=200k,mode=711 none /mnt && cp -a {root}/. /mnt && mount --move /mnt {root}"
         f" && ! head -c 100M /dev/zero > {root}/caddy/filler 2>/dev/null; rm {root}/caddy/filler;"
         f" head -c 120k /dev/zero > {root}/filler"
@@ -107,7 +107,7 @@ def test_a_full_disk_under_the_stacks(lab: Lab, run: Callable[[Lab], Run]) -> No
     try:
         refused = run(lab)
     finally:
-        lab.ssh(f"umount {root}")
+        lab.sh(f"umount {root}")
     _refused(refused, "No space left on device", "a disk is full")
 
 
@@ -119,18 +119,18 @@ def test_a_subnet_that_is_routed_already(lab: Lab, run: Callable[[Lab], Run]) ->
     lab.declare(
         lab_segments={**segments, "guests": {"subnet": "10.77.7.0/24"}}, lab_services={**services, "guest": guest}
     )
-    lab.ssh("ip route add 10.77.0.0/16 via $(ip -4 route show default | awk '{print $3; exit}')")
+    lab.sh("ip route add 10.77.0.0/16 via $(ip -4 route show default | awk '{print $3; exit}')")
     try:
         refused = run(lab)
     finally:
-        lab.ssh("ip route del 10.77.0.0/16")
+        lab.sh("ip route del 10.77.0.0/16")
     _refused(refused, "segments_networks.guests.subnet: 10.77.7.0/24 overlaps 10.77.0.0/16", "another subnet")
     assert refused.changed == []
 
 
 def test_docker_that_does_not_start(lab: Lab, run: Callable[[Lab], Run]) -> None:
     folder = "/etc/systemd/system/docker.service.d"
-    lab.ssh(
+    lab.sh(
         f"mkdir -p {folder} &&"
         f" printf '[Service]\\nExecStartPre=/bin/sh -c \"echo level=error shut; exit 1\"\\n' > {folder}/bad.conf"
         " && systemctl daemon-reload && systemctl stop docker.socket docker.service"
@@ -138,18 +138,16 @@ def test_docker_that_does_not_start(lab: Lab, run: Callable[[Lab], Run]) -> None
     try:
         refused = run(lab)
     finally:
-        lab.ssh(
-            f"rm {folder}/bad.conf; systemctl daemon-reload; systemctl reset-failed; systemctl start docker.service"
-        )
+        lab.sh(f"rm {folder}/bad.conf; systemctl daemon-reload; systemctl reset-failed; systemctl start docker.service")
     _refused(refused, "Docker does not start", "level=error shut", "journalctl -u docker")
 
 
 def test_a_host_without_python(lab: Lab, run: Callable[[Lab], Run]) -> None:
-    lab.ssh("mv /usr/bin/python3 /usr/bin/python3.away")
+    lab.sh("mv /usr/bin/python3 /usr/bin/python3.away")
     try:
         refused = run(lab)
     finally:
-        lab.ssh("mv /usr/bin/python3.away /usr/bin/python3")
+        lab.sh("mv /usr/bin/python3.away /usr/bin/python3")
     _refused(refused, "python3", "apt-get install python3")
 
 
@@ -160,11 +158,11 @@ def test_a_host_without_python(lab: Lab, run: Callable[[Lab], Run]) -> None:
 def test_a_mirror_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) -> None:
     lab.declare(guard_packages=[PACKAGE])
     for scheme in ("http", "https"):
-        lab.ssh(f"echo 'Acquire::{scheme}::Proxy \"http://127.0.0.1:9\";' >> /etc/apt/apt.conf.d/99bad")
+        lab.sh(f"echo 'Acquire::{scheme}::Proxy \"http://127.0.0.1:9\";' >> /etc/apt/apt.conf.d/99bad")
     try:
         refused = run(lab)
     finally:
-        lab.ssh("rm /etc/apt/apt.conf.d/99bad")
+        lab.sh("rm /etc/apt/apt.conf.d/99bad")
     _refused(refused, "127.0.0.1:9", "package mirror", "sources.list")
 
 
@@ -172,7 +170,7 @@ def test_a_mirror_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) -> N
 def test_a_wrong_clock(lab: Lab, run: Callable[[Lab], Run]) -> None:
     # What apt says when the clock is behind: a list of packages from the future. (The clock itself is the machine's.)
     lab.declare(guard_packages=[NO_PACKAGE])
-    lab.ssh(
+    lab.sh(
         "mkdir -p /srv/later && cd /srv/later && : > Packages &&"
         " { date -u -R -d '+9 days' | sed 's/+0000/UTC/;s/^/Date: /';"
         " printf 'SHA256:\\n %s 0 Packages\\n' $(sha256sum Packages | cut -c1-64); } > Release &&"
@@ -181,32 +179,32 @@ def test_a_wrong_clock(lab: Lab, run: Callable[[Lab], Run]) -> None:
     try:
         refused = run(lab)
     finally:
-        lab.ssh("rm -r /srv/later /etc/apt/sources.list.d/later.list")
+        lab.sh("rm -r /srv/later /etc/apt/sources.list.d/later.list")
     _refused(refused, "is not valid yet", "this host's clock says", "timedatectl set-ntp true")
 
 
 def test_packages_that_somebody_else_is_installing_are_waited_for(lab: Lab) -> None:
     lab.declare(guard_packages=[PACKAGE])
-    lab.ssh(LOCK)
+    lab.sh(LOCK)
     waits = (
         "pgrep -f '^apt-get .*install' >/dev/null && sleep 1 && pgrep -f '^apt-get .*install' >/dev/null && echo waits"
     )
     with ThreadPoolExecutor() as pool:
         done = pool.submit(lab.pyinfra)
-        assert waited_for(lambda: done.done() or "waits" in lab.ssh(waits, check=False), 90)
-        lab.ssh("systemctl stop locked; rm /run/locked")
+        assert waited_for(lambda: done.done() or "waits" in lab.sh(waits, check=False), 90)
+        lab.sh("systemctl stop locked; rm /run/locked")
         assert "guard | packages" in done.result().changed
-    assert "installed" in lab.ssh(f"dpkg-query -W -f '${{db:Status-Status}}' {PACKAGE}")
-    lab.ssh(f"dpkg --purge {PACKAGE}")
+    assert "installed" in lab.sh(f"dpkg-query -W -f '${{db:Status-Status}}' {PACKAGE}")
+    lab.sh(f"dpkg --purge {PACKAGE}")
 
 
 def test_a_lock_that_is_never_let_go_of(lab: Lab) -> None:
     lab.declare(guard_packages=[PACKAGE])
-    lab.ssh(LOCK)
+    lab.sh(LOCK)
     try:
         refused = lab.ansible(check=False)
     finally:
-        lab.ssh("systemctl stop locked; rm /run/locked")
+        lab.sh("systemctl stop locked; rm /run/locked")
     _refused(refused, "lock-frontend", "another program is installing packages: wait")
 
 
@@ -222,7 +220,7 @@ def test_a_registry_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) ->
 
 
 def _come_as_ops(lab: Lab, **variables: Any) -> None:
-    lab.ssh(
+    lab.sh(
         "pkill -KILL -u ops; id ops >/dev/null 2>&1 || useradd -m -s /bin/sh ops;"
         " echo ops:right | chpasswd; mkdir -p ~ops/.ssh &&"
         " cp /root/.ssh/authorized_keys ~ops/.ssh/ && chown -R ops: ~ops/.ssh"
@@ -239,7 +237,7 @@ def test_no_way_to_become_root(lab: Lab, run: Callable[[Lab], Run], case: str) -
         {} if case == "no-password" else {"ansible_become_password": "wrong" if case == "wrong-password" else "right"}
     )
     _come_as_ops(lab, **password)
-    lab.ssh("adduser --quiet ops sudo" if case != "not-allowed" else "deluser --quiet ops sudo || true")
+    lab.sh("adduser --quiet ops sudo" if case != "not-allowed" else "deluser --quiet ops sudo || true")
     try:
         refused = run(lab)
     finally:
@@ -250,7 +248,7 @@ def test_no_way_to_become_root(lab: Lab, run: Callable[[Lab], Run], case: str) -
 
 def test_the_right_password_is_one(lab: Lab, run: Callable[[Lab], Run]) -> None:
     _come_as_ops(lab, ansible_become_password="right")
-    lab.ssh("adduser --quiet ops sudo")
+    lab.sh("adduser --quiet ops sudo")
     try:
         done = run(lab)
     finally:
@@ -274,14 +272,14 @@ def test_an_unreachable_host_among_several_does_not_keep_the_others_waiting(
     lab.declare(lab_hosts={"atlas": atlas, "ghost": gone})
     try:
         refused = run(lab)
-        assert "9100" in lab.ssh("ufw status"), refused.text
+        assert "9100" in lab.sh("ufw status"), refused.text
     finally:
         inventory.write_text(alone, encoding="utf-8")
         lab.undeclare()
         lab.pyinfra()
     assert refused.code != 0
     assert re.search(r"ghost.*(unreachable=1|Connection|connect|timed out|No route)", refused.text), refused.text
-    assert "9100" not in lab.ssh("ufw status")
+    assert "9100" not in lab.sh("ufw status")
 
 
 def test_afterwards_one_run_puts_everything_right(lab: Lab) -> None:

@@ -48,16 +48,16 @@ def _apply_edit(lab: Lab) -> list[str]:
 def test_a_new_service_is_reachable_exactly_as_declared_after_one_run(lab: Lab) -> None:
     lab.declare(lab_services={**_services(lab), "gallery": NEW_SERVICE})
     assert "stack | state" in _apply_edit(lab)
-    assert "gallery" in lab.ssh("docker ps --format '{{.Names}}'")
-    assert "gallery" in lab.ssh("nft list table inet ringfence")
+    assert "gallery" in lab.sh("docker ps --format '{{.Names}}'")
+    assert "gallery" in lab.sh("nft list table inet ringfence")
 
 
 def test_a_removed_service_leaves_nothing_but_its_volume(lab: Lab) -> None:
     lab.undeclare()
     assert "stack | state" in _apply_edit(lab)
-    assert "gallery" not in lab.ssh("docker ps -a --format '{{.Names}}'")
-    assert "gallery" not in lab.ssh("nft list ruleset")
-    assert "gallery" in lab.ssh("docker volume ls")
+    assert "gallery" not in lab.sh("docker ps -a --format '{{.Names}}'")
+    assert "gallery" not in lab.sh("nft list ruleset")
+    assert "gallery" in lab.sh("docker volume ls")
 
 
 def test_a_moved_segment_takes_its_containers_along(lab: Lab) -> None:
@@ -75,10 +75,10 @@ def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
     lab.listen(METRICS)
     lab.declare(lab_hosts={**hosts, "atlas": atlas})
     assert _apply_edit(lab) == ["ufw | state"]
-    assert str(METRICS) in lab.ssh("ufw status")
+    assert str(METRICS) in lab.sh("ufw status")
     lab.undeclare()
     assert _apply_edit(lab) == ["ufw | state"]
-    assert str(METRICS) not in lab.ssh("ufw status")
+    assert str(METRICS) not in lab.sh("ufw status")
 
 
 # (what is done to the host, what verify has to name), each on top of those before it.
@@ -118,7 +118,7 @@ def test_verify_names_all_that_was_broken(lab: Lab, damages: tuple[tuple[str, st
     lab.undeclare()
     lab.unwatch()
     for damage, _ in damages:
-        lab.ssh(damage)
+        lab.sh(damage)
     broken = lab.verify()
     assert broken.code != 0
     for _, named in damages:
@@ -128,7 +128,7 @@ def test_verify_names_all_that_was_broken(lab: Lab, damages: tuple[tuple[str, st
 def test_a_run_repairs_what_was_broken(lab: Lab) -> None:
     # What somebody opened in UFW by hand is theirs: a run names it and stops, until it is gone or declared.
     assert "9999" in lab.pyinfra(check=False).text
-    lab.ssh("systemctl stop opened; ufw --force delete allow 9999/tcp")
+    lab.sh("systemctl stop opened; ufw --force delete allow 9999/tcp")
     lab.pyinfra()
     lab.must_verify()
 

@@ -36,11 +36,11 @@ def test_a_hundred_services_start_in_time_and_leave_room(lab: Lab) -> None:
     started = time.monotonic()
     lab.pyinfra()
     assert time.monotonic() - started < START_SECONDS
-    assert lab.ssh("docker network ls -q --filter label=ringfence.segment | wc -l") == f"{SEGMENTS}\n"
-    running = lab.ssh("docker ps --filter status=running --format '{{.Label \"com.docker.compose.service\"}}'")
+    assert lab.sh("docker network ls -q --filter label=ringfence.segment | wc -l") == f"{SEGMENTS}\n"
+    running = lab.sh("docker ps --filter status=running --format '{{.Label \"com.docker.compose.service\"}}'")
     assert sorted(running.split()) == sorted(f"service-{number}" for number in range(SERVICES))
     # Docker still has subnets for whoever asks for one.
-    lab.ssh("docker network create theirs && docker network rm theirs")
+    lab.sh("docker network create theirs && docker network rm theirs")
 
 
 def test_nothing_is_left_to_change(lab: Lab) -> None:

@@ -67,7 +67,7 @@ class Host:
 
     def ask(self, verb: str, desired: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps(desired)
-        return dict(json.loads(self.lab.ssh(f"ringfence-ufw {verb} <<'END'\n{text}\nEND", timeout=120)))
+        return dict(json.loads(self.lab.sh(f"ringfence-ufw {verb} <<'END'\n{text}\nEND", timeout=120)))
 
 
 # By Debian's release: their ufw and iptables differ.
@@ -85,13 +85,13 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
         for role in ("guard", "ufw"):
             text = path_of(role).read_text(encoding="utf-8")
             path = f"/usr/local/sbin/ringfence-{role}"
-            lab.ssh(f"cat > {path} <<'PROGRAM'\n{text}\nPROGRAM\nchmod 755 {path}")
-        lab.ssh(
+            lab.sh(f"cat > {path} <<'PROGRAM'\n{text}\nPROGRAM\nchmod 755 {path}")
+        lab.sh(
             "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update; "
             "apt-get -qq -y install --no-install-recommends ufw iptables >/dev/null 2>&1",
             timeout=300,
         )
-        lab.ssh(f'systemd-run --quiet --unit=listener python3 -c "{LISTENER}"')
+        lab.sh(f'systemd-run --quiet --unit=listener python3 -c "{LISTENER}"')
         lab.listen(DECLARED)
         found = Host(lab)
         found.ask("apply", found.desired)
@@ -117,7 +117,7 @@ def test_ufw_that_is_stopped_by_hand_opens_nothing_and_closes_nothing(host: Host
         # Again, until enough attempts fall into moments that are short.
         for times in range(12):
             if times < 2 or min(denied.tried, declared.tried) <= ENOUGH:
-                host.lab.ssh(BY_HAND[typed])
+                host.lab.sh(BY_HAND[typed])
     print(f"{typed}: {denied.open} of {denied.tried} arrived, {declared.open} of {declared.tried} were answered")
     assert denied.tried > ENOUGH
     assert denied.open == 0
@@ -127,26 +127,26 @@ def test_ufw_that_is_stopped_by_hand_opens_nothing_and_closes_nothing(host: Host
 
 
 def test_what_was_open_stays_open_and_nothing_else_while_ufw_is_disabled(host: Host) -> None:
-    host.lab.ssh("ufw disable")
+    host.lab.sh("ufw disable")
     with Hammer(host.addresses) as denied, Hammer(host.addresses, DECLARED) as declared:
-        host.lab.ssh("sleep 2; timeout 5 python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 3306))'")
+        host.lab.sh("sleep 2; timeout 5 python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 3306))'")
     assert (denied.open, declared.open) == (0, declared.tried)
     assert any(line.startswith("- ufw-h-") for line in host.ask("check", host.desired)["changes"])
     host.ask("apply", host.desired)
-    assert "ufw-h-" not in host.lab.ssh("iptables-save; ip6tables-save")
+    assert "ufw-h-" not in host.lab.sh("iptables-save; ip6tables-save")
 
 
 def test_the_hammer_sees_what_a_reload_without_the_hook_opens(host: Host) -> None:
-    host.lab.ssh("chmod -x /etc/ufw/before.init")
+    host.lab.sh("chmod -x /etc/ufw/before.init")
     with Hammer(host.addresses) as hammer:
-        host.lab.ssh("ufw reload")
+        host.lab.sh("ufw reload")
     assert hammer.open > 0, "the measurement is blind: ufw reload does open the host"
     host.ask("apply", host.desired)
 
 
 def test_a_hold_that_cannot_be_put_does_not_keep_ufw_from_working(host: Host) -> None:
     program = "/usr/local/sbin/ringfence-ufw"
-    host.lab.ssh(
+    host.lab.sh(
         f"mv {program} /root/; ufw reload; ufw disable; ufw --force enable; code=$?; mv /root/ringfence-ufw {program};"
         " exit $code"
     )
@@ -168,7 +168,7 @@ DAMAGES = (
 
 @pytest.mark.parametrize("damage", [pytest.param(d, marks=in_turn(n)) for n, d in enumerate(DAMAGES)])
 def test_repair_and_change_open_nothing(host: Host, damage: str) -> None:
-    host.lab.ssh(damage)
+    host.lab.sh(damage)
     extra = {"name": "extra", "action": "allow", "proto": "tcp", "port": "1234", "source": "any"}
     changed = {**host.desired, "rules": [extra, *reversed(host.desired["rules"])]}
     with Hammer(host.addresses) as hammer:
@@ -183,9 +183,9 @@ def test_repair_and_change_open_nothing(host: Host, damage: str) -> None:
 def test_a_rules_file_that_broke_a_reload_is_repaired(host: Host) -> None:
     # Locks SSH out as well, which is why everything happens in one command.
     text = json.dumps(host.desired)
-    host.lab.ssh(f"{BREAK}; ufw reload; ringfence-ufw apply <<'END'\n{text}\nEND", timeout=120)
+    host.lab.sh(f"{BREAK}; ufw reload; ringfence-ufw apply <<'END'\n{text}\nEND", timeout=120)
     assert host.ask("check", host.desired)["changes"] == []
-    assert "Status: active" in host.lab.ssh("ufw status")
+    assert "Status: active" in host.lab.sh("ufw status")
 
 
 SIGNS = ("cat /etc/ufw/user.rules", "cat /etc/ufw/ufw.conf", "iptables -S INPUT")
@@ -193,17 +193,17 @@ SIGNS = ("cat /etc/ufw/user.rules", "cat /etc/ufw/ufw.conf", "iptables -S INPUT"
 
 @pytest.mark.parametrize("sign", [pytest.param(sign, marks=in_turn(n)) for n, sign in enumerate(SIGNS)])
 def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, sign: str) -> None:
-    host.lab.ssh("ufw --force reset >/dev/null; rm -f /etc/ufw/*.rules.2*")
+    host.lab.sh("ufw --force reset >/dev/null; rm -f /etc/ufw/*.rules.2*")
     text = json.dumps(host.desired)
     host.lab.watch("ufw", sign)
-    host.lab.ssh(
+    host.lab.sh(
         f"cat > /run/desired.json <<'END'\n{text}\nEND\n"
         "systemd-run --quiet --collect --unit=apply sh -c '/usr/local/sbin/ringfence-ufw apply < /run/desired.json'"
     )
     is_over = "systemctl is-active --quiet apply || echo over"
-    host.lab.kill(host.lab.catch("ufw", lambda: "over" in host.lab.ssh(is_over)))
+    host.lab.kill(host.lab.catch("ufw", lambda: "over" in host.lab.sh(is_over)))
     # A ufw that was under way ends by itself.
-    host.lab.ssh("timeout 20 sh -c 'while pgrep -f [/]usr/sbin/ufw >/dev/null; do sleep 0.1; done'")
+    host.lab.sh("timeout 20 sh -c 'while pgrep -f [/]usr/sbin/ufw >/dev/null; do sleep 0.1; done'")
     host.ask("apply", host.desired)
     assert host.ask("check", host.desired)["changes"] == []
-    assert "ufw-h-" not in host.lab.ssh("iptables-save; ip6tables-save")
+    assert "ufw-h-" not in host.lab.sh("iptables-save; ip6tables-save")

@@ -136,18 +136,18 @@ class Client:
 
 def container(lab: Lab, name: str) -> str:
     """The container and its start: the same text is the same process."""
-    return lab.ssh(f"docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' {name}")
+    return lab.sh(f"docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' {name}")
 
 
 def answer(lab: Lab, check: bool = True) -> str:
     program = f"import urllib.request as u; print(u.urlopen('http://{lab.address()}', timeout=10).read())"
-    return lab.ssh(f'python3 -c "{program}"', "outside", check=check)
+    return lab.sh(f'python3 -c "{program}"', "outside", check=check)
 
 
 def state(lab: Lab, project: str) -> str:
     """Every file of a project with its content, and every link with its target."""
     files, links = "find . -type f -exec sha256sum {} + | sort", "find . -type l -printf '%p %l\\n' | sort"
-    return lab.ssh(f"cd {STACKS}/{project} && {files} && {links}")
+    return lab.sh(f"cd {STACKS}/{project} && {files} && {links}")
 
 
 def test_a_bad_caddyfile_is_refused_in_caddys_words_and_the_old_site_keeps_answering(lab: Lab) -> None:
@@ -159,7 +159,7 @@ def test_a_bad_caddyfile_is_refused_in_caddys_words_and_the_old_site_keeps_answe
     assert "nothing was changed" in run.text
     assert (container(lab, "proxy-proxy-1"), state(lab, "proxy")) == before
     assert "one" in answer(lab)
-    assert lab.ssh(f"docker ps -aq -f label=ringfence.validate; ls -d {STACKS}/.staging || true") == ""
+    assert lab.sh(f"docker ps -aq -f label=ringfence.validate; ls -d {STACKS}/.staging || true") == ""
 
 
 def test_a_good_change_is_taken_over_without_a_failed_request(lab: Lab) -> None:
@@ -195,22 +195,22 @@ def test_a_reload_that_fails_brings_the_old_files_back(lab: Lab) -> None:
     assert "the old files are back and in use" in run.text
     assert "three" in answer(lab)
     assert container(lab, "proxy-proxy-1") == before
-    assert "three" in lab.ssh("docker exec proxy-proxy-1 cat /etc/caddy/Caddyfile")
+    assert "three" in lab.sh("docker exec proxy-proxy-1 cat /etc/caddy/Caddyfile")
     lab.declare(lab_services={"proxy": proxy("three")})
     lab.must_be_converged()
 
 
 def test_a_run_that_was_killed_before_the_reload_is_repaired_by_the_next(lab: Lab) -> None:
     before = container(lab, "proxy-proxy-1")
-    lab.ssh("docker exec proxy-proxy-1 touch /tmp/hold")
+    lab.sh("docker exec proxy-proxy-1 touch /tmp/hold")
     lab.declare(lab_services={"proxy": proxy("five")})
     run = threading.Thread(target=lambda: lab.pyinfra(check=False))
     run.start()
     # The new files are there, and what reads them is held up: before that, killing its parent would not stop it.
     seen = "docker exec proxy-proxy-1 cat /etc/caddy/Caddyfile | grep -c five && pgrep -f '^sh -c while.*/tmp/hold' >&2"
-    assert waited_for(lambda: lab.ssh(f"{seen} || echo not yet", check=False) == "1\n", 120)
-    lab.ssh("pkill -9 -f '[r]ingfence-stack apply'; pkill -9 -f '[w]hile.*/tmp/hold'")
-    lab.ssh("docker exec proxy-proxy-1 rm /tmp/hold")
+    assert waited_for(lambda: lab.sh(f"{seen} || echo not yet", check=False) == "1\n", 120)
+    lab.sh("pkill -9 -f '[r]ingfence-stack apply'; pkill -9 -f '[w]hile.*/tmp/hold'")
+    lab.sh("docker exec proxy-proxy-1 rm /tmp/hold")
     run.join()
     assert "three" in answer(lab)
     assert lab.plan().changed == ["stack | state"]
@@ -242,7 +242,7 @@ def test_a_role_that_is_data_is_applied_by_either_engine(lab: Lab, first: str, s
     assert WEB[first](lab).changed
     kept = container(lab, "web-caddy-1")
     assert WEB[second](lab).changed == WEB[first](lab).changed == []
-    assert lab.ssh("docker exec web-caddy-1 wget -q -O - http://127.0.0.1:8080/") == f"by {first}"
+    assert lab.sh("docker exec web-caddy-1 wget -q -O - http://127.0.0.1:8080/") == f"by {first}"
     lab.must_pass_the_checks_of_the_roles("tests/fixtures/roles/web", least=1)
     lab.declare(lab_services={"proxy": proxy("five")}, web_greeting='x" "y" "z')
     run = WEB[second](lab, check=False)
@@ -251,7 +251,7 @@ def test_a_role_that_is_data_is_applied_by_either_engine(lab: Lab, first: str, s
     assert "wrong argument count" in run.text
     lab.declare(lab_services={"proxy": proxy("five")}, web_greeting="again")
     assert WEB[second](lab).changed
-    assert lab.ssh("docker exec web-caddy-1 wget -q -O - http://127.0.0.1:8080/") == "again"
+    assert lab.sh("docker exec web-caddy-1 wget -q -O - http://127.0.0.1:8080/") == "again"
     lab.pyinfra()  # the role stack leaves another role's project alone
     lab.must_be_converged()
     assert container(lab, "web-caddy-1") == kept
@@ -264,7 +264,7 @@ def stack(lab: Lab, desired: dict[str, Any], verb: str = "apply", check: bool = 
     """What the program on the host answers, with its messages where it fails."""
     text = base64.b64encode(json.dumps(desired).encode()).decode()
     catch = "" if check else " 2>&1; true"
-    return lab.ssh(f"echo {text} | base64 -d | ringfence-stack {verb}{catch}", timeout=300)
+    return lab.sh(f"echo {text} | base64 -d | ringfence-stack {verb}{catch}", timeout=300)
 
 
 def changes(lab: Lab, desired: dict[str, Any]) -> list[str]:
@@ -285,7 +285,7 @@ def test_a_role_removes_its_own_projects_only(lab: Lab) -> None:
     kept = container(lab, "a-one-main-1"), container(lab, "b-one-main-1")
     assert changes(lab, owned("alpha", "a-one", "a-two")) == changes(lab, owned("beta", "b-one")) == []
     stack(lab, owned("alpha", "a-one"))
-    names = lab.ssh("docker ps -a --format '{{.Names}}'")
+    names = lab.sh("docker ps -a --format '{{.Names}}'")
     assert "a-two" not in names
     assert (container(lab, "a-one-main-1"), container(lab, "b-one-main-1")) == kept
     lab.must_be_converged()  # the role stack sees none of them
@@ -305,11 +305,11 @@ def test_two_roles_at_the_same_time_wait_for_each_other(lab: Lab) -> None:
     for job in jobs:
         job.join()
     assert len(said) == 2
-    running = lab.ssh("docker ps --format '{{.Names}}'").split()
+    running = lab.sh("docker ps --format '{{.Names}}'").split()
     assert {"a-three-main-1", "b-three-main-1"} <= set(running)
     for owner in ("alpha", "beta"):
         stack(lab, owned(owner))
-    assert not [name for name in lab.ssh("docker ps -a --format '{{.Names}}'").split() if name[:2] in ("a-", "b-")]
+    assert not [name for name in lab.sh("docker ps -a --format '{{.Names}}'").split() if name[:2] in ("a-", "b-")]
 
 
 def test_a_secret_is_read_again_after_a_signal_and_comes_back_when_that_fails(lab: Lab) -> None:
@@ -325,12 +325,12 @@ def test_a_secret_is_read_again_after_a_signal_and_comes_back_when_that_fails(la
     before = container(lab, "sig-main-1")
     stack(lab, desired("second-token"))
     assert container(lab, "sig-main-1") == before
-    assert lab.ssh("docker exec sig-main-1 cat /tmp/seen") == "second-token"
+    assert lab.sh("docker exec sig-main-1 cat /tmp/seen") == "second-token"
     assert changes(lab, desired("second-token")) == []
     said = stack(lab, desired("a-bad-token"), check=False)
     assert "did not take over its new configuration: it ended" in said
     assert "a-bad-token" not in said
-    assert waited_for(lambda: lab.ssh("docker exec sig-main-1 cat /tmp/seen", check=False) == "second-token", 60)
+    assert waited_for(lambda: lab.sh("docker exec sig-main-1 cat /tmp/seen", check=False) == "second-token", 60)
     stack(lab, desired("second-token"))
     assert changes(lab, desired("second-token")) == []
     stack(lab, {"owner": "gamma"})
@@ -352,7 +352,7 @@ def test_what_fails_its_health_check_after_a_signal_gets_the_old_files_back(lab:
     said = stack(lab, desired("a-bad-token"), check=False)
     assert "its health check does not succeed any more (1):     it is not well" in said
     assert "the old files are back and in use" in said
-    assert lab.ssh("docker exec well-main-1 cat /run/secrets/token") == "second-token"
+    assert lab.sh("docker exec well-main-1 cat /run/secrets/token") == "second-token"
     assert container(lab, "well-main-1") == before
     assert changes(lab, desired("second-token")) == []
     stack(lab, {"owner": "gamma"})
@@ -394,9 +394,9 @@ def test_every_value_arrives_byte_for_byte(lab: Lab) -> None:
     desired = {"owner": "delta", "projects": [{"name": "odd", "services": [service]}], "wait": 60}
     stack(lab, desired)
     assert changes(lab, desired) == []
-    assert waited_for(lambda: "odd-null-1" in lab.ssh("docker ps -f health=healthy --format '{{.Names}}'"), 60)
+    assert waited_for(lambda: "odd-null-1" in lab.sh("docker ps -f health=healthy --format '{{.Names}}'"), 60)
     text = base64.b64encode(READ.encode()).decode()
-    got = json.loads(lab.ssh(f"python3 -c \"import base64; exec(base64.b64decode('{text}'))\""))
+    got = json.loads(lab.sh(f"python3 -c \"import base64; exec(base64.b64decode('{text}'))\""))
     assert [bytes.fromhex(word).decode() for word in got["words"]][3:] == ODD
     environment = dict(bytes.fromhex(item).decode().split("=", 1) for item in got["environment"])
     assert {name: environment[name] for name in service["environment"]} == service["environment"]
@@ -405,7 +405,7 @@ def test_every_value_arrives_byte_for_byte(lab: Lab) -> None:
     for number, (path, content) in enumerate(zip(paths, ODD, strict=False)):
         assert files[f"odd/{path}"] == content
         assert files[f"cfg/{number}{path}/{path}"] == content
-    privileged = lab.ssh("docker inspect -f '{{.HostConfig.Privileged}} {{.HostConfig.CapAdd}}' odd-null-1")
+    privileged = lab.sh("docker inspect -f '{{.HostConfig.Privileged}} {{.HostConfig.CapAdd}}' odd-null-1")
     assert privileged == "false []\n"
     stack(lab, {"owner": "delta"})
 
@@ -431,10 +431,10 @@ def test_compose_itself_reads_every_text_as_it_was_declared(lab: Lab, services: 
     texts = json.dumps([base64.b64encode(program.as_yaml(one).encode()).decode() for one in made])
     reader = base64.b64encode(READ_BY_COMPOSE.encode()).decode()
     sent = base64.b64encode(texts.encode()).decode()
-    lab.ssh("rm -f /tmp/given")
+    lab.sh("rm -f /tmp/given")
     for start in range(0, len(sent), 100_000):  # an argument has at most 128 KiB
-        lab.ssh(f"printf %s {sent[start : start + 100_000]} >> /tmp/given")
-    out = lab.ssh(
+        lab.sh(f"printf %s {sent[start : start + 100_000]} >> /tmp/given")
+    out = lab.sh(
         f"base64 -d /tmp/given | python3 -c \"import base64; exec(base64.b64decode('{reader}'))\"", timeout=300
     )
     lines = out.splitlines()
@@ -460,13 +460,13 @@ def test_a_file_and_a_directory_change_places(lab: Lab) -> None:
         desired = {"owner": "delta", "projects": [{"name": "swap", "services": [service]}]}
         stack(lab, desired)
         for target, content in files.items():
-            assert lab.ssh(f"docker exec swap-main-1 cat {target}") == content
+            assert lab.sh(f"docker exec swap-main-1 cat {target}") == content
         assert changes(lab, desired) == []
     # What somebody made in the way of a file is removed, and said before.
-    lab.ssh(f"cd {STACKS}/swap/files/main/cfg && rm app && mkdir -p app/by/hand")
+    lab.sh(f"cd {STACKS}/swap/files/main/cfg && rm app && mkdir -p app/by/hand")
     assert f"+ file {STACKS}/swap/files/main/cfg/app: a directory is in its place" in changes(lab, desired)
     stack(lab, desired)
-    assert lab.ssh("docker exec swap-main-1 cat /cfg/app") == "file again"
+    assert lab.sh("docker exec swap-main-1 cat /cfg/app") == "file again"
     stack(lab, {"owner": "delta"})
 
 
@@ -486,7 +486,7 @@ def test_containers_of_the_release_before_are_kept(lab: Lab) -> None:
         " p = t.split('@SPEC@'); d = [hashlib.sha256(x.encode()).hexdigest() for x in b];"
         " open('/opt/ringfence/stacks/old/compose.yaml', 'w').write(''.join(x + y for x, y in zip(p, [*d, ''])))"
     )
-    lab.ssh(
+    lab.sh(
         f"mkdir -p {STACKS}/old/files/b/etc && printf 'b\\n' > {STACKS}/old/files/b/etc/b.conf &&"
         f" chmod 640 {STACKS}/old/compose.yaml 2>/dev/null; chmod 644 {STACKS}/old/files/b/etc/b.conf;"
         f' python3 -c "{program}" {old} && docker compose -p old -f {STACKS}/old/compose.yaml up -d',
@@ -505,4 +505,4 @@ def test_containers_of_the_release_before_are_kept(lab: Lab) -> None:
     assert container(lab, "old-a-1") != before[0]
     assert container(lab, "old-b-1") == before[1]
     lab.pyinfra()  # which removes it
-    assert "old-a-1" not in lab.ssh("docker ps -a --format '{{.Names}}'")
+    assert "old-a-1" not in lab.sh("docker ps -a --format '{{.Names}}'")

@@ -55,12 +55,12 @@ def test_one_run_takes_the_host_over_without_a_window(attack: Attack) -> None:
     lab = attack.lab
     engine = HOSTS[lab.engine][1]
     runs: dict[str, Callable[[], Run]] = {"pyinfra": lab.pyinfra, "ansible": lab.ansible}
-    containers = lab.ssh(CONTAINERS)
+    containers = lab.sh(CONTAINERS)
     assert len(containers.splitlines()) == len(attack.containers)
     attack.from_now_on()
     found = attack.during(lambda _: runs.pop(engine)())
     # They are made anew, once: whom they ask for names, and their MAC addresses, cannot be changed otherwise.
-    assert lab.ssh(CONTAINERS) == containers
+    assert lab.sh(CONTAINERS) == containers
     must_hold(attack, found)
 
 
@@ -70,7 +70,7 @@ def test_neither_engine_finds_anything_to_change_after_it(attack: Attack) -> Non
 
 
 def test_nothing_of_the_old_layout_is_left(attack: Attack) -> None:
-    left = attack.lab.ssh("iptables-save; ip6tables-save; ls /etc/ringfence/policy")
+    left = attack.lab.sh("iptables-save; ip6tables-save; ls /etc/ringfence/policy")
     assert "RF-FWD" not in left, "the old deny is still there"
     assert "rules.v" not in left
 

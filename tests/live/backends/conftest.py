@@ -22,7 +22,7 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     engine, backend, _ = HOSTS[request.param]
     for lab in fresh(f"t-{backend}", engine, watched=True, docker_firewall_backend=backend):
         lab.pyinfra()
-        assert ("docker-bridges" in lab.ssh("nft list tables || true")) == (backend == "nftables")
+        assert ("docker-bridges" in lab.sh("nft list tables || true")) == (backend == "nftables")
         yield lab
 
 

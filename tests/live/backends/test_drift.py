@@ -34,7 +34,7 @@ def listening(lab: Lab) -> Iterator[None]:
 
 
 def _status(lab: Lab) -> str:
-    return lab.ssh("ringfence-watch status", check=False)
+    return lab.sh("ringfence-watch status", check=False)
 
 
 def _as_intended(lab: Lab) -> bool:
@@ -47,16 +47,16 @@ def _as_intended(lab: Lab) -> bool:
 
 def _told(lab: Lab, since: float) -> list[dict[str, Any]]:
     """The lines that the timer has left in the journal."""
-    out = lab.ssh(f"journalctl -q -o json -t ringfence-watch --since @{since:.0f}")
+    out = lab.sh(f"journalctl -q -o json -t ringfence-watch --since @{since:.0f}")
     return [json.loads(line) for line in out.splitlines()]
 
 
 def _damage(lab: Lab, command: str) -> float:
     """Change something, apart from the connection by which this is asked for; returns when, by the host's clock."""
-    lab.ssh("command -v systemd-run >/dev/null")
-    began = float(lab.ssh("date +%s"))
-    lab.ssh(f"cat > /run/damage <<'END'\n{command}\nEND")
-    lab.ssh("systemd-run --quiet --collect --on-active=200ms --timer-property=AccuracySec=10ms sh /run/damage")
+    lab.sh("command -v systemd-run >/dev/null")
+    began = float(lab.sh("date +%s"))
+    lab.sh(f"cat > /run/damage <<'END'\n{command}\nEND")
+    lab.sh("systemd-run --quiet --collect --on-active=200ms --timer-property=AccuracySec=10ms sh /run/damage")
     return began
 
 
@@ -117,7 +117,7 @@ def test_what_was_changed_is_put_back_and_named(lab: Lab, damage: str) -> None:
 
 
 def test_docker_s_own_rules_are_reported_and_a_run_brings_them_back(lab: Lab) -> None:
-    lab.ssh(
+    lab.sh(
         "if nft list table ip docker-bridges >/dev/null 2>&1;"
         " then nft flush chain ip docker-bridges nat-prerouting-and-output; else iptables -t nat -F; fi"
     )
@@ -127,11 +127,9 @@ def test_docker_s_own_rules_are_reported_and_a_run_brings_them_back(lab: Lab) ->
     planned = lab.plan()
     assert planned.changed == ["docker | state"]
     assert "docker must be restarted: its own rules are gone" in planned.text
-    begun = lab.ssh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'")
+    begun = lab.sh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'")
     assert lab.pyinfra().changed == planned.changed
-    assert lab.ssh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'") == begun, (
-        "containers were restarted"
-    )
+    assert lab.sh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'") == begun, "containers were restarted"
     assert lab.reaches(80)
     lab.must_be_converged()
     assert _as_intended(lab)
@@ -142,8 +140,8 @@ def _looked_twice(lab: Lab) -> bool:
     """Wait until the timer's unit has run from its beginning to its end."""
     ended = "systemctl show -P InactiveEnterTimestampMonotonic ringfence-watch.service"
     for _ in range(2):
-        last = lab.ssh(ended)
-        if not waited_for(lambda last=last: lab.ssh(ended) != last, PROMISED, SELDOM):  # type: ignore[misc]
+        last = lab.sh(ended)
+        if not waited_for(lambda last=last: lab.sh(ended) != last, PROMISED, SELDOM):  # type: ignore[misc]
             return False
     return True
 
@@ -166,28 +164,28 @@ BUSY = {
 def test_a_change_in_progress_is_not_repaired(lab: Lab, busy: str) -> None:
     begin, end = BUSY[busy]
     assert waited_for(lambda: _as_intended(lab), PROMISED, SELDOM), _status(lab)
-    lab.ssh(begin)
+    lab.sh(begin)
     assert waited_for(lambda: "it waits:" in _status(lab), 10), _status(lab)
     setting = "/proc/sys/net/ipv4/conf/all/accept_redirects"
-    lab.ssh(f"echo 1 > {setting}")
+    lab.sh(f"echo 1 > {setting}")
     assert _looked_twice(lab)
-    assert lab.ssh(f"cat {setting}") == "1\n"
-    lab.ssh(end)
-    assert waited_for(lambda: lab.ssh(f"cat {setting}") == "0\n", PROMISED, SELDOM)
+    assert lab.sh(f"cat {setting}") == "1\n"
+    lab.sh(end)
+    assert waited_for(lambda: lab.sh(f"cat {setting}") == "0\n", PROMISED, SELDOM)
 
 
 def test_what_a_person_has_to_decide_is_told_once_and_left(lab: Lab) -> None:
     assert waited_for(lambda: _as_intended(lab), PROMISED, SELDOM), _status(lab)
-    since = float(lab.ssh("date +%s"))
-    lab.ssh(f"ufw allow {UNDECLARED}/tcp")
+    since = float(lab.sh("date +%s"))
+    lab.sh(f"ufw allow {UNDECLARED}/tcp")
     assert waited_for(lambda: bool(_told(lab, since)), PROMISED, SELDOM)
     # It does not keep the rest from being put back.
-    lab.ssh("ip6tables -F ufw6-user-input")
+    lab.sh("ip6tables -F ufw6-user-input")
     assert _looked_twice(lab)
     left, mended = _told(lab, since)
     assert (left["RINGFENCE_RESULT"], mended["RINGFENCE_RESULT"]) == ("left", "mended")
     assert f"ufw allow proto tcp from any to any port {UNDECLARED}" in left["MESSAGE"]
     assert "ufw6-user-input" in mended["MESSAGE"]
     assert _status(lab).rstrip().endswith("\nnot as intended")
-    lab.ssh(f"ufw --force delete allow {UNDECLARED}/tcp")
+    lab.sh(f"ufw --force delete allow {UNDECLARED}/tcp")
     assert _as_intended(lab), _status(lab)

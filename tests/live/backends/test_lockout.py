@@ -39,7 +39,7 @@ def before(lab: Lab) -> dict[str, Any]:
     """The state that every drill leaves behind; the one before it has."""
     lab.undeclare()
     # What a drill that failed has left is over some time as well.
-    assert waited_for(lambda: lab.console(f"ls {PENDING}", check=False) == "", BACK_SECONDS)
+    assert waited_for(lambda: lab.sh(f"ls {PENDING}", check=False) == "", BACK_SECONDS)
     assert greeted(lab.address())
     return state_of(lab)
 
@@ -47,7 +47,7 @@ def before(lab: Lab) -> dict[str, Any]:
 def _must_be_back(lab: Lab, before: dict[str, Any], seconds: float = BACK_SECONDS) -> None:
     """Wait for ssh; raises unless the old state is there, byte for byte, and nothing waits any longer."""
     lab.wait_for_ssh(seconds)
-    assert waited_for(lambda: lab.console(f"ls {PENDING}", check=False) == "", seconds)
+    assert waited_for(lambda: lab.sh(f"ls {PENDING}", check=False) == "", seconds)
     assert state_of(lab) == before
 
 
@@ -171,13 +171,13 @@ def test_on_a_host_that_could_not_be_brought_back_nothing_is_changed(
     lab: Lab, run: Callable[[Lab], Run], before: dict[str, Any], damage: str, mend: str, said: str
 ) -> None:
     lab.declare(**_with_metrics(lab))
-    lab.console(damage)
+    lab.sh(damage)
     try:
         damaged = state_of(lab)
         refused = run(lab)
         assert state_of(lab) == damaged
     finally:
-        lab.console(mend)
+        lab.sh(mend)
     assert refused.code != 0
     assert said in refused.text
     assert state_of(lab) == before
@@ -186,7 +186,7 @@ def test_on_a_host_that_could_not_be_brought_back_nothing_is_changed(
 def test_whoever_is_not_root_is_told_what_to_set(
     lab: Lab, engine: str, run: Callable[[Lab], Run], before: dict[str, Any]
 ) -> None:
-    lab.console("id plain || useradd -m plain; cp -r /root/.ssh ~plain/ && chown -R plain: ~plain/.ssh")
+    lab.sh("id plain || useradd -m plain; cp -r /root/.ssh ~plain/ && chown -R plain: ~plain/.ssh")
     lab.declare(**_with_metrics(lab))
     with host_variables(lab, ansible_user="plain"):
         refused = run(lab)
@@ -262,7 +262,7 @@ def test_a_change_that_locks_nobody_out_is_kept_whatever_the_way_in(
         lab.declare(**_with_metrics(lab))
         kept = run(lab)
         assert kept.code == 0, kept.text
-        assert str(METRICS) in lab.console("ufw status")
+        assert str(METRICS) in lab.sh("ufw status")
         lab.undeclare()
         kept = run(lab)
         assert kept.code == 0, kept.text
@@ -284,12 +284,12 @@ def test_a_lock_out_is_seen_through_a_forwarded_port_as_well(
 @contextmanager
 def _ufw_is(lab: Lab, text: str) -> Iterator[None]:
     """Let a script take ufw's place, which finds it as /usr/sbin/ufw.real."""
-    lab.console(f"mv /usr/sbin/ufw /usr/sbin/ufw.real && printf '#!/bin/sh\\n{text}\\n' > /usr/sbin/ufw")
-    lab.console("chmod 755 /usr/sbin/ufw")
+    lab.sh(f"mv /usr/sbin/ufw /usr/sbin/ufw.real && printf '#!/bin/sh\\n{text}\\n' > /usr/sbin/ufw")
+    lab.sh("chmod 755 /usr/sbin/ufw")
     try:
         yield
     finally:
-        lab.console("mv /usr/sbin/ufw.real /usr/sbin/ufw")
+        lab.sh("mv /usr/sbin/ufw.real /usr/sbin/ufw")
 
 
 @pytest.mark.engines("26.1")
@@ -300,7 +300,7 @@ def test_on_a_slow_host_the_window_begins_when_the_change_is_applied(
         lab.declare(**_with_metrics(lab), guard_seconds=8)
         kept = run(lab)
     assert kept.code == 0, kept.text
-    assert str(METRICS) in lab.console("ufw status")
+    assert str(METRICS) in lab.sh("ufw status")
     lab.undeclare()
     assert run(lab).code == 0
     assert state_of(lab) == before
@@ -357,16 +357,16 @@ def test_a_second_controller_waits_and_its_lock_out_is_taken_back_alone(
         second = pool.submit(runs[other], bad)
         try:
             waits = "pgrep -f 'ringfence-guard (apply|arm)' || true"
-            assert waited_for(lambda: bool(lab.console(waits)) or second.done(), 120)
+            assert waited_for(lambda: bool(lab.sh(waits)) or second.done(), 120)
             assert not second.done(), second.result().text
         finally:
-            lab.console(f"kill -CONT {number}")
+            lab.sh(f"kill -CONT {number}")
         assert first.result().code == 0, first.result().text
         assert second.result().code != 0
     assert "the change would have locked you out" in second.result().text
     lab.wait_for_ssh(BACK_SECONDS)
-    assert str(METRICS) in lab.console("ufw status")
-    assert lab.console(f"ls {PENDING}", check=False) == ""
+    assert str(METRICS) in lab.sh("ufw status")
+    assert lab.sh(f"ls {PENDING}", check=False) == ""
     lab.undeclare()
     assert runs[engine](lab).code == 0
     assert state_of(lab) == before
@@ -413,8 +413,8 @@ SABOTAGE = {
 )
 def test_what_nobody_confirms_is_taken_back(lab: Lab, before: dict[str, Any], sabotage: str) -> None:
     armed = f"ringfence-guard arm --seconds 10 --reason drill && test -e {PENDING}"
-    lab.console(f"{armed} || exit 1\n{SABOTAGE[sabotage]}\ntrue")
-    assert lab.console(f"ls {PENDING}")
+    lab.sh(f"{armed} || exit 1\n{SABOTAGE[sabotage]}\ntrue")
+    assert lab.sh(f"ls {PENDING}")
     if sabotage == "after-rules-broken":  # what was loaded before may still be there, but not as it was
         assert state_of(lab) != before
     else:
@@ -423,7 +423,7 @@ def test_what_nobody_confirms_is_taken_back(lab: Lab, before: dict[str, Any], sa
 
 
 def test_a_reboot_inside_the_window_leaves_the_old_state(lab: Lab, before: dict[str, Any]) -> None:
-    lab.console(
+    lab.sh(
         f"ringfence-guard arm --seconds 300 --reason test && test -e {PENDING} &&"
         " ufw prepend deny from any to any port 22 proto tcp"
     )

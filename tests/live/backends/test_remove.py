@@ -31,9 +31,9 @@ def kept(lab: Lab) -> None:
     """What is not ringfence's, and must be there whatever happens."""
     lab.undeclare()
     lab.pyinfra()
-    lab.ssh(THEIRS, timeout=120)
-    lab.ssh("for v in /var/lib/docker/volumes/*/_data; do echo intact > $v/kept; chown 999 $v/kept; done")
-    lab.ssh("echo intact > /srv/kept")
+    lab.sh(THEIRS, timeout=120)
+    lab.sh("for v in /var/lib/docker/volumes/*/_data; do echo intact > $v/kept; chown 999 $v/kept; done")
+    lab.sh("echo intact > /srv/kept")
 
 
 @pytest.fixture
@@ -58,20 +58,20 @@ def _listed(text: str) -> list[str]:
 
 def _without_ring(lab: Lab) -> None:
     """Docker and UFW work as anybody knows them."""
-    assert "Status: active" in lab.ssh("ufw status")
+    assert "Status: active" in lab.sh("ufw status")
     assert lab.reaches(22)
     assert not lab.reaches(9100)
-    assert "200 OK" in lab.ssh(
+    assert "200 OK" in lab.sh(
         f"python3 -c \"import urllib.request as u; print(u.urlopen('http://{lab.address()}:8123/cat').status, 'OK')\"",
         host="outside",
     )
     # Out through the host, to a machine beyond it: its sshd greets whoever comes.
     ask = f"echo | docker exec -i theirs nc -w 5 {lab.address('outside')} 22 | head -c 4"
-    assert lab.ssh(ask) == "SSH-"
+    assert lab.sh(ask) == "SSH-"
 
 
 def test_without_the_users_word_it_is_listed_and_nothing_else(lab: Lab, run: Callable[..., Run]) -> None:
-    before = lab.ssh("iptables-save | sed 's/\\[.*\\]//' | grep -v '^#'; docker ps -q | sort; ls /usr/local/sbin")
+    before = lab.sh("iptables-save | sed 's/\\[.*\\]//' | grep -v '^#'; docker ps -q | sort; ls /usr/local/sbin")
     dry, refused = run(dry=True), run()
     assert dry.code == 0, dry.text
     assert refused.code != 0
@@ -84,7 +84,7 @@ def test_without_the_users_word_it_is_listed_and_nothing_else(lab: Lab, run: Cal
         "guard: - file /usr/local/sbin",
     ):
         assert any(found.startswith(line) for found in _listed(dry.text)), (line, dry.text)
-    after = lab.ssh("iptables-save | sed 's/\\[.*\\]//' | grep -v '^#'; docker ps -q | sort; ls /usr/local/sbin")
+    after = lab.sh("iptables-save | sed 's/\\[.*\\]//' | grep -v '^#'; docker ps -q | sort; ls /usr/local/sbin")
     assert after == before
 
 
@@ -93,44 +93,44 @@ def test_a_removal_that_no_new_connection_confirms_is_taken_back(lab: Lab, run: 
         "cat /etc/ringfence/policy/policy.json; iptables-save -t mangle | grep -- '^-A RF-';"
         " nft --stateless list table inet ringfence"
     )
-    before = lab.ssh(ring, check=False)
+    before = lab.sh(ring, check=False)
     lab.declare(guard_ports=[4443], guard_seconds=300)
     refused = run(confirmed=True)
     lab.undeclare()
     assert refused.code != 0
     assert "4443" in refused.text
     assert "the old state is back" in refused.text
-    assert lab.ssh(ring, check=False) == before
-    assert "nothing" not in lab.ssh("ringfence-guard status")
+    assert lab.sh(ring, check=False) == before
+    assert "nothing" not in lab.sh("ringfence-guard status")
     # Programs and units are still there, so one run makes it whole again.
     lab.pyinfra()
     lab.must_verify()
 
 
 def test_ringfence_goes_and_the_host_works_on(lab: Lab, run: Callable[..., Run]) -> None:
-    before, ufw = lab.ssh(CONTENT), lab.ssh(UFW)
+    before, ufw = lab.sh(CONTENT), lab.sh(UFW)
     assert before.count("intact") >= 5
-    started = lab.ssh("docker inspect -f '{{.State.StartedAt}}' theirs")
+    started = lab.sh("docker inspect -f '{{.State.StartedAt}}' theirs")
     dry = run(dry=True)
     done = run(confirmed=True)
     assert done.code == 0, done.text
     assert _listed(done.text) == _listed(dry.text)  # exactly what was announced
-    left = [line for line in lab.ssh(LEFT).splitlines() if re.search(r"ringfence(?!-lab)|\bRF-|\brf-(?!\+)", line)]
+    left = [line for line in lab.sh(LEFT).splitlines() if re.search(r"ringfence(?!-lab)|\bRF-|\brf-(?!\+)", line)]
     assert left == []
-    now = lab.ssh(UFW).splitlines()
+    now = lab.sh(UFW).splitlines()
     if lab.engine == "29":  # nothing else lets pass there what Docker's nftables back end lets pass
         now = [line for line in now if not re.search(r"(docker0|br-\+|rf-\+)", line)]
     assert [line for line in ufw.splitlines() if line not in now] == []
     assert [line for line in now if line not in ufw] == []
-    assert lab.ssh(CONTENT) == before
-    assert lab.ssh("docker inspect -f '{{.State.StartedAt}}' theirs") == started, "a foreign container was restarted"
+    assert lab.sh(CONTENT) == before
+    assert lab.sh("docker inspect -f '{{.State.StartedAt}}' theirs") == started, "a foreign container was restarted"
     _without_ring(lab)
     # Nothing of it is needed to start Docker, or the host, either.
     lab.lab("reboot")
     lab.wait_for_ssh()
-    lab.ssh("timeout 60 sh -c 'until docker inspect -f {{.State.Running}} theirs | grep -q true; do sleep 0.2; done'")
+    lab.sh("timeout 60 sh -c 'until docker inspect -f {{.State.Running}} theirs | grep -q true; do sleep 0.2; done'")
     _without_ring(lab)
-    assert lab.ssh(CONTENT) == before
+    assert lab.sh(CONTENT) == before
 
 
 def test_there_is_nothing_to_take_off_twice(lab: Lab, run: Callable[..., Run]) -> None:
@@ -140,15 +140,15 @@ def test_there_is_nothing_to_take_off_twice(lab: Lab, run: Callable[..., Run]) -
 
 
 def test_the_projects_start_without_a_fence_where_somebody_wants_that(lab: Lab) -> None:
-    lab.ssh("sh /var/lib/ringfence/removed/start-projects.sh 2>&1", timeout=300)
-    assert "mosquitto" in lab.ssh("docker ps --format '{{.Names}}'")
+    lab.sh("sh /var/lib/ringfence/removed/start-projects.sh 2>&1", timeout=300)
+    assert "mosquitto" in lab.sh("docker ps --format '{{.Names}}'")
     assert lab.reaches(1883)
 
 
 def test_the_fence_comes_back_with_everything_in_it(lab: Lab) -> None:
-    before = lab.ssh(CONTENT)
+    before = lab.sh(CONTENT)
     lab.pyinfra()
     lab.must_verify()
     lab.must_be_converged()
     assert lab.ansible().changed == []
-    assert lab.ssh(CONTENT) == before
+    assert lab.sh(CONTENT) == before

@@ -62,13 +62,13 @@ def test_a_fresh_host_is_provisioned_and_exactly_the_declared_traffic_passes(lab
     _prove(lab)
     # By name, although Docker's resolver knows no names of other segments.
     ask = r"printf 'GET / HTTP/1.0\r\n\r\n' | docker exec -i sensors-sensors-1 nc -w 3 hall 8000 | head -1"
-    assert lab.ssh(ask).startswith("HTTP/1.")
+    assert lab.sh(ask).startswith("HTTP/1.")
 
 
 def test_the_engine_is_the_one_this_test_is_about(lab: Lab, request: pytest.FixtureRequest) -> None:
-    assert lab.ssh("docker version --format '{{.Server.Version}}'").startswith(lab.engine)
+    assert lab.sh("docker version --format '{{.Server.Version}}'").startswith(lab.engine)
     # Of the engine itself: an older client leaves out what it does not know.
-    info = lab.ssh(f'python3 -c "{ASK}"')
+    info = lab.sh(f'python3 -c "{ASK}"')
     assert "HTTP/1.0 200" in info
     assert ('"Driver":"nftables' in info) is ("nftables" in request.node.callspec.id)
 
@@ -90,16 +90,16 @@ def test_ansible_finds_nothing_to_change_after_pyinfra(lab: Lab) -> None:
 @pytest.mark.engines("29", NFTABLES)
 def test_any_one_rule_that_is_deleted_is_named(lab: Lab) -> None:
     lab.unwatch()  # or what is deleted is put back before anybody is asked
-    found = json.loads(lab.ssh("python3 -", text=MUTATE.read_text(encoding="utf-8"), timeout=600))
-    lab.ssh("systemctl start ringfence-watch.timer")
+    found = json.loads(lab.sh("python3 -", text=MUTATE.read_text(encoding="utf-8"), timeout=600))
+    lab.sh("systemctl start ringfence-watch.timer")
     assert found["rules"] > 150
     assert found["unseen"] == []
 
 
 def test_restarting_docker_opens_and_closes_nothing(lab: Lab) -> None:
-    lab.ssh("systemctl restart docker", timeout=180)
+    lab.sh("systemctl restart docker", timeout=180)
     # The policy goes ahead of Docker's chains again once Docker is up.
-    lab.ssh("timeout 30 sh -c 'until systemctl is-active --quiet ringfence-policy-docker; do sleep 0.1; done'")
+    lab.sh("timeout 30 sh -c 'until systemctl is-active --quiet ringfence-policy-docker; do sleep 0.1; done'")
     _prove(lab)
 
 

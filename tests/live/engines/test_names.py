@@ -56,14 +56,14 @@ def resolvers(lab: Lab) -> None:
     lab.pyinfra()
     for host, addresses in (("atlas", LOOPBACK), ("outside", f"{lab.address('outside')} {internet(lab)}")):
         program = base64.b64encode((HERE / "resolver.py").read_bytes()).decode()
-        lab.ssh(
+        lab.sh(
             f"echo {program} | base64 -d > /run/resolver.py && systemd-run --quiet --collect --unit=resolver"
             f" python3 /run/resolver.py {ASKED} {addresses} &&"
             f" timeout 20 sh -c 'until grep -q ready {ASKED}; do sleep 0.1; done'",
             host,
         )
     program = base64.b64encode((HERE / "ask.py").read_bytes()).decode()
-    lab.ssh(f"echo {program} | base64 -d > /run/ask.py")
+    lab.sh(f"echo {program} | base64 -d > /run/ask.py")
 
 
 def declare(lab: Lab, **services: dict[str, Any]) -> None:
@@ -79,12 +79,12 @@ def internet(lab: Lab) -> str:
 
 def resolve_by(lab: Lab, server: str) -> None:
     """Let the host's own resolv.conf name a server; a container reads it when it starts."""
-    lab.ssh(f"printf 'search secret.example\\nnameserver {server}\\n' > /etc/resolv.conf")
+    lab.sh(f"printf 'search secret.example\\nnameserver {server}\\n' > /etc/resolv.conf")
 
 
 def questions(lab: Lab, tag: str) -> list[list[str]]:
     """What arrived at any of the servers for names with a tag: (protocol, address, who asked, name)."""
-    lines = [line.split() for host in ("atlas", "outside") for line in lab.ssh(f"cat {ASKED}", host).splitlines()]
+    lines = [line.split() for host in ("atlas", "outside") for line in lab.sh(f"cat {ASKED}", host).splitlines()]
     return [line for line in lines if line[0] != "ready" and tag in line[3]]
 
 
@@ -94,7 +94,7 @@ def ask(lab: Lab, tag: str, *containers: str, count: int = COUNT) -> dict[str, t
     return {
         c: (int(asked), int(resolved), last)
         for c, (asked, resolved, last) in json.loads(
-            lab.ssh(f"python3 /run/ask.py {shlex.quote(json.dumps(wanted))}", timeout=120)
+            lab.sh(f"python3 /run/ask.py {shlex.quote(json.dumps(wanted))}", timeout=120)
         ).items()
     }
 
@@ -106,10 +106,10 @@ def test_without_the_dead_end_questions_arrive_from_the_host_itself(lab: Lab) ->
     """The control: the same questions from a container in the same segment that Docker's resolver serves as usual."""
     for server in (LOOPBACK, lab.address("outside"), internet(lab)):
         resolve_by(lab, server)
-        lab.ssh(f"docker run -d --name control --network rf-frontend {BUSYBOX} sleep 1d")
+        lab.sh(f"docker run -d --name control --network rf-frontend {BUSYBOX} sleep 1d")
         tag = f"control-{server.replace('.', '-')}"
         asked, resolved, _ = ask(lab, tag, "control")["control"]
-        lab.ssh("docker rm -f control")
+        lab.sh("docker rm -f control")
         arrived = questions(lab, tag)
         if server == LOOPBACK or lab.engine in ("28.5", "29"):  # older ones ask others from the container itself
             assert (resolved, len(arrived)) == (asked, asked), server
@@ -121,7 +121,7 @@ def test_without_the_dead_end_questions_arrive_from_the_host_itself(lab: Lab) ->
 def test_no_question_of_a_service_without_egress_arrives_anywhere(lab: Lab) -> None:
     for server in (LOOPBACK, lab.address("outside"), internet(lab)):
         resolve_by(lab, server)
-        lab.ssh(f"docker restart -t 0 {' '.join(CLOSED)}", timeout=120)
+        lab.sh(f"docker restart -t 0 {' '.join(CLOSED)}", timeout=120)
         tag = f"closed-{server.replace('.', '-')}"
         for container, (asked, resolved, last) in ask(lab, tag, *CLOSED).items():
             assert (asked, resolved) == (2 * COUNT, 0), (container, server)
@@ -136,19 +136,19 @@ def test_names_of_the_lab_resolve_at_once_and_others_fail_soon(lab: Lab) -> None
     def took(container: str, name: str) -> float:
         """Seconds until a program has resolved a name or given up."""
         word = f"time -p timeout 60 docker exec {container} nc -w 1 {name} 9 < /dev/null"
-        return float(lab.ssh(f"bash -c {shlex.quote(word)} 2>&1 | grep ^real", check=False).split()[1])
+        return float(lab.sh(f"bash -c {shlex.quote(word)} 2>&1 | grep ^real", check=False).split()[1])
 
     # A call across segments by name, and a neighbour's name.
-    assert "routed" in lab.ssh("docker exec both-both-1 cat /etc/hosts")
-    assert lab.ssh("docker exec both-both-1 nslookup plain 2>&1 || true").count("plain")
+    assert "routed" in lab.sh("docker exec both-both-1 cat /etc/hosts")
+    assert lab.sh("docker exec both-both-1 nslookup plain 2>&1 || true").count("plain")
     assert took("plain-plain-1", "nobody.example") < (4 if lab.engine == "20.10" else 1.5)
     for container in (*CLOSED, ASKER):
-        assert "secret.example" not in lab.ssh(f"docker exec {container} cat /etc/resolv.conf")
+        assert "secret.example" not in lab.sh(f"docker exec {container} cat /etc/resolv.conf")
 
 
 def test_a_service_with_egress_resolves_from_its_own_network_under_the_policy(lab: Lab) -> None:
     resolve_by(lab, LOOPBACK)
-    lab.ssh(f"docker restart -t 0 {ASKER}", timeout=60)
+    lab.sh(f"docker restart -t 0 {ASKER}", timeout=60)
     asked, resolved, _ = ask(lab, "open", ASKER)[ASKER]
     assert (asked, resolved) == (2 * COUNT, 2 * COUNT)
     assert {(line[1], line[2]) for line in questions(lab, "open")} == {(lab.address("outside"), lab.address())}
@@ -166,22 +166,22 @@ def test_verify_hears_who_asks(lab: Lab) -> None:
     resolve_by(lab, LOOPBACK)
     lab.must_verify()
     mac, address = addresses(lab, "plain-plain-1")["plain-plain-1", "rf-frontend"]
-    lab.ssh("docker rm -f plain-plain-1")
-    lab.ssh(
+    lab.sh("docker rm -f plain-plain-1")
+    lab.sh(
         "docker run -d --name plain-plain-1 --label com.docker.compose.project=plain --label"
         " com.docker.compose.service=plain --cap-drop ALL --network rf-frontend"
         f" --ip {address} --mac-address {mac} {BUSYBOX} sleep 1d"
     )
     heard = f"plain → names: a question left atlas for {LOOPBACK} by lo; expected: none, it may ask nobody"
     assert heard in lab.verify().changed
-    lab.ssh("docker rm -f plain-plain-1")
+    lab.sh("docker rm -f plain-plain-1")
     lab.pyinfra()
 
 
 def addresses(lab: Lab, *containers: str) -> dict[tuple[str, str], tuple[str, str]]:
     """(container, network) → (MAC address, IPv4 address), as the engine tells."""
     names = " ".join(containers or (*CLOSED, ASKER))
-    told = json.loads(lab.ssh(f"docker inspect {names}"))
+    told = json.loads(lab.sh(f"docker inspect {names}"))
     return {
         (one["Name"].lstrip("/"), network): (leg["MacAddress"], leg["IPAddress"])
         for one in told
@@ -199,9 +199,9 @@ def test_every_mac_address_follows_from_the_ipv4_address_whatever_restarts(lab: 
     before = addresses(lab)
     assert len(before) == len(SERVICES) + 1
     assert derived(lab)
-    lab.ssh(f"docker restart -t 0 {' '.join(CLOSED)}", timeout=120)
+    lab.sh(f"docker restart -t 0 {' '.join(CLOSED)}", timeout=120)
     assert addresses(lab) == before
-    lab.ssh("systemctl restart docker", timeout=180)
+    lab.sh("systemctl restart docker", timeout=180)
     assert waited_for(lambda: addresses(lab) == before, 60)
     lab.must_be_converged()
 
@@ -227,8 +227,8 @@ def test_a_container_that_goes_along_with_its_network_keeps_its_mac_address(lab:
 @OF_THE_ENGINE
 def test_a_container_with_another_mac_address_is_made_anew(lab: Lab) -> None:
     network, (_, address) = "rf-iot", addresses(lab, "both-both-1")["both-both-1", "rf-iot"]
-    lab.ssh(f"docker network disconnect {network} both-both-1")
-    lab.ssh(f"docker network connect --ip {address} {network} both-both-1")
+    lab.sh(f"docker network disconnect {network} both-both-1")
+    lab.sh(f"docker network connect --ip {address} {network} both-both-1")
     if derived(lab, "both-both-1"):
         assert lab.engine in ("20.10", "26.1")
         return

@@ -126,7 +126,7 @@ class Attack:
             self._write(host, PROGRAM, program())
             self._write(host, CONFIG, json.dumps(self._config(host)).encode())
             self._write(host, "/etc/systemd/system/ring.service", UNIT.encode())
-            self.lab.ssh(
+            self.lab.sh(
                 f"rm -rf {LOGS}; systemctl daemon-reload; systemctl enable ring.service 2>/dev/null;"
                 " systemctl restart ring.service",
                 host,
@@ -136,7 +136,7 @@ class Attack:
 
     def _write(self, host: str, path: str, content: bytes) -> None:
         text = base64.encodebytes(gzip.compress(content)).decode()  # a command has room for 128 KiB
-        self.lab.ssh(f"base64 -d <<'END' | gzip -dc > {path}\n{text}END", host)
+        self.lab.sh(f"base64 -d <<'END' | gzip -dc > {path}\n{text}END", host)
 
     def _config(self, host: str) -> dict[str, Any]:
         places = [host, *(self.containers if host == "atlas" else {})]
@@ -193,7 +193,7 @@ class Attack:
     def must_run(self) -> None:
         """Raises AssertionError when an agent has ended, RunError when the host does not answer."""
         for host in HOSTS:
-            said = self.lab.ssh("systemctl is-active ring.service || journalctl -n 20 -u ring.service", host)
+            said = self.lab.sh("systemctl is-active ring.service || journalctl -n 20 -u ring.service", host)
             if said.startswith("failed"):
                 raise AssertionError(f"{self.lab.name}: the agents on {host} do not run: {said}")
 
@@ -262,13 +262,13 @@ def addresses(lab: Lab) -> Addresses:
     """Where everything of a provisioned lab of `declared` is; outside learns the ways to its segments."""
     variables = lab.variables()
     six = lab.engine not in ("20.10", "26.1")  # older engines do not filter IPv6: it is off there
-    proxy = "docker-proxy" in lab.ssh("ps -C docker-proxy -o comm=", check=False)
+    proxy = "docker-proxy" in lab.sh("ps -C docker-proxy -o comm=", check=False)
     found = Addresses(variables, variables["lab_vantages"], six=six, proxy=proxy)
     # While a host starts, packets for its segments come back to the wire that they came from, and it says that there is
     # a better way: who believes that aims at nothing from then on.
-    lab.ssh("sysctl -q -w net.ipv4.conf.{all,default,eth0,eth1}.accept_redirects=0; ip route flush cache", "outside")
+    lab.sh("sysctl -q -w net.ipv4.conf.{all,default,eth0,eth1}.accept_redirects=0; ip route flush cache", "outside")
     for subnet in [subnet for subnets in found.subnets.values() for subnet in subnets]:
-        lab.ssh(f"ip {'-6' * (':' in subnet)} route replace {subnet} via {found.lan[':' in subnet]}", "outside")
+        lab.sh(f"ip {'-6' * (':' in subnet)} route replace {subnet} via {found.lan[':' in subnet]}", "outside")
     return found
 
 
@@ -325,7 +325,7 @@ def host_network_reaches(attack: Attack) -> bool:
     command = f"nc -w 2 {target} {UNDECLARED} </dev/null && echo reached"
     image = RESTING["image"]
     run = f'docker run --rm --network host --user {NOBODY} {image} sh -c "{command}"'
-    return "reached" in attack.lab.ssh(run, check=False)
+    return "reached" in attack.lab.sh(run, check=False)
 
 
 def must_live(attack: Attack, found: Findings, ends: Collection[str] = ()) -> None:

@@ -11,7 +11,7 @@ TABLE = f"table inet {CHAIN}"
 def ban(lab: Lab, address: str) -> None:
     """Shut an IPv4 address out, by DOCKER-USER, or by an own table where Docker has no such chain."""
     hook = "type filter hook forward priority -1"
-    lab.ssh(
+    lab.sh(
         "if iptables -nL DOCKER-USER >/dev/null 2>&1; then"
         f" iptables -N {CHAIN}; iptables -A {CHAIN} -s {address} -j DROP; iptables -A {CHAIN} -j RETURN;"
         f" iptables -I DOCKER-USER -j {CHAIN};"
@@ -21,12 +21,12 @@ def ban(lab: Lab, address: str) -> None:
 
 def banned_first(lab: Lab) -> bool:
     """Whether the ban is still there, and ahead of everything."""
-    rules = lab.ssh("iptables -S DOCKER-USER 2>/dev/null | grep '^-A'; nft list tables", check=False).splitlines()
+    rules = lab.sh("iptables -S DOCKER-USER 2>/dev/null | grep '^-A'; nft list tables", check=False).splitlines()
     return TABLE in rules or rules[0] == f"-A DOCKER-USER -j {CHAIN}"
 
 
 def unban(lab: Lab) -> None:
-    lab.ssh(
+    lab.sh(
         f"nft delete {TABLE} 2>/dev/null ||"
         f" {{ iptables -D DOCKER-USER -j {CHAIN}; iptables -F {CHAIN}; iptables -X {CHAIN}; }}"
     )

@@ -35,12 +35,12 @@ def take_the_fence_away(attack: Attack, *others: Callable[[Attack], bool]) -> se
         others: tries of another kind, which say whether they arrived.
     """
     begin = time.time()
-    attack.lab.ssh(OPEN)
+    attack.lab.sh(OPEN)
     deadline = time.monotonic() + SEEN
     while (missing := attack.names.keys() - attack.look(begin).arrived.keys()) and time.monotonic() < deadline:
         time.sleep(0.5)  # until the next look
     failed = {other.__name__ for other in others if not other(attack)}
-    attack.lab.ssh(CLOSE, timeout=180)
+    attack.lab.sh(CLOSE, timeout=180)
     return failed | {attack.names[probe] for probe in missing}
 
 
@@ -55,7 +55,7 @@ def must_hold_against_raw_sockets(lab: Lab) -> None:
     raw.lab.pyinfra()
     # What was seen while the fence was away stays as it was seen: not masqueraded; an echo of a stranger and a
     # connection by link-local addresses, which tell no segment, are answered on.
-    raw.lab.ssh("conntrack -D -p icmp; conntrack -D -f ipv6 -s fe80::/10", check=False)
+    raw.lab.sh("conntrack -D -p icmp; conntrack -D -f ipv6 -s fe80::/10", check=False)
     begun(raw)
     # The strangers come after the run, which knows nothing of them.
     must_hold(raw, raw.during(lambda lab: invite(lab, raw.addresses)))

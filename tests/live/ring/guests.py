@@ -30,7 +30,7 @@ def invite(lab: Lab, a: Addresses) -> None:
     options = f"--mac-address {mac} --ip {four}" + "".join(f" --ip6 {one}" for one in six)
     ipv6 = f"--ipv6 --subnet {CUSTOM6}" if six else ""
     leave(lab)
-    lab.ssh(
+    lab.sh(
         f"set -e; docker network create -o com.docker.network.bridge.name=custom0 --subnet {CUSTOM4} {ipv6} custom;"
         "ip link set custom0 address 02:43:00:00:00:01;"  # what aims at it aims at the one that is made later, too
         f"{_RUN} guest --network rf-red {options} {_REST}; {_RUN} stray {_REST};"
@@ -41,12 +41,12 @@ def invite(lab: Lab, a: Addresses) -> None:
 
 def leave(lab: Lab) -> None:
     """Remove them again, where they are."""
-    lab.ssh(f"docker rm -f {' '.join(GUESTS)}; docker network rm custom", check=False, timeout=120)
+    lab.sh(f"docker rm -f {' '.join(GUESTS)}; docker network rm custom", check=False, timeout=120)
 
 
 def _links(lab: Lab, host: str) -> dict[str, Station]:
     found = {}
-    for link in json.loads(lab.ssh("ip -j address show", host)):
+    for link in json.loads(lab.sh("ip -j address show", host)):
         of: dict[str, Any] = {}
         for one in link.get("addr_info", []):
             if one["scope"] == "global":
@@ -58,7 +58,7 @@ def _links(lab: Lab, host: str) -> dict[str, Station]:
 def world(lab: Lab, a: Addresses) -> World:
     """Look at the host: MAC addresses and addresses of everybody who attacks or is attacked."""
     at: dict[str, Station] = {}
-    for line in lab.ssh(f"docker ps -q | xargs docker inspect -f '{_FORMAT}'").splitlines():
+    for line in lab.sh(f"docker ps -q | xargs docker inspect -f '{_FORMAT}'").splitlines():
         service, name, *ends = line.split(" ")
         if (who := service or name) in (*SERVICES, *GUESTS):
             at[who] = Station(*ends[0].split(","))

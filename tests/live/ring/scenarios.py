@@ -39,12 +39,12 @@ class Scenario:
 
 
 def on_the_host(command: str) -> Callable[[Lab], object]:
-    return lambda lab: lab.ssh(command, timeout=180)
+    return lambda lab: lab.sh(command, timeout=180)
 
 
 def _engine_killed(lab: Lab) -> None:
     """Kill the engine; systemd starts another one."""
-    lab.ssh(
+    lab.sh(
         "was=$(systemctl show -P MainPID docker); systemctl kill -s KILL docker;"
         " timeout 90 sh -c \"while systemctl show -P MainPID docker | grep -qxE '0|$was' ||"
         ' ! docker version >/dev/null 2>&1; do sleep 0.1; done"',
@@ -57,9 +57,9 @@ def _network_made_anew(lab: Lab) -> None:
     for internet in (True, False):
         edited: dict[str, Any] = {**SEGMENTS, "green": {**SEGMENTS["green"], "internet": internet}}
         edit(lab, lab_segments=edited)
-        was = lab.ssh("docker network inspect -f '{{.Id}}' rf-green")
+        was = lab.sh("docker network inspect -f '{{.Id}}' rf-green")
         lab.pyinfra()
-        assert lab.ssh("docker network inspect -f '{{.Id}}' rf-green") != was, "the run made no network anew"
+        assert lab.sh("docker network inspect -f '{{.Id}}' rf-green") != was, "the run made no network anew"
 
 
 def _policy_changed(lab: Lab) -> None:
@@ -77,12 +77,12 @@ _ANEW = "docker compose -p {0} -f /opt/ringfence/stacks/{0}/compose.yaml up -d -
 
 def _containers_made_anew(lab: Lab) -> None:
     for name in REMADE:
-        lab.ssh(_ANEW.format(name), timeout=120)
+        lab.sh(_ANEW.format(name), timeout=120)
 
 
 def _package_reinstalled(lab: Lab) -> None:
     """Reinstall the engine's package; where the engine itself is none (29), the package of what runs its containers."""
-    lab.ssh(
+    lab.sh(
         "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update >/dev/null; dpkg -s docker.io >/dev/null 2>&1 &&"
         " package=docker.io || package=containerd; apt-get -qq -y install --reinstall $package 2>&1 &&"
         " timeout 60 sh -c 'until docker version >/dev/null 2>&1; do sleep 0.1; done'",

@@ -64,19 +64,19 @@ def test_a_connection_ends_with_the_run_that_no_longer_allows_it(talks: Attack, 
 @pytest.mark.parametrize("back", ["by its unit", "by the next run"])
 def test_what_came_in_while_the_fence_was_away_is_named_and_cut(talks: Attack, back: str) -> None:
     lab = talks.lab
-    lab.ssh(f"rm -rf /root/kept; cp -a {STATE} /root/kept; {OPEN}")
+    lab.sh(f"rm -rf /root/kept; cp -a {STATE} /root/kept; {OPEN}")
     for flow in talks.forbidden:
         talks.wait_until(flow, alive=True)
     # While they are in use: what Docker and UFW close again themselves may end by itself.
     named = "\n".join(lab.verify().changed)
-    lab.ssh(CLOSE)
+    lab.sh(CLOSE)
     for one in talks.forbidden.values():
         # The other way round where the first packet that connection tracking saw was an answer.
         assert f"connection {one.source} > {one.address}:{one.port} " in named or (
             f"connection {one.address} > {one.source}:" in named
         )
     if back == "by its unit":
-        lab.ssh(f"mkdir -p {STATE}; cp -a /root/kept/. {STATE}; systemctl restart ringfence-policy")
+        lab.sh(f"mkdir -p {STATE}; cp -a /root/kept/. {STATE}; systemctl restart ringfence-policy")
     else:
         lab.pyinfra()
     for flow in talks.forbidden:

@@ -51,7 +51,7 @@ def test_bans_of_others_hold_and_are_no_drift(attack: Attack) -> None:
     ban(lab, attack.allowed[flow].bind)
     attack.wait_until(flow, alive=False)
     lab.must_be_converged()
-    lab.ssh("systemctl restart docker", timeout=180)
+    lab.sh("systemctl restart docker", timeout=180)
     attack.wait_until(flow, alive=False)
     lab.must_be_converged()
     assert banned_first(lab)

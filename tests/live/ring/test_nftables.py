@@ -23,7 +23,7 @@ def _must_stay_shut_while_it_becomes(attack: Attack, backend: str) -> None:
     """Have one run change the engine's back end with containers running; the next changes nothing."""
     edit(attack.lab, docker_firewall_backend=backend)
     must_hold(attack, attack.during(lambda lab: lab.pyinfra()))
-    assert ("docker-bridges" in attack.lab.ssh("nft list tables")) == (backend == "nftables")
+    assert ("docker-bridges" in attack.lab.sh("nft list tables")) == (backend == "nftables")
     attack.lab.must_be_converged()
 
 
@@ -67,4 +67,4 @@ def test_nothing_arrives_that_raw_sockets_can_send(attack: Attack) -> None:
 
 def test_nothing_arrives_while_the_back_end_becomes_iptables_again(attack: Attack) -> None:
     _must_stay_shut_while_it_becomes(attack, "iptables")
-    assert "RF-OPEN" in attack.lab.ssh("iptables -S DOCKER-USER")
+    assert "RF-OPEN" in attack.lab.sh("iptables -S DOCKER-USER")

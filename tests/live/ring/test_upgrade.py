@@ -32,10 +32,10 @@ def _replace_the_engine(lab: Lab) -> None:
     units = [name for name in docker29.UNITS if name != "daemon.json"]
     for name in units:
         text = (docker29.MODULE / name).read_text()
-        lab.ssh(f"cat > {docker29.UNITS[name]} <<'END'\n{text}\nEND")
+        lab.sh(f"cat > {docker29.UNITS[name]} <<'END'\n{text}\nEND")
     needed = json.loads((docker29.MODULE / "daemon.json").read_text())
-    merged = json.loads(lab.ssh("cat /etc/docker/daemon.json")) | needed
-    lab.ssh(
+    merged = json.loads(lab.sh("cat /etc/docker/daemon.json")) | needed
+    lab.sh(
         f"cat > /etc/docker/daemon.json <<'END'\n{json.dumps(merged)}\nEND\n"
         "rm -f /usr/sbin/dockerd /usr/sbin/docker-proxy; systemctl daemon-reload; systemctl restart docker",
         timeout=180,
@@ -47,7 +47,7 @@ def _replace_the_engine(lab: Lab) -> None:
 
 def test_nothing_arrives_while_the_engine_is_replaced(attack: Attack) -> None:
     found = attack.during(_replace_the_engine, open_again=False)
-    assert attack.lab.ssh("docker version --format '{{.Server.Version}}'").startswith(NEW)
+    assert attack.lab.sh("docker version --format '{{.Server.Version}}'").startswith(NEW)
     must_hold(attack, found)
     must_live(attack, found)
 

@@ -49,6 +49,6 @@ def must_arrive_as_sent(lab: Lab, world: World) -> None:
         body = partial(datagram, *ends, UNDECLARED)(SENT.encode())
         frames.append(ether(there.mac, me.mac, IP6 if number else IP4, packet(*ends, UDP, body)).hex())
     with ThreadPoolExecutor() as pool:
-        heard = pool.submit(lab.ssh, "python3 -", text=_HEAR.format(frames=frames, mark=SENT.encode()))
-        lab.ssh("python3 -", "outside", text=_SAY.format(frames=frames))
+        heard = pool.submit(lab.sh, "python3 -", text=_HEAR.format(frames=frames, mark=SENT.encode()))
+        lab.sh("python3 -", "outside", text=_SAY.format(frames=frames))
         assert heard.result() == "as sent\n"
