@@ -103,13 +103,15 @@ def pull(name: str, seconds: float) -> bool:
 def save_pulled(folder: Path) -> None:
     """Pull every image and save them all; images that the machine did not have are removed from it afterwards."""
     new = [name for name in NAMES if not present(name)]
-    with step(f"pulling {len(new)} images"):
-        for name in NAMES:
-            if not pull(name, 900):
-                raise LabError(f"{name}: cannot be pulled; RINGFENCE_LAB_IMAGES=packages makes a stand-in instead")
-        run(["docker", "save", "-o", str(folder / "images.tar"), *NAMES], timeout=900)
-        if new:
-            run(["docker", "image", "rm", *new], check=False)
+    try:
+        with step(f"pulling {len(new)} images"):
+            for name in NAMES:
+                if not pull(name, 900):
+                    raise LabError(f"{name}: cannot be pulled; RINGFENCE_LAB_IMAGES=packages makes a stand-in instead")
+            run(["docker", "save", "-o", str(folder / "images.tar"), *NAMES], timeout=900)
+    finally:
+        if pulled := [name for name in new if present(name)]:
+            run(["docker", "image", "rm", *pulled], check=False)
 
 
 def build_stand_ins(folder: Path) -> None:

@@ -60,8 +60,9 @@ def needed() -> list[tuple[str, str]]:
         for network in docker("network", "ls", "-q", "--no-trunc", "--filter", f"label={LABEL}").split()
     }
     found = []
-    for family in ("-4", "-6"):
-        done = run(["ip", "-j", family, "route", "show", "table", "all"], check=False)
+    for family in ("-4", *(["-6"] if Path("/proc/net/if_inet6").exists() else [])):
+        # A table that cannot be read is no reason to take everything for free. Where there is none it says nothing.
+        done = run(["ip", "-j", family, "route", "show", "table", "all"])
         for route in json.loads(done.stdout or b"[]"):
             if route.get("type", "unicast") == "unicast" and route.get("dev") not in own:
                 found.append((route["dst"], f"reached by {route.get('dev', 'a route')}"))

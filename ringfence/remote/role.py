@@ -288,7 +288,9 @@ def install_packages(*names: str) -> None:
     Raises:
         Fault: apt cannot; with its own words.
     """
-    install = ("install", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold", *names)
+    # What would have to go is the user's decision: apt refuses, and says what it is.
+    options = ("--no-install-recommends", "--no-remove", "-o", "Dpkg::Options::=--force-confold")
+    install = ("install", *options, *names)
     try:
         must(*_GET, *install, timeout=1800)
         return

@@ -79,6 +79,7 @@ def test_removed_rules_are_gone_and_ssh_stays(lab: Lab) -> None:
 
 
 def test_closing_what_is_unmanaged_closes_it(lab: Lab) -> None:
+    _they_still_work(lab)
     lab.declare(ufw_foreign="remove", policy_unmanaged="close")
     lab.pyinfra()
     probe = f"python3 -c \"import socket; socket.create_connection(('{lab.address()}', 8123), 3)\" || echo closed"

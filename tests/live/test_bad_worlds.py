@@ -52,7 +52,7 @@ def host_lives(lab: Lab) -> Iterator[None]:
     yield
     lab.undeclare()
     lab.sh("for c in $(docker ps -q); do docker exec $c true || exit 1; done")
-    assert lab.reaches(22)
+    lab.wait_for_ssh(5)
     assert lab.reaches(1883)  # published for this place
     assert lab.sh(STARTED) == before
     assert "pending" not in lab.sh("ringfence-guard status")

@@ -642,7 +642,7 @@ def test_the_matrix_shows_names_marks_and_differences() -> None:
     header = next(line for line in drawn if line.endswith("web:80"))
     column = header.index("web:80")
     marks = {line.split()[0]: line[column : column + 1] for line in drawn if line.split()[0] in ("db", "broker", "web")}
-    assert marks == {"db": "✗", "broker": "·", "web": ""} or marks["web"] in (" ", "")
+    assert (marks["db"], marks["broker"], marks["web"].strip()) == ("✗", "·", "")
     assert any(line.startswith("closed from everywhere: ") for line in drawn)
 
 

@@ -123,7 +123,7 @@ CHANGES: dict[str, tuple[tuple[str, Any], ...]] = {
     ),
     "verify_egress": (("port", 1), ("to", "0.0.0.0/0"), ("source", "other")),
     "verify_hosts": (("addresses", ["192.0.2.1"]),),
-    "verify_services": (("host", "other"), ("networks", [])),
+    "verify_services": (("host", "other"), ("networks", []), ("forging", ["NET_RAW"])),
     "verify_vantages": (("host", "other"), ("address", "192.0.2.1")),
 }  # fmt: skip
 

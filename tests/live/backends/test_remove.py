@@ -34,6 +34,7 @@ def kept(lab: Lab) -> None:
     lab.sh(THEIRS, timeout=120)
     lab.sh("for v in /var/lib/docker/volumes/*/_data; do echo intact > $v/kept; chown 999 $v/kept; done")
     lab.sh("echo intact > /srv/kept")
+    lab.listen(9100)  # for nobody: UFW keeps everybody out, with ringfence and without
 
 
 @pytest.fixture

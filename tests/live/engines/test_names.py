@@ -140,7 +140,8 @@ def test_names_of_the_lab_resolve_at_once_and_others_fail_soon(lab: Lab) -> None
 
     # A call across segments by name, and a neighbour's name.
     assert "routed" in lab.sh("docker exec both-both-1 cat /etc/hosts")
-    assert lab.sh("docker exec both-both-1 nslookup plain 2>&1 || true").count("plain")
+    _, neighbour = addresses(lab, "plain-plain-1")["plain-plain-1", "rf-frontend"]
+    assert neighbour in lab.sh("docker exec both-both-1 nslookup plain 2>&1", check=False)
     assert took("plain-plain-1", "nobody.example") < (4 if lab.engine == "20.10" else 1.5)
     for container in (*CLOSED, ASKER):
         assert "secret.example" not in lab.sh(f"docker exec {container} cat /etc/resolv.conf")

@@ -138,6 +138,10 @@ def _forbidden(a: Addresses) -> Iterator[Probe]:
             yield Probe("idler", "db", "udp", address, PUBLISHED_UDP, via)
             for proto in both:
                 yield Probe("idler", "atlas", proto, address, UNDECLARED, via)
+    # From a segment without any way out, to its gateway, which is the host.
+    for address in a.gateways["vault"]:
+        for proto in both:
+            yield Probe("vault", "atlas", proto, address, UNDECLARED, "gateway")
     # Out.
     for address in a.outside["lan"][: 1 + a.six]:
         for proto in both:
