@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shlex
@@ -44,6 +45,7 @@ class Lab:
         self.environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
         self._addresses: dict[str, str] = {}
         self._processes: dict[str, int] = {}
+        self._variables: dict[str, str] = {}
 
     # -- the hosts
 
@@ -147,14 +149,21 @@ class Lab:
     # -- what is declared
 
     def variables(self, host: str = "atlas") -> dict[str, Any]:
-        """The final variables of a host, as both engines see them."""
+        """The final variables of a host, as both engines see them; what was read before is not read again."""
+        files = sorted(path for path in self.inventory.rglob("*") if path.is_file())
+        key = hashlib.sha256(b"".join(str(path).encode() + path.read_bytes() for path in files)).hexdigest()
+        if key not in self._variables:
+            self._variables[key] = self._read_variables()
+        return dict(json.loads(self._variables[key])["_meta"]["hostvars"][host])
+
+    def _read_variables(self) -> str:
         done = subprocess.run(
             [sys.executable, str(ROOT / "inventory.py"), "--list"],
             cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
             raise RunError(done.stderr)
-        return dict(json.loads(done.stdout)["_meta"]["hostvars"][host])
+        return done.stdout
 
     def declare(self, **variables: Any) -> None:
         """Let variables of this lab win over what is declared for every lab."""

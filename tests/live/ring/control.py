@@ -28,6 +28,12 @@ CLOSE = f"sh /run/knobs; {_EACH.format('-D')}; if {_HAS}; then systemctl restart
 SEEN = 30.0  # seconds until every probe must have arrived
 
 
+def _missing(attack: Attack, begin: float) -> set[str]:
+    """The probes that were not seen where they are sent to: that others hear them does not prove that place's ear."""
+    seen = attack.look(begin).places
+    return {number for number, probe in attack.probes.items() if probe.into not in seen.get(number, ())}
+
+
 def take_the_fence_away(attack: Attack, *others: Callable[[Attack], bool]) -> set[str]:
     """Open everything and see what arrives; returns the names of the probes that never did. A run must follow.
 
@@ -37,7 +43,7 @@ def take_the_fence_away(attack: Attack, *others: Callable[[Attack], bool]) -> se
     begin = time.time()
     attack.lab.sh(OPEN)
     deadline = time.monotonic() + SEEN
-    while (missing := attack.names.keys() - attack.look(begin).arrived.keys()) and time.monotonic() < deadline:
+    while (missing := _missing(attack, begin)) and time.monotonic() < deadline:
         time.sleep(0.5)  # until the next look
     failed = {other.__name__ for other in others if not other(attack)}
     attack.lab.sh(CLOSE, timeout=180)

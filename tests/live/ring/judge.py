@@ -23,6 +23,7 @@ class Findings:
     Attributes:
         seconds: how long.
         sent, arrived: {probe id: how often}.
+        places: {probe id: the places in which it arrived}.
         rates: {probe id: attempts per second in which its place was there}.
         trouble: what the agents could not do: {what: how often}.
         beats, begun, echoed, ended: {flow id: times that it was tried, connections made, bytes that came back,
@@ -33,6 +34,7 @@ class Findings:
     seconds: float = 0.0
     sent: Counter[str] = field(default_factory=Counter)
     arrived: Counter[str] = field(default_factory=Counter)
+    places: dict[str, set[str]] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
     trouble: Counter[str] = field(default_factory=Counter)
     begun: Counter[str] = field(default_factory=Counter)
@@ -89,7 +91,11 @@ def judge(ledgers: dict[str, list[Entry]], begin: float, end: float, places: dic
             here[place] += entry.get("here", {}).get("ms", 0)
             for kind, counts in arrived.items():
                 # What a place sends to a group comes back to itself, which is no arrival.
-                counts.update({probe: n for probe, n in entry.get(kind, {}).items() if places.get(probe) != place})
+                here_too = {probe: n for probe, n in entry.get(kind, {}).items() if places.get(probe) != place}
+                counts.update(here_too)
+                for probe, n in here_too.items():
+                    if n:
+                        found.places.setdefault(probe, set()).add(place)
             for flow, bytes_ in entry.get("echoed", {}).items():
                 found.echoed[flow] += bytes_
                 heard.setdefault(flow, []).append(entry["t"])
