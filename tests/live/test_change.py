@@ -16,6 +16,7 @@ NEW_SERVICE: dict[str, Any] = {
     "image": "docker.io/library/busybox:1.37",
     "segments": ["frontend"],
     "command": ["httpd", "-f", "-p", "8000", "-h", "/data"],
+    "init": True,
     "port": 8000,
     "publish": [{"port": 8000, "from": ["lan"]}],
     "volumes": ["data:/data"],

@@ -24,6 +24,7 @@ SENSORS: dict[str, Any] = {
     "image": "docker.io/library/busybox:1.37",
     "segments": ["iot"],
     "command": ["httpd", "-f", "-p", "8000", "-h", "/tmp"],
+    "init": True,
     "calls": [{"service": "caddy", "port": 80}, {"service": "hall", "port": 8000}],
     "egress": [{"to": "lan", "port": 8123}],
 }
@@ -32,6 +33,7 @@ HALL: dict[str, Any] = {
     "image": "docker.io/library/busybox:1.37",
     "segments": ["frontend", "hall"],
     "command": ["httpd", "-f", "-p", "8000", "-h", "/tmp"],
+    "init": True,
     "publish": [{"port": 8000, "from": ["lan"]}],
 }
 

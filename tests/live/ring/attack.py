@@ -226,16 +226,17 @@ class Attack:
         """Forget what has arrived so far."""
         self._until = time.time()
 
-    def wait_until(self, flow: str, *, alive: bool) -> None:
-        """Wait until a declared connection talks, or has been silent for a while. Raises RunError."""
+    def wait_until(self, *, alive: Collection[str] = (), dead: Collection[str] = ()) -> None:
+        """Wait until connections talk, and others have been silent for a while. Raises RunError."""
         begin = time.time()
 
-        def said() -> bool:
+        def so() -> bool:
             # Of late: a place under load writes down what it heard before this began only after it.
             found = self.look(max(begin, time.time() - LATELY))
-            return bool(found.echoed[flow]) if alive else found.beats[flow] >= SILENT and not found.echoed[flow]
+            silent = all(found.beats[flow] >= SILENT and not found.echoed[flow] for flow in dead)
+            return silent and all(found.echoed[flow] for flow in alive)
 
-        self.wait_for(said, f"{flow}: {'a' if alive else 'no'} living connection")
+        self.wait_for(so, f"life of {', '.join(alive) or 'nothing'}, and an end of {', '.join(dead) or 'nothing'}")
 
     def during(self, act: Callable[[Lab], object], *, open_again: bool = True) -> Findings:
         """Do something, wait until it is over, and say what happened since the last time that this was asked.
@@ -313,8 +314,7 @@ def talk(lab: Lab) -> Attack:
 def begun(attack: Attack) -> Attack:
     """Start the agents, or start them anew with connections of their own; returns when all that is declared works."""
     attack.begin()
-    for flow in attack.allowed:
-        attack.wait_until(flow, alive=True)
+    attack.wait_until(alive=attack.allowed)
     attack.from_now_on()
     return attack
 

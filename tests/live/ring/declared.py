@@ -19,7 +19,12 @@ ANYWHERE = 61006  # published for everybody, who are all outside
 # Source ports of probes: below those that an ephemeral connection or a proxy gets.
 FIRST, LAST = 2000, 32000
 
-RESTING = {"host": "atlas", "image": "docker.io/library/busybox:1.37", "command": ["sleep", "2000000000"]}
+RESTING: dict[str, Any] = {
+    "host": "atlas",
+    "image": "docker.io/library/busybox:1.37",
+    "command": ["sleep", "2000000000"],
+    "init": True,  # or it takes no notice of being stopped
+}
 SEGMENTS: dict[str, Any] = {"red": {}, "blue": {}, "green": {"subnet": "172.20.201.0/24", "internet": False}}
 SERVICES: dict[str, Any] = {
     # What calls, and may go out.

@@ -53,20 +53,17 @@ def test_a_connection_ends_with_the_run_that_no_longer_allows_it(talks: Attack, 
     talks.lab.pyinfra()
     gone = [flow for flow in talks.allowed if named in flow]
     assert gone
-    for flow in talks.allowed:
-        talks.wait_until(flow, alive=flow not in gone)
+    talks.wait_until(alive=talks.allowed.keys() - gone, dead=gone)
     edit(talks.lab, lab_services=SERVICES)
     talks.lab.pyinfra()
-    for flow in talks.allowed:
-        talks.wait_until(flow, alive=True)
+    talks.wait_until(alive=talks.allowed)
 
 
 @pytest.mark.parametrize("back", ["by its unit", "by Docker's start", "by the next run"])
 def test_what_came_in_while_the_fence_was_away_is_named_and_cut(talks: Attack, back: str) -> None:
     lab = talks.lab
     lab.sh(f"rm -rf /root/kept; cp -a {STATE} /root/kept; {OPEN}")
-    for flow in talks.forbidden:
-        talks.wait_until(flow, alive=True)
+    talks.wait_until(alive=talks.forbidden)
     # While they are in use: what Docker and UFW close again themselves may end by itself.
     named = "\n".join(lab.verify().changed)
     lab.sh(CLOSE)
@@ -80,9 +77,7 @@ def test_what_came_in_while_the_fence_was_away_is_named_and_cut(talks: Attack, b
         lab.sh(f"mkdir -p {STATE}; cp -a /root/kept/. {STATE}; systemctl restart {unit}", timeout=180)
     else:
         lab.pyinfra()
-    for flow in talks.forbidden:
-        talks.wait_until(flow, alive=False)
+    talks.wait_until(dead=talks.forbidden)
     lab.pyinfra()
-    for flow in talks.allowed:
-        talks.wait_until(flow, alive=True)
+    talks.wait_until(alive=talks.allowed)
     lab.must_be_converged()

@@ -52,14 +52,14 @@ def test_bans_of_others_hold_and_are_no_drift(attack: Attack) -> None:
     lab = attack.lab
     flow = next(name for name in attack.allowed if "> db tcp/5432 v4" in name)
     ban(lab, attack.allowed[flow].bind)
-    attack.wait_until(flow, alive=False)
+    attack.wait_until(dead=[flow])
     lab.must_be_converged()
     lab.sh("systemctl restart docker", timeout=180)
-    attack.wait_until(flow, alive=False)
+    attack.wait_until(dead=[flow])
     lab.must_be_converged()
     assert banned_first(lab)
     unban(lab)
-    attack.wait_until(flow, alive=True)
+    attack.wait_until(alive=[flow])
     must_hold(attack, attack.during(lambda lab: None))
 
 
