@@ -29,12 +29,14 @@ SEEN = 30.0  # seconds until every probe must have arrived
 
 
 def _missing(attack: Attack, begin: float) -> set[str]:
-    """The probes that were not seen where they are sent to: that others hear them does not prove that place's ear.
+    """The probes that were not seen: of frames to the host, at the host, as others' ears prove nothing about its own.
 
-    Or at the host, which itself answers for what is published where Docker's proxy runs.
+    Of the rest anywhere: without the fence one attack leads astray what another one sends.
     """
-    seen = attack.look(begin).places
-    return {number for number, probe in attack.probes.items() if not seen.get(number, set()) & {probe.into, "atlas"}}
+    found = attack.look(begin)
+    seen = {number: found.places.get(number, set()) for number in attack.probes}
+    at_host = {number for number, probe in attack.probes.items() if probe.frames and probe.into == "atlas"}
+    return {number for number, places in seen.items() if not places or (number in at_host and "atlas" not in places)}
 
 
 def take_the_fence_away(attack: Attack, *others: Callable[[Attack], bool]) -> set[str]:
