@@ -6,16 +6,20 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ringfence.host.files import make_directory
 from ringfence.host.running import Fault
 
 
 @contextlib.contextmanager
-def lock(path: Path, seconds: float = 60) -> Iterator[None]:
+def lock(path: Path, seconds: float = 60, take: Callable[[Any, int], None] = fcntl.flock) -> Iterator[None]:
     """Hold the lock in a file; it is let go of when the process ends, however it does.
+
+    Args:
+        take: `fcntl.lockf` where others take it in that way. That one knows no lock within a lock.
 
     Raises:
         Fault: another process keeps it for longer than that.
@@ -25,9 +29,9 @@ def lock(path: Path, seconds: float = 60) -> Iterator[None]:
         deadline = time.monotonic() + seconds
         while True:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                take(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
-            except BlockingIOError:
+            except (BlockingIOError, PermissionError):  # lockf may say either
                 if time.monotonic() > deadline:
                     raise Fault(f"another run is still at work (it holds {path}); try again") from None
                 time.sleep(0.1)

@@ -92,6 +92,35 @@ def test_drift_is_named(captured: Any, family: str, old: str, new: str, said: st
     assert any(said in line for line in ufw.kernel_drift(captured))
 
 
+def test_while_one_of_ufws_commands_is_at_work_the_hold_is_not_taken_for_a_leftover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`ufw reload` of a person, at the moment at which the timer mends: what it stopped was open for two seconds."""
+    path = tmp_path / "ufw.lock"
+    monkeypatch.setattr(ufw, "COMMANDS", path)
+    real = ufw.lock
+    monkeypatch.setattr(ufw, "lock", lambda path, take: real(path, 0.3, take))
+    for name in ("hold", "must", "release"):
+        monkeypatch.setattr(ufw, name, lambda *_, **__: pytest.fail("it did not wait"))
+    # As /usr/sbin/ufw takes it.
+    take = (
+        f"import fcntl; f = open({str(path)!r}, 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", take], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ufw.Fault, match="still at work"):
+            ufw.restart_held()
+        other.communicate("\n")
+    done: list[str] = []
+    for name in ("hold", "must", "release"):
+        monkeypatch.setattr(ufw, name, lambda *_, name=name, **__: done.append(name))
+    ufw.restart_held()
+    assert done == ["hold", "must", "must", "release"]
+
+
 def test_chains_of_others_that_input_leads_to_are_followed() -> None:
     chains = {
         "INPUT": ["-j ufw-before-input", "-i virbr0 -j LIBVIRT_INP", "-p tcp -m tcp --dport 22 -j f2b-sshd"],

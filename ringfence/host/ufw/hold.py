@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import re
 from pathlib import Path
 
 from ringfence.host.files import read, replace_file
+from ringfence.host.lock import lock
 from ringfence.host.running import Fault, must, run, say
 from ringfence.host.tables import families, iptables, live_text, parse_policies, parse_save
 from ringfence.host.ufw.kernel import section
 from ringfence.host.ufw.state import CONF, DEFAULTS, DIRECTIONS, ETC, HOLD, HOOKS, PREFIX, assignments, ufw_chains
 
+COMMANDS = Path("/run/ufw.lock")  # held by each of ufw's commands
 # There while the hold may be in force, so that a boot need not ask the kernel.
 HELD = Path("/run/ringfence/ufw-held")
 # Neighbour discovery: without it what is established would soon end, too.
@@ -115,10 +119,21 @@ def release(ended: bool = False) -> None:
         HELD.unlink(missing_ok=True)
 
 
+def ufw_waits() -> contextlib.AbstractContextManager[None]:
+    """Within, ufw's commands wait as they do for each other: one that stops ufw meanwhile would have the hold in force,
+    and it would be taken for what is left of an earlier stop. Not for what ufw's own hooks call, which it waits for.
+
+    Raises:
+        Fault: one of them is at work for too long.
+    """
+    return lock(COMMANDS, take=fcntl.lockf)
+
+
 def restart_held() -> None:
     """Stop and start ufw without an open moment, whether or not its hooks are in place."""
-    hold(always=True)
-    init = "/usr/lib/ufw/ufw-init" if Path("/usr/lib/ufw/ufw-init").exists() else "/lib/ufw/ufw-init"
-    must(init, "force-stop", timeout=60)
-    must(init, "start", timeout=60)
-    release()
+    with ufw_waits():
+        hold(always=True)
+        init = "/usr/lib/ufw/ufw-init" if Path("/usr/lib/ufw/ufw-init").exists() else "/lib/ufw/ufw-init"
+        must(init, "force-stop", timeout=60)
+        must(init, "start", timeout=60)
+        release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from tests.live.labs import Lab, RunError, waited_for
 
 PROMISED = 60.0  # seconds until what was changed is as it was
+STORM_SECONDS = 20
 SELDOM = 1.0  # seconds between two questions: the timer that is waited for looks every ten or more
 UNDECLARED = 9999  # a TCP port of the host at which somebody listens
 BOTH = "for t in iptables ip6tables; do {} ; done"
@@ -139,6 +141,34 @@ def test_docker_s_own_rules_are_reported_and_a_run_brings_them_back(lab: Lab) ->
     lab.must_be_converged()
     assert _as_intended(lab)
     lab.must_verify()
+
+
+STORM = f"""
+until=$(( $(date +%s) + {STORM_SECONDS} ))
+mending() {{
+    while [ $(date +%s) -lt $until ]; do
+        ip6tables -F ufw6-user-input 2>/dev/null
+        ringfence-ufw mend < /etc/ringfence/ufw/desired.json >/dev/null 2>&1
+    done
+}}
+mending &
+while [ $(date +%s) -lt $until ]; do ufw reload >/dev/null; done
+wait
+"""
+
+
+@pytest.mark.engines("26.1")
+def test_a_reload_by_hand_while_the_timer_mends_opens_nothing(lab: Lab) -> None:
+    """What the one stops is not what is left of an earlier stop, which the other would take away."""
+    assert waited_for(lambda: _as_intended(lab), PROMISED, SELDOM), _status(lab)
+    with ThreadPoolExecutor() as pool:
+        storm = pool.submit(lab.sh, STORM, timeout=180)
+        tried = [lab.reaches(UNDECLARED, 0.05) for _ in iter(storm.done, True)]
+        storm.result()
+    assert len(tried) > 50
+    assert sum(tried) == 0
+    lab.pyinfra()
+    assert _as_intended(lab), _status(lab)
 
 
 def _looked_twice(lab: Lab) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.live.labs import Lab, Run
+from tests.live.labs import Lab, Run, waited_for
 
 CONFIRM = "ringfence_remove=yes"
 THEIRS = (
@@ -34,6 +34,8 @@ def kept(lab: Lab) -> None:
     lab.sh(THEIRS, timeout=120)
     lab.sh("for v in /var/lib/docker/volumes/*/_data; do echo intact > $v/kept; chown 999 $v/kept; done")
     lab.sh("echo intact > /srv/kept")
+    # What the timer writes when it looks is listed as well: it comes once, after a boot.
+    assert waited_for(lambda: lab.sh("ls /run/ringfence/watch.json", check=False) != "", 60, 1.0)
     lab.listen(9100)  # for nobody: UFW keeps everybody out, with ringfence and without
 
 
