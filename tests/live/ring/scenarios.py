@@ -45,7 +45,9 @@ def on_the_host(command: str) -> Callable[[Lab], object]:
 def _engine_killed(lab: Lab) -> None:
     """Kill the engine; systemd starts another one."""
     lab.sh(
-        "was=$(systemctl show -P MainPID docker); systemctl kill -s KILL docker;"
+        # Drills before have started it often enough for systemd to give up on it.
+        "systemctl reset-failed docker docker.socket 2>/dev/null;"
+        " was=$(systemctl show -P MainPID docker); systemctl kill -s KILL docker;"
         " timeout 90 sh -c \"while systemctl show -P MainPID docker | grep -qxE '0|$was' ||"
         ' ! docker version >/dev/null 2>&1; do sleep 0.1; done"',
         timeout=120,
