@@ -367,5 +367,5 @@ def waited_for(condition: Callable[[], bool], seconds: float, pause: float = 0.2
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(pause)
+        time.sleep(pause)  # between two questions, each of which costs the host something
     return True

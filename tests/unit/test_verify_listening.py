@@ -31,7 +31,7 @@ def test_what_has_arrived_does_not_wait_at_the_ear(name: str) -> None:
         until = time.monotonic() + 10
         while select.select([ear], [], [], 0)[0]:
             assert time.monotonic() < until, "it is never read"
-            time.sleep(0.01)
+            time.sleep(0.01)  # between two looks, until it is read or the deadline is over
     finally:
         collected = collect({"token": token})
         listener.join(20)
