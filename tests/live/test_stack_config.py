@@ -89,7 +89,7 @@ def download():
     while d := file.read(65536 if stopped else 512):
         size[0] += len(d)
         if not stopped:
-            time.sleep(0.01)
+            time.sleep(0.01)  # a slow reader is what is tried here: the answer is still on its way meanwhile
 stopped = False
 slow = threading.Thread(target=download)
 slow.start()
@@ -100,7 +100,7 @@ while not select.select([sys.stdin], [], [], 0)[0] and len(workers) < 6000:
     workers.append(threading.Thread(target=ask))
     workers[-1].start()
     due += 0.01
-    time.sleep(max(0, due - time.monotonic()))
+    time.sleep(max(0, due - time.monotonic()))  # a rate of 100 a second is what is tried here
 for w in workers:
     w.join()
 stopped = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.live.labs import Lab
+from tests.live.labs import Lab, waited_for
 from tests.live.ring.attack import Attack, begun, host_network_reaches, must_hold, start_odd
 from tests.live.ring.guests import invite, leave
 
@@ -47,9 +47,8 @@ def take_the_fence_away(attack: Attack, *others: Callable[[Attack], bool]) -> se
     """
     begin = time.time()
     attack.lab.sh(OPEN)
-    deadline = time.monotonic() + SEEN
-    while (missing := _missing(attack, begin)) and time.monotonic() < deadline:
-        time.sleep(0.5)  # until the next look
+    waited_for(lambda: not _missing(attack, begin), SEEN, 0.5)
+    missing = _missing(attack, begin)
     failed = {other.__name__ for other in others if not other(attack)}
     attack.lab.sh(CLOSE, timeout=180)
     return failed | {attack.names[probe] for probe in missing}
