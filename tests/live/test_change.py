@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import fresh
-from tests.live.labs import Lab
+from tests.live.labs import Lab, waited_for
 
 # Ten lines of YAML at most: a service that is reached from the LAN and calls a database.
 NEW_SERVICE: dict[str, Any] = {
@@ -155,6 +155,23 @@ def test_a_killed_run_is_repaired_by_the_next(lab: Lab, number: int) -> None:
         lab.must_verify()
     else:
         assert lab.plan().changed == []
+
+
+def test_a_port_that_a_power_cut_left_taken_is_freed_by_the_next_run(lab: Lab) -> None:
+    """A cut in the middle of a container's start: Docker keeps the port for it, and gives it to nobody any more."""
+    lab.sh(
+        "docker stop -t 1 gallery-gallery-1; pkill -STOP -x containerd"
+    )  # the start goes no further than the network
+    lab.sh("docker start gallery-gallery-1 >/dev/null 2>&1 &")
+    assert waited_for(lambda: "--dport 8000 " in lab.sh("iptables -t nat -S DOCKER"), 30, 0.1)
+    lab.lab("poweroff")
+    lab.lab("start")
+    lab.wait_for_ssh()
+    assert "already allocated" in lab.sh("docker start gallery-gallery-1 2>&1", check=False)
+    planned = lab.plan()
+    assert "port 8000/tcp is still taken for a container that is gone" in planned.text
+    assert lab.pyinfra().changed == planned.changed == ["docker | state", "stack | state"]
+    lab.must_be_converged()
 
 
 def _declare_something_everywhere(lab: Lab, number: int) -> None:

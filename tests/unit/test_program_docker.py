@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,7 +41,7 @@ def bare(**changes: Any) -> dict[str, Any]:
         "apparmor_missing": False, "br_netfilter": True, "info": {}, "swarm": False, "firewall_backend": "",
         "containers": {}, "publishing": [], "bridge": "", "loaded": None,
         "nft": True, "sysctl": "", "forwarding": dict.fromkeys(program.FORWARDING, "1"), "remains": [],
-        "gone": [], "ring": "",
+        "disorder": [], "ring": "",
     } | changes  # fmt: skip
 
 
@@ -654,8 +656,52 @@ def test_a_container_that_publishes_by_no_rule_of_docker_is_not_missed() -> None
     assert program.published([container("host", "", **published)], networks, "v4") == []
 
 
+STUCK = "port 8080/tcp is still taken for a container that is gone (v4)"
+
+
+@pytest.mark.parametrize("text", [OLD, NEW, NFT], ids=["26.1", "28", "29-nftables"])
+@pytest.mark.parametrize(
+    ("running", "ends", "wrong"),
+    [
+        # A power cut in the middle of a start: nobody publishes the port, no network knows the address.
+        ([], {}, [STUCK]),
+        ([], {"one": {"IPv4Address": "172.21.2.9/24", "IPv6Address": ""}}, [STUCK]),
+        # It is just starting, or runs.
+        ([], {"one": {"IPv4Address": "172.21.2.115/24", "IPv6Address": ""}}, []),
+        ([{"Ports": [{"IP": "0.0.0.0", "Type": "tcp", "PublicPort": 8080, "PrivatePort": 80}]}], {}, []),
+    ],
+    ids=["nobody", "another", "starting", "running"],
+)
+def test_a_port_that_is_taken_for_a_container_that_is_gone_is_named(
+    monkeypatch: pytest.MonkeyPatch, text: str, running: list[Any], ends: dict[str, Any], wrong: list[str]
+) -> None:
+    front = {
+        "Id": "f1", "Name": "front", "Driver": "bridge", "Scope": "local",
+        "Options": {"com.docker.network.bridge.name": "rf-front"},
+    }  # fmt: skip
+    said = {"/networks": [front], "/containers/json": running, "/networks/f1": {**front, "Containers": ends}}
+    monkeypatch.setattr(program, "engine", lambda _, path: said[path])
+    monkeypatch.setattr(program, "families", lambda: ["v4"])
+    monkeypatch.setattr(program, "live_text", lambda _: text)
+    monkeypatch.setattr(program, "nft_table", lambda _: text)
+    monkeypatch.setattr(program, "time", SimpleNamespace(monotonic=itertools.count().__next__, sleep=lambda _: None))
+    assert program.wrong_own("nftables" if text is NFT else "iptables", ipv6=False) == wrong
+
+
+@pytest.mark.parametrize(
+    ("shape", "rule"),
+    [
+        ("TRANSLATED", "-p udp -m udp --dport 53 -j DNAT --to-destination [fd00:20::2]:53"),
+        ("TRANSLATED", "-d 10.0.0.1/32 ! -i rf-x -p udp -m udp --dport 53 -j DNAT --to-destination [fd00:20::2]:53"),
+        ("TRANSLATED_NFT", 'ip6 daddr fd00::1 udp dport 53 counter dnat to [fd00:20::2]:53 comment "D"'),
+    ],
+)
+def test_translations_are_read_in_every_shape(shape: str, rule: str) -> None:
+    assert getattr(program, shape).search(rule).groups() == ("udp", "53", "[fd00:20::2]", "53")
+
+
 def test_docker_is_restarted_for_its_own_rules_and_the_plan_says_so() -> None:
-    plan = program.make_plan(desired(), converged(gone=["nat PREROUTING does not lead to Docker's rules (v4)"]))
+    plan = program.make_plan(desired(), converged(disorder=["nat PREROUTING does not lead to Docker's rules (v4)"]))
     assert plan.restart
-    assert any("must be restarted: its own rules are gone (nat PREROUTING" in line for line in plan.changes)
+    assert any("must be restarted: its own rules are not in order (nat PREROUTING" in line for line in plan.changes)
     assert not program.make_plan(desired(), converged()).restart

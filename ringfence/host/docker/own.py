@@ -1,13 +1,14 @@
-"""Whether Docker's own rules are there: only Docker makes them, and only when it starts."""
+"""Whether Docker's own rules are as the engine means them: Docker alone makes them, most when it starts."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import time
 from typing import Any
 
 from ringfence.host.docker.remains import DOCKERS, NFT_TABLES
-from ringfence.host.engine import bridge_of, engine
+from ringfence.host.engine import NotThereError, bridge_of, engine
 from ringfence.host.nft import nft_table
 from ringfence.host.tables import Tables, families, live_text, parse_save
 
@@ -17,10 +18,14 @@ FULL = ("DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2", "DOCKER-FORWARD"
 BASE = ("filter-FORWARD", "nat-OUTPUT", "nat-POSTROUTING", "nat-PREROUTING")
 # A published port: (protocol, port of the host, port in the container).
 Port = tuple[str, int, int]
+# Docker's translations of published ports, in a rule of iptables and of nftables: protocol, port, address, its port.
+TRANSLATED = re.compile(r"-p (\w+) .*--dport (\d+) .*-j DNAT --to-destination (\[[^]]+\]|[\d.]+):(\d+)$")
+TRANSLATED_NFT = re.compile(r"(\w+) dport (\d+) .*dnat to (\[[^]]+\]|[\d.]+):(\d+)\b")
 
 
-def missing_own(backend: str, ipv6: bool) -> list[str]:
-    """What is missing of the rules of the running engine, one line each; asked of the engine and of the kernel.
+def wrong_own(backend: str, ipv6: bool) -> list[str]:
+    """What is missing of the rules of the running engine, and which it has for a container that is gone, one line each;
+    asked of the engine and of the kernel. A restart of Docker brings both in order.
 
     Args:
         backend: the engine's firewall back end, "iptables" or "nftables".
@@ -29,17 +34,17 @@ def missing_own(backend: str, ipv6: bool) -> list[str]:
     Raises:
         Fault: one of them does not answer.
     """
-    lines = _missing(backend, ipv6)
+    lines = _wrong(backend, ipv6)
     # A container may just be starting or stopping: what is really missing stays so.
     deadline = time.monotonic() + 1
     while lines and time.monotonic() < deadline:
         time.sleep(0.1)
-        later = _missing(backend, ipv6)
+        later = _wrong(backend, ipv6)
         lines = [line for line in lines if line in later]
     return lines
 
 
-def _missing(backend: str, ipv6: bool) -> list[str]:
+def _wrong(backend: str, ipv6: bool) -> list[str]:
     networks = [n for n in engine("GET", "/networks") if n.get("Driver") == "bridge" and n.get("Scope") == "local"]
     containers = engine("GET", "/containers/json")
     lines: list[str] = []
@@ -50,10 +55,47 @@ def _missing(backend: str, ipv6: bool) -> list[str]:
         bridges = [bridge_of(network) for network in there if not network.get("Internal")]
         ports = published(containers, there, family)
         if backend == "nftables":
-            lines += missing_nft(nft_table(NFT_TABLES[family == "v6"]), family, bridges, ports)
+            table = nft_table(NFT_TABLES[family == "v6"])
+            lines += missing_nft(table, family, bridges, ports)
+            translated = TRANSLATED_NFT.findall(table)
         else:
-            lines += missing_iptables(parse_save(live_text(family) or ""), family, bridges, ports)
+            tables = parse_save(live_text(family) or "")
+            lines += missing_iptables(tables, family, bridges, ports)
+            rules = tables.get("nat", {}).get("DOCKER", [])
+            translated = [found.groups() for rule in rules if (found := TRANSLATED.search(rule))]
+        if left := left_over(translated, containers):
+            taken = {address for network in there for address in endpoints(network["Id"])}
+            lines += [f"{line} ({family})" for address, line in left if ipaddress.ip_address(address) not in taken]
     return lines
+
+
+def left_over(translated: list[tuple[str, ...]], containers: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Docker's translations of ports that no running container publishes, as (address, what to say of it).
+
+    A start of a container that the power cut ends leaves its port taken: no container can have it until Docker starts
+    once more ("port is already allocated"). While a container starts, its port is translated before it is listed as
+    running: its address is known to its network then.
+
+    Args:
+        translated: (protocol, port, address, port of the address) each.
+        containers: those that run, as the engine lists them.
+    """
+    known = {(p["Type"], str(p["PublicPort"])) for c in containers for p in c.get("Ports") or [] if p.get("PublicPort")}
+    return [
+        (address.strip("[]"), f"port {port}/{proto} is still taken for a container that is gone")
+        for proto, port, address, _ in translated
+        if (proto, port) not in known
+    ]
+
+
+def endpoints(network: str) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """The addresses that a network knows, that of a container that is just starting as well; none if it is gone."""
+    try:
+        ends = engine("GET", f"/networks/{network}").get("Containers") or {}
+    except NotThereError:
+        return set()
+    texts = [end.get(key) for end in ends.values() for key in ("IPv4Address", "IPv6Address")]
+    return {ipaddress.ip_interface(text).ip for text in texts if text}
 
 
 def published(containers: list[dict[str, Any]], networks: list[dict[str, Any]], family: str) -> list[Port]:

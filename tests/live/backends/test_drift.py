@@ -133,7 +133,7 @@ def test_docker_s_own_rules_are_reported_and_a_run_brings_them_back(lab: Lab) ->
     assert "restart of docker needed" in _status(lab)
     planned = lab.plan()
     assert planned.changed == ["docker | state"]
-    assert "docker must be restarted: its own rules are gone" in planned.text
+    assert "docker must be restarted: its own rules are not in order" in planned.text
     begun = lab.sh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'")
     assert lab.pyinfra().changed == planned.changed
     assert lab.sh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'") == begun, "containers were restarted"
