@@ -111,8 +111,15 @@ def wait_ready(instance: Instance, names: Sequence[str] = HOSTS, seconds: float 
     with step("waiting for " + " and ".join(names)):
         deadline = time.monotonic() + seconds
         for host in names:
+            inside = ["docker", "exec", instance.container(host)]
             while True:
-                done = run(["docker", "exec", instance.container(host), "systemctl", "is-system-running"], check=False)
+                # systemd itself waits: asking again and again takes from the boot what it is waited for.
+                left = str(max(1, round(deadline - time.monotonic())))
+                done = run(
+                    [*inside, "timeout", left, "systemctl", "is-system-running", "--wait"],
+                    check=False,
+                    timeout=seconds + 30,
+                )
                 state = done.stdout.decode().strip()
                 if (
                     state in ("running", "degraded")
@@ -128,12 +135,9 @@ def wait_ready(instance: Instance, names: Sequence[str] = HOSTS, seconds: float 
                         f"{host} is not ready after {seconds:.0f} s (systemd says '{state}'): "
                         f"see `docker logs {instance.container(host)}`"
                     )
-                time.sleep(0.1)
+                time.sleep(0.2)  # systemd does not answer yet, or sshd does not
             if state == "degraded":
-                failed = output(
-                    ["docker", "exec", instance.container(host), "systemctl", "--failed", "--plain", "--no-legend"],
-                    check=False,
-                )
+                failed = output([*inside, "systemctl", "--failed", "--plain", "--no-legend"], check=False)
                 say(f"{host} is up, but not everything started: {failed}")
 
 
