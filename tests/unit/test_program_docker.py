@@ -120,6 +120,31 @@ def test_reloadable_keys_need_no_restart() -> None:
     assert plan.changes[0] == "+ /etc/docker/daemon.json shutdown-timeout: 30"
 
 
+ADDRESS = """\
+3: docker0    inet 172.17.0.1/16 brd 172.17.255.255 scope global docker0\\       valid_lft forever preferred_lft forever
+3: docker0    inet 169.254.7.7/16 scope link docker0\\       valid_lft forever preferred_lft forever
+"""
+
+
+@pytest.mark.parametrize(
+    ("pools", "address"),
+    [
+        ([{"Subnet": "172.18.0.0/24", "Gateway": "172.18.0.9"}], "172.18.0.9/24"),
+        ([{"Subnet": "fd00::/64"}, {"Subnet": "10.9.0.0/16", "Gateway": "10.9.0.1"}], "10.9.0.1/16"),
+        # Docker 20.10, as long as it is the one that has made the bridge.
+        ([{"Subnet": "172.17.0.0/16"}], "172.17.0.1/16"),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_the_address_of_docker0_is_known_whatever_the_engine_says(
+    monkeypatch: pytest.MonkeyPatch, pools: list[dict[str, str]], address: str
+) -> None:
+    bridge = {"Id": "b", "IPAM": {"Config": pools}, "Options": {"com.docker.network.bridge.name": "docker0"}}
+    monkeypatch.setattr(program, "engine", lambda *_: bridge)
+    monkeypatch.setattr(program, "must", lambda *words: ADDRESS if "docker0" in words else "")
+    assert program.bridge_address() == address
+
+
 def test_docker0_stays_where_it_is() -> None:
     assert program.make_plan(desired(), running()).config["bip"] == "172.17.0.1/16"
     assert "bip" not in program.make_plan(desired(), running(bridge="172.24.0.1/24")).config

@@ -16,6 +16,7 @@ def attack(lab: Lab) -> Attack:
     # Docker's proxy, which is on where a user's own containers publish ports, is one more way in on old engines.
     declare(lab, **({"docker_daemon": {"userland-proxy": True}} if lab.engine == "20.10" else {}))
     lab.pyinfra()
+    lab.must_be_converged()  # also where an engine was there, and running, before the first run
     found = start(lab)
     # By which families Docker answers at the host: where it were fewer, cells would be missing.
     assert found.addresses.published == (1 if lab.engine == "26.1" else 2)
