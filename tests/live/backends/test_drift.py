@@ -94,7 +94,8 @@ ON_BOTH = tuple(DAMAGES)[:2]
 @pytest.mark.parametrize("damage", [pytest.param(name, marks=() if name in ON_BOTH else QUICK) for name in DAMAGES])
 def test_what_was_changed_is_put_back_and_named(lab: Lab, damage: str) -> None:
     command, role, named = DAMAGES[damage]
-    assert waited_for(lambda: _as_intended(lab) or "docker  ~ restart" in _status(lab), PROMISED, SELDOM), _status(lab)
+    settled = ("\nas intended", "docker  ~ restart")
+    assert waited_for(lambda: any(word in _status(lab) for word in settled), PROMISED, SELDOM), _status(lab)
     started = time.monotonic()
     since = _damage(lab, command)
 
