@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import cycle
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -47,6 +48,13 @@ def _is_of_other_engines(item: pytest.Item) -> bool:
     # Only functions have one, and only they are marked so.
     params = item.callspec.params  # type: ignore[attr-defined]
     return params["lab" if "lab" in params else "host"] not in mark.args
+
+
+def in_turn(cases: Iterable[str], hosts: Iterable[str]) -> list[Any]:
+    """Parameters that have each case made on one of several hosts: what it tries is the same code on all of them."""
+    return [
+        pytest.param(case, marks=pytest.mark.engines(host)) for case, host in zip(cases, cycle(hosts), strict=False)
+    ]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.live.conftest import fresh
+from tests.live.conftest import fresh, in_turn
 from tests.live.labs import Lab
 from tests.programs import ROLES, path_of
 
@@ -74,11 +74,6 @@ class Host:
 HOSTS = {"trixie": ("t-window", "none"), "bookworm": ("t-window-12", "20.10")}
 
 
-def in_turn(number: int) -> pytest.MarkDecorator:
-    """Have a test made on one of the hosts."""
-    return pytest.mark.engines(list(HOSTS)[number % len(HOSTS)])
-
-
 @pytest.fixture(scope="module", params=HOSTS)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
     for lab in fresh(*HOSTS[request.param], preinstalled=False):
@@ -112,9 +107,7 @@ BY_HAND = {
 
 
 # A reload on both; what else stops ufw goes through the same.
-@pytest.mark.parametrize(
-    "typed", [pytest.param(typed, marks=in_turn(n) if n else ()) for n, typed in enumerate(BY_HAND)]
-)
+@pytest.mark.parametrize("typed", ["ufw reload", *in_turn(list(BY_HAND)[1:], reversed(HOSTS))])
 def test_ufw_that_is_stopped_by_hand_opens_nothing_and_closes_nothing(host: Host, typed: str) -> None:
     with Hammer(host.addresses) as denied, Hammer(host.addresses, DECLARED) as declared:
         # Again, until enough attempts fall into moments that are short.
@@ -169,7 +162,7 @@ DAMAGES = (
 )
 
 
-@pytest.mark.parametrize("damage", [pytest.param(d, marks=in_turn(n)) for n, d in enumerate(DAMAGES)])
+@pytest.mark.parametrize("damage", in_turn(DAMAGES, HOSTS))
 def test_repair_and_change_open_nothing(host: Host, damage: str) -> None:
     host.lab.sh(damage)
     extra = {"name": "extra", "action": "allow", "proto": "tcp", "port": "1234", "source": "any"}
@@ -194,7 +187,7 @@ def test_a_rules_file_that_broke_a_reload_is_repaired(host: Host) -> None:
 SIGNS = ("cat /etc/ufw/user.rules", "cat /etc/ufw/ufw.conf", "iptables -S INPUT")
 
 
-@pytest.mark.parametrize("sign", [pytest.param(sign, marks=in_turn(n)) for n, sign in enumerate(SIGNS)])
+@pytest.mark.parametrize("sign", in_turn(SIGNS, HOSTS))
 def test_an_apply_that_is_killed_is_finished_by_the_next(host: Host, sign: str) -> None:
     host.lab.sh("ufw --force reset >/dev/null; rm -f /etc/ufw/*.rules.2*")
     text = json.dumps(host.desired)

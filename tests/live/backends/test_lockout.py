@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from tests.live.backends.conftest import HOSTS
+from tests.live.conftest import in_turn
 from tests.live.hoststate import by_a_forwarded_port, by_a_jump_host, greeted, host_variables, state_of
 from tests.live.labs import BIN, ROOT, Lab, Run, waited_for
 
@@ -409,7 +410,7 @@ SABOTAGE = {
 # Which controller there was makes no difference, and each back end has its share.
 @pytest.mark.parametrize(
     "sabotage",
-    [pytest.param(name, marks=pytest.mark.engines(list(HOSTS)[n % len(HOSTS)])) for n, name in enumerate(SABOTAGE)],
+    in_turn(SABOTAGE, HOSTS),
 )
 def test_what_nobody_confirms_is_taken_back(lab: Lab, before: dict[str, Any], sabotage: str) -> None:
     armed = f"ringfence-guard arm --seconds 10 --reason drill && test -e {PENDING}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from tests.live.conftest import in_turn
 from tests.live.labs import Lab
 from tests.live.ring.attack import Attack, declare, edit, talk
 from tests.live.ring.control import CLOSE, OPEN
@@ -15,11 +15,6 @@ from tests.live.ring.declared import DATABASE, SERVICES, TALK
 STATE = "/etc/ringfence/policy"
 HOSTS = ("26.1", "29")
 pytestmark = pytest.mark.engines(*HOSTS)
-
-
-def in_turn(cases: Iterable[str]) -> list[Any]:
-    """Each case on one of the hosts: what ends connections is the policy's own program, whatever the engine."""
-    return [pytest.param(case, marks=pytest.mark.engines(HOSTS[n % len(HOSTS)])) for n, case in enumerate(cases)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +48,7 @@ EDITS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("edited", in_turn(EDITS))
+@pytest.mark.parametrize("edited", in_turn(EDITS, HOSTS))
 def test_a_connection_ends_with_the_run_that_no_longer_allows_it(talks: Attack, edited: str) -> None:
     services, named = EDITS[edited]
     edit(talks.lab, lab_services=services)
@@ -66,7 +61,7 @@ def test_a_connection_ends_with_the_run_that_no_longer_allows_it(talks: Attack, 
     talks.wait_until(alive=talks.allowed)
 
 
-@pytest.mark.parametrize("back", in_turn(["by Docker's start", "by its unit", "by the next run"]))
+@pytest.mark.parametrize("back", in_turn(["by Docker's start", "by its unit", "by the next run"], HOSTS))
 def test_what_came_in_while_the_fence_was_away_is_named_and_cut(talks: Attack, back: str) -> None:
     lab = talks.lab
     lab.sh(f"rm -rf /root/kept; cp -a {STATE} /root/kept; {OPEN}")
