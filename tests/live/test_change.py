@@ -168,9 +168,16 @@ def test_a_port_that_a_power_cut_left_taken_is_freed_by_the_next_run(lab: Lab) -
     lab.lab("start")
     lab.wait_for_ssh()
     assert "already allocated" in lab.sh("docker start gallery-gallery-1 2>&1", check=False)
+    # The unit that puts the policy in order after Docker's start is slow here: the run has to wait for it.
+    lab.sh(
+        "mkdir -p /run/systemd/system/ringfence-policy-docker.service.d;"
+        " printf '[Service]\\nExecStartPre=/bin/sleep 5\\n'"
+        " >/run/systemd/system/ringfence-policy-docker.service.d/slow.conf; systemctl daemon-reload"
+    )
     planned = lab.plan()
     assert "port 8000/tcp is still taken for a container that is gone" in planned.text
     assert lab.pyinfra().changed == planned.changed == ["docker | state", "stack | state"]
+    lab.sh("rm -r /run/systemd/system/ringfence-policy-docker.service.d; systemctl daemon-reload")
     lab.must_be_converged()
 
 

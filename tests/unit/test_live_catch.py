@@ -30,16 +30,19 @@ class Drill:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        (directory / "ringfence-x").write_text(PROGRAM, encoding="utf-8")
+        # The watcher looks at all processes of the machine, and another worker may be at the same tests.
+        self.role = f"x{os.getpid()}"
+        self.path = directory / f"ringfence-{self.role}"
+        self.path.write_text(PROGRAM, encoding="utf-8")
         (directory / "state").write_text("old", encoding="utf-8")
         self.caught = directory / "caught"
         sign = f"cat {directory / 'state'}"
-        self.watcher = subprocess.Popen([sys.executable, str(CATCH), "x", sign, str(self.caught)])
+        self.watcher = subprocess.Popen([sys.executable, str(CATCH), self.role, sign, str(self.caught)])
         self.program: subprocess.Popen[bytes] | None = None
         assert waited_for(self.caught.exists, 30)  # from now on changes are seen
 
     def start(self, verb: str) -> None:
-        self.program = subprocess.Popen([sys.executable, str(self.directory / "ringfence-x"), verb])
+        self.program = subprocess.Popen([sys.executable, str(self.path), verb])
 
     def state(self) -> str:
         assert self.program
@@ -88,9 +91,8 @@ FORKED = "\nimport os\nif os.fork() == 0:\n    time.sleep(60)\n"
 
 def test_a_child_that_is_not_yet_what_it_is_for_is_left_alone(drill: Drill) -> None:
     """Its parent would wait for it, and never stop."""
-    path = drill.directory / "ringfence-x"
     early = PROGRAM.replace('(here / "state")', FORKED.strip() + '\n(here / "state")')
-    path.write_text(early, encoding="utf-8")
+    drill.path.write_text(early, encoding="utf-8")
     drill.start("apply")
     (drill.directory / "begin").touch()
     assert waited_for(lambda: bool(drill.caught.read_text()), 30)

@@ -319,8 +319,32 @@ def test_at_boot_a_program_that_hangs_is_not_asked_again(
 
 def test_what_was_applied_meanwhile_is_not_put_back(policy: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     persisted(policy)
+    monkeypatch.setattr(policy, "await_boot", lambda: None)
     monkeypatch.setattr(policy, "bring_about", lambda wish: pytest.fail("it is brought about"))
     assert policy.mend(wish() | {"unmanaged": "other"}) == {"changes": []}
+
+
+# What systemctl says of Docker and of the unit that follows its start, with the job of that one.
+SAYS = """printf 'Id=docker.service\\nActiveState={docker}\\n\\nId=ringfence-policy-docker.service\\n{job}'"""
+
+
+def test_what_docker_has_just_started_is_waited_for(policy: ModuleType, shim: Shim, tmp_path: Path) -> None:
+    """Docker's start is over before the unit has put the policy in order: that is no change that a run would make."""
+    busy, done = (SAYS.format(docker="active", job=job) for job in ("Job=17\\n", ""))
+    asked = shim("systemctl", f"if [ $(wc -l <{tmp_path}/systemctl.log) -lt 3 ]; then {busy}; else {done}; fi")
+    policy.await_boot()
+    assert len(asked.read_text().splitlines()) == 3
+
+
+def test_a_unit_that_waits_for_docker_itself_is_not_waited_for(policy: ModuleType, shim: Shim) -> None:
+    shim("systemctl", SAYS.format(docker="activating", job="Job=17\\n"))
+    policy.await_boot(seconds=0)
+
+
+def test_a_unit_that_does_not_end_is_named(policy: ModuleType, shim: Shim) -> None:
+    shim("systemctl", SAYS.format(docker="active", job="Job=17\\n"))
+    with pytest.raises(policy.Fault, match=r"see `systemctl status ringfence-policy-docker\.service`, then run again"):
+        policy.await_boot(seconds=0.2)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,6 +140,27 @@ class Host(NamedTuple):
     outside: list[str]
     units: dict[str, dict[str, str]]
     daemon: dict[str, Any]
+
+
+def await_boot(seconds: float = 60) -> None:
+    """Wait until the unit is through that puts the policy in order when Docker has started.
+
+    Who restarts Docker is not told of it, and what it is about to do would look like a change that nobody announced.
+    That unit takes the lock, so this is for those who do not hold it.
+
+    Raises:
+        Fault: it does not come to its end, or systemd does not answer.
+    """
+    unit = "ringfence-policy-docker.service"
+    deadline = time.monotonic() + seconds
+    while True:
+        states = unit_states(["docker.service", unit], ["ActiveState", "Job"])
+        # While Docker itself starts, which may take long, the unit only waits for it.
+        if states["docker.service"].get("ActiveState") != "active" or not states[unit].get("Job"):
+            return
+        if time.monotonic() > deadline:
+            raise Fault(f"{unit} does not come to an end: see `systemctl status {unit}`, then run again")
+        time.sleep(0.1)  # between two questions
 
 
 def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
