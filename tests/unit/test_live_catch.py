@@ -20,7 +20,8 @@ import pathlib, sys, time
 here = pathlib.Path(sys.argv[0]).parent
 while not (here / "begin").exists():
     time.sleep(0.01)
-(here / "state").write_text("changed")
+(here / "new").write_text("changed")
+(here / "new").rename(here / "state")  # at once: between emptying a file and writing to it there is a change as well
 time.sleep(60)
 """
 
@@ -91,7 +92,7 @@ FORKED = "\nimport os\nif os.fork() == 0:\n    time.sleep(60)\n"
 
 def test_a_child_that_is_not_yet_what_it_is_for_is_left_alone(drill: Drill) -> None:
     """Its parent would wait for it, and never stop."""
-    early = PROGRAM.replace('(here / "state")', FORKED.strip() + '\n(here / "state")')
+    early = PROGRAM.replace('(here / "new").rename', FORKED.strip() + '\n(here / "new").rename')
     drill.path.write_text(early, encoding="utf-8")
     drill.start("apply")
     (drill.directory / "begin").touch()
