@@ -15,7 +15,8 @@ from typing import Any
 from ringfence.verify.declared import ANY, INTERNET, Declared
 
 LAB_VARIABLES = (
-    "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_services", "lab_vantages",
+    "lab_hosts", "lab_places", "lab_portal", "lab_proxy", "lab_resolvers", "lab_segments", "lab_services",
+    "lab_vantages",
 )  # fmt: skip
 _Fact = tuple[str, ...]  # kind, owner, what is said
 
@@ -43,11 +44,26 @@ def _told(fact: _Fact) -> str:
     return f"{owner}: {kind} {' '.join(rest)}"
 
 
+def _of_roles(lab: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what lab_proxy and lab_portal declare as if it were listed under lab_services."""
+    found = {}
+    if proxy := lab.get("lab_proxy"):
+        doors = [{"port": port, "from": proxy["from"]} for port in ("80/tcp", "443/tcp", "443/udp")]
+        public = proxy.get("certificates") == "acme"
+        egress = [{"to": INTERNET, "port": 443}] if public else []
+        found["caddy"] = {"host": proxy["host"], "segments": proxy["segments"], "publish": doors, "egress": egress}
+    if portal := lab.get("lab_portal"):
+        asked = [(portal.get("database"), 5432), (portal.get("ldap"), 6360)]
+        calls = [{"service": of["service"], "port": of.get("port") or usual} for of, usual in asked if of]
+        found["authelia"] = {**{key: portal.get(key) or [] for key in ("host", "segments", "egress")}, "calls": calls}
+    return found
+
+
 class _Reading:
     """The raw variables, with what is needed to follow a name to its networks."""
 
     def __init__(self, lab: Mapping[str, Any], declared: Declared) -> None:
-        self.services: Mapping[str, Any] = lab.get("lab_services") or {}
+        self.services: Mapping[str, Any] = {**(lab.get("lab_services") or {}), **_of_roles(lab)}
         self.hosts: Mapping[str, Any] = lab.get("lab_hosts") or {}
         self.places = {name: _list(networks) for name, networks in (lab.get("lab_places") or {}).items()}
         self.resolvers = lab.get("lab_resolvers") or []
