@@ -45,7 +45,7 @@ def _clock(value: object) -> object:
 def _zone(value: object) -> object:
     try:
         ZoneInfo(str(value))
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         raise ValueError(
             f"'{value}' is not a time zone (write it as Europe/Berlin; see timedatectl list-timezones)"
         ) from None
