@@ -12,11 +12,11 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ringfence.verify import second_sites
 from ringfence.verify.declared import ANY, INTERNET, Declared
 
 LAB_VARIABLES = (
-    "lab_hosts", "lab_places", "lab_portal", "lab_proxy", "lab_resolvers", "lab_segments", "lab_services",
-    "lab_vantages",
+    "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_vantages", *second_sites.LAB_VARIABLES,
 )  # fmt: skip
 _Fact = tuple[str, ...]  # kind, owner, what is said
 
@@ -25,15 +25,16 @@ def differences(lab: Mapping[str, Any], declared: Declared) -> list[str]:
     """Return a line per statement that only one of the two readings finds.
 
     Args:
-        lab: the `LAB_VARIABLES` as the user wrote them.
+        lab: the `LAB_VARIABLES` as the user wrote them, and ``verify_sites``.
         declared: the same lab as the compiler understood it.
     """
     try:
         reading = _Reading(lab, declared)
-        read, misplaced = reading.facts(), list(reading.misplaced())
+        read = reading.facts() | set(second_sites.declared(lab, reading.places_of))
+        misplaced = list(reading.misplaced())
+        compiled = _compiled(declared) | set(second_sites.told(lab.get("verify_sites") or ()))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return [f"the declaration could not be read a second time: {error!r}"]
-    compiled = _compiled(declared)
     lines = [f"{_told(fact)}: is declared, but verify was not told of it" for fact in read - compiled]
     lines += [f"{_told(fact)}: verify was told of it, but it is not declared" for fact in compiled - read]
     return sorted([*lines, *misplaced])
@@ -66,6 +67,7 @@ class _Reading:
         self.services: Mapping[str, Any] = {**(lab.get("lab_services") or {}), **_of_roles(lab)}
         self.hosts: Mapping[str, Any] = lab.get("lab_hosts") or {}
         self.places = {name: _list(networks) for name, networks in (lab.get("lab_places") or {}).items()}
+        self.devices = {n: _list(of["addresses"]) for n, of in (lab.get("lab_devices") or {}).items()}
         self.resolvers = lab.get("lab_resolvers") or []
         self.vantages: Mapping[str, Any] = lab.get("lab_vantages") or {}
         # Which addresses a container was given is not declared; that they are the ones in use is seen on the host.
@@ -124,6 +126,11 @@ class _Reading:
             for address in chosen.values() if isinstance(chosen, Mapping) else [chosen]:
                 if _address(address) not in self.given.get(name, ()):
                     yield f"{name}: address {address}: is declared, but verify was not told of it"
+
+    def places_of(self, names: list[str]) -> list[str]:
+        """Return the networks of places and devices."""
+        known: Mapping[str, list[str]] = {"anywhere": [ANY], **self.places, **self.devices}
+        return _sorted(network for name in names for network in known[name])
 
     def _networks(self, names: Any) -> list[str]:
         known: Mapping[str, list[str]] = {"anywhere": [ANY], **self.given, **self.places}
