@@ -169,6 +169,8 @@ def _https(site: Site, base: Visit, other: str) -> Iterator[Visit]:
             continue
         visit = replace(base, rule=rule, path=path)
         yield visit
+        if ANY not in rule.networks and rule.factor != "closed":
+            yield _elsewhere(rule, visit)
         if rule.login:
             yield from _forged(rule, visit)
         elif rule.bypass and rule.path:
@@ -177,33 +179,33 @@ def _https(site: Site, base: Visit, other: str) -> Iterator[Visit]:
     yield replace(base, kind="stranger", named=other, what=f"by the door of {site.name}")
 
 
-def _forged(rule: Rule, visit: Visit) -> Iterator[Visit]:
-    """Yield requests that say they come from somebody, or from somewhere else; then other spellings of the path."""
-    groups = ",".join(rule.groups) or "admins"
+def _elsewhere(rule: Rule, visit: Visit) -> Visit:
+    """Say that it comes from where the rule allows it."""
     inside = _inside(rule, visit.own)
+    names = ("X-Forwarded-For", "X-Real-IP", "X_Forwarded_For", "X.Forwarded.For")
+    headers = tuple((name, inside) for name in names)
+    return replace(visit, kind="forged", headers=headers, what=f"X-Forwarded-For: {inside}")
+
+
+def _forged(rule: Rule, visit: Visit) -> Iterator[Visit]:
+    """Yield requests that say they come from somebody who has signed in; then other spellings of the path."""
+    groups = ",".join(rule.groups) or "admins"
     for what, headers in (
-        (f"Remote-User: {NOBODY}", {"Remote-User": NOBODY, "Remote-Groups": groups}),
-        (f"remote_user, Remote.User: {NOBODY}", {"remote_user": NOBODY, "Remote.User": NOBODY}),
-        (
-            f"X-Forwarded-For: {inside}",
-            {"X-Forwarded-For": inside, "X-Real-IP": inside, "X_Forwarded_For": inside, "X.Forwarded.For": inside},
-        ),
+        (f"Remote-User: {NOBODY}", (("Remote-User", NOBODY), ("Remote-Groups", groups))),
+        (f"remote_user, Remote.User: {NOBODY}", (("remote_user", NOBODY), ("Remote.User", NOBODY))),
     ):
-        yield replace(visit, kind="forged", headers=tuple(headers.items()), what=what)
+        yield replace(visit, kind="forged", headers=headers, what=what)
     for path in dict.fromkeys((f"/{visit.path}", f"/{LEAF}/..{visit.path}", visit.path.upper())):
         if path != visit.path:
             yield replace(visit, kind="path", path=path, what="another spelling")
 
 
 def _inside(rule: Rule, own: str) -> str:
-    """An address that the rule allows, of the caller's family if there is one; not the caller's own."""
-    if ANY not in rule.networks:
-        networks = [ipaddress.ip_network(network, strict=False) for network in rule.networks]
-        for network in sorted(networks, key=lambda n: n.version != family(own)):
-            for address in (network[min(1, network.num_addresses - 1)], network[-1]):
-                if str(address) != own:
-                    return str(address)
-    return "127.0.0.1"
+    """An address that the rule allows, of the caller's family if there is one; not the caller's own if possible."""
+    networks = [ipaddress.ip_network(network, strict=False) for network in rule.networks]
+    networks.sort(key=lambda network: network.version != family(own))
+    found = [str(one) for network in networks for one in (network[min(1, network.num_addresses - 1)], network[-1])]
+    return next((address for address in found if address != own), next(iter(found), "127.0.0.1"))
 
 
 def _near(site: Site, rule: Rule, path: str, base: Visit) -> Iterator[Visit]:

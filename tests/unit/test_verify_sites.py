@@ -236,12 +236,15 @@ def test_what_tries_to_slip_past_a_login() -> None:
         "/dav/../ringfence-verify", "/dav/%2e%2e/ringfence-verify", "/dav-ringfence-verify", "/dav;/ringfence-verify",
         "/dav%2f..%2fringfence-verify", "/DAV/RINGFENCE-VERIFY",
     }  # fmt: skip
-    names = [dict(v.headers) for v in found if v.kind == "forged" and v.site == "cloud.lab.home"]
-    assert [list(headers) for headers in names] == [
-        ["Remote-User", "Remote-Groups"],
-        ["remote_user", "Remote.User"],
-        ["X-Forwarded-For", "X-Real-IP", "X_Forwarded_For", "X.Forwarded.For"],
+    forged = [v for v in found if v.kind == "forged" and v.site == "cloud.lab.home"]
+    # What is for everybody has no place to lie about.
+    assert [(v.path, [name for name, _ in v.headers]) for v in forged] == [
+        ("/dav/ringfence-verify", ["X-Forwarded-For", "X-Real-IP", "X_Forwarded_For", "X.Forwarded.For"]),
+        ("/", ["X-Forwarded-For", "X-Real-IP", "X_Forwarded_For", "X.Forwarded.For"]),
+        ("/", ["Remote-User", "Remote-Groups"]),
+        ("/", ["remote_user", "Remote.User"]),
     ]
+    assert {value for v in forged for name, value in v.headers if name == "X-Real-IP"} == {"10.213.0.1"}
     assert {(v.sni, v.named) for v in found if v.kind == "stranger"} == {
         ("", "10.213.0.10"),
         ("ringfence-verify.lab.home", "ringfence-verify.lab.home"),
@@ -254,7 +257,12 @@ def test_what_tries_to_slip_past_a_login() -> None:
 
 
 def test_what_needs_no_login_anyway_is_not_forged() -> None:
-    open_site = read({**VARIABLES, "verify_sites": [site("a", rule("/x/*", "none"), rule("", "none"))]})
+    open_site = read(
+        {
+            **VARIABLES,
+            "verify_sites": [site("a", rule("/x/*", "none", networks=["any"]), rule("", "none", networks=["any"]))],
+        }
+    )
     kinds = {v.kind for v in plan(open_site, rules()).visits}
     assert kinds == {"rule", "plain", "stranger"}
 
@@ -347,6 +355,7 @@ def test_a_redirect_to_https_must_be_to_the_same_name_and_without_tls() -> None:
         ({"kind": "stranger"}, ("none", "400", "403", "421")),
         ({"rule": CLOUD.rules[1]}, ("application",)),
         ({"rule": CLOUD.rules[1], "own": "10.213.5.20"}, ("403",)),
+        ({"rule": CLOUD.rules[1], "kind": "forged", "own": "10.213.5.20"}, ("403", "400")),
         ({"rule": CLOUD.rules[0], "own": "10.213.5.20"}, ("application",)),
         ({"rule": None}, ("403",)),
     ],
