@@ -59,7 +59,7 @@ def _sites(plan: Plan) -> list[dict[str, Any]]:
                     "places": list(rule.places),
                     "networks": networks(plan, rule.places),
                     "hours": windows(plan.lab.hours, rule.hours),
-                    "hours_names": list(rule.hours),
+                    "hours_name": ", ".join(rule.hours),
                 }
                 for rule in site.rules
             ],

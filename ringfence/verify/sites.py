@@ -42,7 +42,8 @@ class Hours:
 
 @dataclass(frozen=True)
 class Rule:
-    """Who may reach a path of a site. ``path``: "" for all that no other rule names, "/exact" or "/prefix/*"."""
+    """Who may reach a path of a site. ``path``: "" for all that no other rule names, "/exact", or
+    "/prefix/*", which is /prefix and all below it."""
 
     path: str
     factor: str
@@ -67,7 +68,9 @@ class Rule:
         if not self.path:
             return True
         mine, asked = (self.path, path) if self.bypass else (self.path.lower(), path.lower())
-        return asked.startswith(mine[:-1]) if mine.endswith("/*") else asked == mine
+        if mine.endswith("/*"):
+            return asked == mine[:-2] or asked.startswith(mine[:-1])
+        return asked == mine
 
     def allows(self, address: str, moments: tuple[float, float] | None) -> bool | None:
         """Whether an address may come in at any moment of a span; None where the hours change within it.
@@ -181,18 +184,6 @@ def _steps(first: float, last: float) -> Iterator[float]:
         yield moment
         moment += STEP
     yield last
-
-
-def statements(sites: Sites) -> set[tuple[str, ...]]:
-    """Return what the compiler said, as `second_reading` says facts: kind, owner, and what is said."""
-    found: set[tuple[str, ...]] = {("site", site.service, site.name) for site in sites.sites}
-    for site in sites.sites:
-        for rule in site.rules:
-            networks = [ANY] if ANY in rule.networks else sorted(rule.networks)
-            who = (*sorted(rule.people), *(f"group:{group}" for group in sorted(rule.groups)))
-            hours = "always" if rule.hours is None else when(rule.hours, named=False)
-            found.add(("access", site.name, rule.path or "/*", rule.factor, *who, "from", *networks, "at", hours))
-    return found
 
 
 def listing(sites: Sites) -> list[str]:

@@ -199,7 +199,7 @@ def test_verify_is_told_in_the_words_of_the_declaration(atlas: dict[str, Any]) -
     assert sites["old.fixture.home"]["rules"] == []
     assert sites["cloud.fixture.home"]["rules"][2]["groups"] == ["admins"]
     assert sites["cloud.fixture.home"]["rules"][2]["places"] == ["vpn", "phone"]
-    assert sites["media.fixture.home"]["rules"][0]["hours_names"] == ["evening", "night"]
+    assert sites["media.fixture.home"]["rules"][0]["hours_name"] == "evening, night"
     assert atlas["verify_portal"] == "auth.fixture.home"
     assert atlas["verify_root"].startswith("-----BEGIN CERTIFICATE")
 

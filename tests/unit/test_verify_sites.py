@@ -16,7 +16,7 @@ from ringfence.verify.cells import Matrix
 from ringfence.verify.expected import Rules
 from ringfence.verify.report import Answers, as_json, judge, junit, text, with_sites
 from ringfence.verify.seen import Container, Seen
-from ringfence.verify.sites import Sites, listing, read, statements
+from ringfence.verify.sites import Sites, listing, read
 from ringfence.verify.visited import SiteReport, answer_of, expectation, moments
 from ringfence.verify.visited import judge as judge_visits
 from ringfence.verify.visits import Plan, Visit, path_of, plan, request
@@ -169,13 +169,6 @@ def test_the_listing_says_who_where_when_and_marks_what_needs_no_login() -> None
         "  reached without a login (bypass): cloud.lab.home/status.php, cloud.lab.home/dav/*",
     ]
     assert listing(Sites()) == []
-
-
-def test_what_the_compiler_said_can_be_compared_with_a_second_reading() -> None:
-    found = statements(SITES)
-    assert ("site", "panel", "panel.lab.home") in found
-    assert ("access", "cloud.lab.home", "/status.php", "none", "group:family", "from", "any", "at", "always") in found
-    assert len(found) == 3 + 4
 
 
 def rules(**seen: Seen) -> Rules:

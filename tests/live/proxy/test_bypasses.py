@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import socket
+import re
 import time
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.live.labs import Lab, waited_for
 from tests.live.proxy.client import Answer, Session, ask, code, connect, raw, read
 
+GUESS = Path(__file__).with_name("guess.py")
 SPOOFED = {
     "Remote-User": "owner", "remote-user": "owner", "Remote.User": "owner", "Remote_User": "owner",
     "REMOTE_USER": "owner", "Remote-Groups": "admins", "Remote_Groups": "admins", "remote.groups": "admins",
@@ -28,7 +28,8 @@ FORWARDED = {
 PATHS = (
     "//", "//headers", "/./headers", "/status.php/../headers", "/status.php/..%2fheaders", "/status.php%2f..%2fheaders",
     "/status.php/%2e%2e/headers", "/status.phpx", "/status.php/headers", "/STATUS.PHP", "/status.php;/headers",
-    "/status.php%00", "/status%2ephp", "/remote.php/../headers", "/remote.php/%2e%2e/headers", "/remote.php/..%5cheaders",
+    "/status.php%00", "/status%2ephp", "/remote.php/../headers", "/remote.php/%2e%2e/headers",
+    "/remote.php/..%5cheaders",
     "/remote.php/..\\headers", "/remote.php/.%2e/headers", "/remote.phpx/headers", "/%72emote.php/x", "/remote.php%2fx",
     "/x?/status.php", "/x#/status.php", "/remote.php/..;/headers", "/remote.php//../headers", "/index.php/status.php",
 )  # fmt: skip
@@ -70,7 +71,7 @@ def test_where_nobody_signs_in_nobody_is_named(nobody: Session, name: str) -> No
     """A path without sign-in: what the application is told there is what the client said."""
     seen = nobody.ask("cloud", "/remote.php/headers", headers={name: SPOOFED[name]})
     assert seen.by_application
-    assert "owner" not in seen.body and "admins" not in seen.body, seen.body
+    assert not re.search("owner|admins", seen.body), seen.body
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -102,14 +103,12 @@ def test_the_applications_own_doors_are_shut(lab: Lab) -> None:
     for port in (8096, 9091, 9959, 2019, 5432, 1883):
         assert not lab.reaches(port), port
     for service in ("nextcloud", "vaultwarden", "jellyfin", "authelia"):
-        [leg, *_] = [
-            e for e in lab.variables()["policy_endpoints"] if e["name"] == service and e["bridge"] == "rf-frontend"
-        ]
-        ask_it = f"ip route replace {leg['address']}/32 via {lab.address()}; timeout 3 bash -c '</dev/tcp/{leg['address']}/80' && echo open"
-        try:
-            assert "open" not in lab.sh(ask_it, "outside", check=False), service
-        finally:
-            lab.sh(f"ip route del {leg['address']}/32", "outside", check=False)
+        ends = [e for e in lab.variables()["policy_endpoints"] if e["name"] == service]
+        [address] = [end["address"] for end in ends if end["bridge"] == "rf-frontend"]
+        for port in (80, 443, 8096, 9091):
+            reach = f"timeout 3 bash -c '</dev/tcp/{address}/{port}' && echo open"
+            way = f"ip route replace {address}/32 via {lab.address()}; {reach}; ip route del {address}/32"
+            assert "open" not in lab.sh(way, "outside", check=False), (service, port)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PROPFIND", "TRACE", "CONNECT", "FOO", "HEAD"])
@@ -132,14 +131,15 @@ def test_an_upgrade_to_websockets_is_a_request(nobody: Session) -> None:
     assert refused(nobody.ask("cloud", "/headers", headers=upgrade))
 
 
+POST = b"POST /status.php HTTP/1.1\r\nHost: {name}\r\n"
 SMUGGLED = b"GET /headers HTTP/1.1\r\nHost: {name}\r\n\r\n"
 FORMS = {
-    "length and chunks": b"POST /status.php HTTP/1.1\r\nHost: {name}\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "chunks and length": b"POST /status.php HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    "two lengths": b"POST /status.php HTTP/1.1\r\nHost: {name}\r\nContent-Length: 0\r\nContent-Length: 50\r\n\r\n" + SMUGGLED,
+    "length and chunks": POST + b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "chunks and length": POST + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n" + SMUGGLED,
+    "two lengths": POST + b"Content-Length: 0\r\nContent-Length: 50\r\n\r\n" + SMUGGLED,
     "two hosts": b"GET /headers HTTP/1.1\r\nHost: {name}\r\nHost: media\r\n\r\n",
-    "another encoding": b"POST /status.php HTTP/1.1\r\nHost: {name}\r\nTransfer-Encoding: xchunked\r\n\r\n" + SMUGGLED,
-    "a space before the colon": b"POST /status.php HTTP/1.1\r\nHost: {name}\r\nContent-Length : 5\r\n\r\n" + SMUGGLED,
+    "another encoding": POST + b"Transfer-Encoding: xchunked\r\n\r\n" + SMUGGLED,
+    "a space before the colon": POST + b"Content-Length : 5\r\n\r\n" + SMUGGLED,
     "a folded header": b"GET /headers HTTP/1.1\r\nHost: {name}\r\nX: a\r\n Remote-User: owner\r\n\r\n",
     "bare line feeds": b"GET /headers HTTP/1.1\nHost: {name}\n\n",
     "a whole address": b"GET https://{name}/status.php/../headers HTTP/1.1\r\nHost: {name}\r\n\r\n",
@@ -211,7 +211,7 @@ def test_the_applications_do_not_get_the_portals_cookie_elsewhere(lab: Lab, anna
     """It is for the lab's domain only, and for no script."""
     answer = Session(lab).first("anna", "ringfence-anna")
     cookie = answer.headers["set-cookie"].lower()
-    assert "httponly" in cookie and "secure" in cookie and "samesite=lax" in cookie
+    assert not [word for word in ("httponly", "secure", "samesite=lax") if word not in cookie]
     assert f"domain={anna.domain}" in cookie.replace("domain=.", "domain=")
 
 
@@ -233,7 +233,8 @@ def test_a_code_is_taken_once(lab: Lab) -> None:
     [
         "https://evil.example.org/", "http://cloud.{domain}/", "https://cloud.{domain}.evil.example.org/",
         "https://evil.example.org/.{domain}/", "https://evil.example.org#.{domain}", "//evil.example.org/",
-        "https://cloud.{domain}@evil.example.org/", "javascript:alert(1)", "https://evil{domain}/", "\\\\evil.example.org",
+        "https://cloud.{domain}@evil.example.org/", "javascript:alert(1)",
+        "https://evil{domain}/", "\\\\evil.example.org",
     ],
 )  # fmt: skip
 def test_nobody_is_sent_elsewhere_after_signing_in(lab: Lab, target: str) -> None:
@@ -264,23 +265,13 @@ def banned(lab: Lab, person: str) -> bool:
 
 def test_who_guesses_is_banned_by_the_real_address(lab: Lab) -> None:
     """Three wrong passwords: the person is banned, and so is the address, which is the client's, not the proxy's."""
-    outside = lab.address("outside")
-    guess = (
-        "import json,ssl,socket,sys; c=ssl._create_unverified_context(); "
-        "s=c.wrap_socket(socket.create_connection((sys.argv[1],443),10),server_hostname=sys.argv[2]); "
-        "b=json.dumps({'username':sys.argv[3],'password':sys.argv[4],'keepMeLoggedIn':False}); "
-        "s.sendall(f'POST /api/firstfactor HTTP/1.1\\r\\nHost: {sys.argv[2]}\\r\\nX-Forwarded-For: 10.99.0.9\\r\\n"
-        "Content-Type: application/json\\r\\nConnection: close\\r\\nContent-Length: {len(b)}\\r\\n\\r\\n{b}'.encode()); "
-        "print(b''.join(iter(lambda: s.recv(65536), b'')).decode())"
-    )
     portal = Session(lab).portal
 
     def there(person: str, password: str) -> str:
-        return lab.sh(
-            f'python3 -c "$(cat)" {lab.address()} {portal} {person} {password}', "outside", text=guess
-        ).replace(" ", "")
+        said = lab.sh(f"python3 - {lab.address()} {portal} {person} {password}", "outside", text=GUESS.read_text())
+        return said.replace(" ", "")
 
-    assert '"status":"OK"' in there("guest", "ringfence-guest"), outside
+    assert '"status":"OK"' in there("guest", "ringfence-guest")
     for _ in range(3):
         assert '"status":"OK"' not in there("guest", "wrong")
     assert '"status":"OK"' not in there("guest", "ringfence-guest")  # the person
@@ -307,12 +298,11 @@ def test_without_the_portal_nobody_gets_in(lab: Lab, anna: Session, nobody: Sess
         assert nobody.ask("vault", "/alive").by_application  # programs that sign in to the application itself go on
     finally:
         lab.sh(f"docker {undo[how]} authelia-authelia-1")
-    up: Callable[[], bool] = lambda: anna_again(lab).by_application  # noqa: E731
-    assert waited_for(up, 60, 1)
+    assert waited_for(lambda: anna_again(lab).by_application, 60, 1)
 
 
 def anna_again(lab: Lab) -> Answer:
     try:
         return Session(lab, "anna").ask("media")
-    except (AssertionError, OSError, socket.timeout, http.client.HTTPException):
+    except (AssertionError, OSError):
         return Answer(0)

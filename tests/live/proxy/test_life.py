@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,7 @@ from tests.live.labs import Lab, waited_for
 from tests.live.proxy.client import Answer, Session, ask
 
 USERS = "/srv/ringfence/people/users.yml"
-# Writes the users file as Authelia does when somebody changes their password: as a whole, with another hash.
-CHANGE = (
-    "import yaml, os, sys; p = {path!r}; d = yaml.safe_load(open(p)); d['users']['anna']['password'] = sys.stdin.read().strip(); "
-    "f = open(p, 'w'); yaml.safe_dump(d, f); f.close()"
-).format(path=USERS)
+HERE = Path(__file__).parent
 
 
 def people(lab: Lab) -> dict[str, Any]:
@@ -29,7 +26,7 @@ def test_a_password_changed_in_the_portal_stays(lab: Lab) -> None:
     """And a second factor: neither engine has anything to change, and both still work."""
     changed = lab.variables()["lab_people"]["owner"]["password"]  # some other hash: that of ringfence-owner
     try:
-        lab.sh(f'python3 -c "{CHANGE}"', text=changed)
+        lab.sh(f"python3 - {USERS} anna '{changed}'", text=(HERE / "change.py").read_text())
         assert waited_for(lambda: signs_in(lab, "anna", "ringfence-owner"), 60, 1)
         lab.must_be_converged()
         assert lab.ansible().changed == []
@@ -96,28 +93,18 @@ def test_adding_a_person_is_one_edit(lab: Lab) -> None:
 
 # -- certificates
 
-LISTEN = (
-    "import socket, sys, time; s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3)); s.bind((sys.argv[1], 0)); "
-    "s.settimeout(1); print('ready', flush=True); end = time.time() + 20; seen = b''\n"
-    "while time.time() < end and not __import__('os').path.exists('/run/heard'):\n"
-    "    try: seen += s.recv(65536)\n"
-    "    except TimeoutError: pass\n"
-    "open('/run/heard.bytes', 'wb').write(seen)\n"
-)
-
 
 def heard(lab: Lab, bridge: str, ask_for: Any) -> bytes:
     """What passes a bridge while something is asked for."""
-    lab.sh("rm -f /run/heard /run/heard.bytes")
+    lab.sh("rm -f /run/hear*; cat > /run/hear.py", text=(HERE / "hear.py").read_text())
     lab.sh(
-        f'systemd-run --quiet --collect --unit=hear python3 -c "$(cat)" {bridge} &&'
-        " timeout 10 sh -c 'until journalctl -q -u hear --since=-30s | grep -q ready; do sleep 0.1; done'",
-        text=LISTEN,
+        f"systemd-run --quiet --collect --unit=hear python3 /run/hear.py {bridge} &&"
+        " timeout 10 sh -c 'until test -e /run/hearing; do sleep 0.1; done'"
     )
     try:
         ask_for()
     finally:
-        lab.sh("touch /run/heard; timeout 30 sh -c 'until test -s /run/heard.bytes; do sleep 0.1; done'", check=False)
+        lab.sh("touch /run/heard; timeout 30 sh -c 'until test -e /run/heard.bytes; do sleep 0.1; done'")
     return (lab.root() / "run/heard.bytes").read_bytes()
 
 
@@ -142,12 +129,13 @@ def test_nothing_passes_from_the_proxy_to_an_application_with_tls_in_plain_text(
 
 
 def test_a_client_without_tls_is_refused_by_the_database(lab: Lab) -> None:
-    script = (
+    ask_it = (
         "import psycopg2, sys; secret = open('/run/secrets/nextcloud-db-password').read().strip(); "
-        "print(psycopg2.connect(host='nextcloud-db', dbname='nextcloud', user='nextcloud', password=secret, sslmode=sys.argv[1]))"
+        "print(psycopg2.connect(host='nextcloud-db', dbname='nextcloud', user='nextcloud', password=secret, "
+        "sslmode=sys.argv[1]))"
     )
     for mode, works in (("require", True), ("disable", False)):
-        said = lab.sh(f'docker exec nextcloud-nextcloud-1 python3 -c "{script}" {mode} 2>&1', check=False)
+        said = lab.sh(f'docker exec nextcloud-nextcloud-1 python3 -c "{ask_it}" {mode} 2>&1', check=False)
         assert ("connection object" in said) == works, said
     assert "no encryption" in said
 
@@ -185,10 +173,9 @@ def test_certificates_are_renewed_without_a_failed_request(lab: Lab, nobody: Ses
 
 
 def served(lab: Lab, name: str) -> str:
-    said = lab.sh(
-        f"openssl s_client -connect {lab.address()}:443 -servername {name} </dev/null 2>/dev/null | openssl x509 -noout -serial"
-    )
-    return said.strip()
+    """The serial number of the certificate that the proxy shows."""
+    ask_it = f"openssl s_client -connect {lab.address()}:443 -servername {name} </dev/null 2>/dev/null"
+    return lab.sh(f"{ask_it} | openssl x509 -noout -serial").strip()
 
 
 def test_the_roots_key_is_nowhere_on_the_host(lab: Lab) -> None:
