@@ -140,8 +140,8 @@ def test_the_span_of_the_visits_holds_however_slowly_the_host_said_its_time() ->
 def test_the_most_exact_rule_decides_and_without_a_login_only_to_the_letter() -> None:
     status, dav, rest = CLOUD.rules
     for path, wanted in {
-        "/status.php": status, "/STATUS.php": rest, "/status.php/x": rest, "/dav/": dav, "/dav/x/y": dav, "/dav": rest,
-        "/davx": rest, "/": rest,
+        "/status.php": status, "/STATUS.php": rest, "/status.php/x": rest, "/dav/": dav, "/dav/x/y": dav, "/dav": dav,
+        "/davx": rest, "/": rest, "/dav.": rest,
     }.items():  # fmt: skip
         assert CLOUD.rule_of(path) is wanted, path
     strict = read({**VARIABLES, "verify_sites": [site("a", rule("/Admin/*"), rule("", "none"))]}).sites[0]
