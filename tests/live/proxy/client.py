@@ -140,6 +140,17 @@ def register(lab: Lab, person: str) -> None:
     )
 
 
+_used: dict[tuple[str, str], int] = {}
+
+
+def next_code(lab: Lab, person: str) -> str:
+    """Return a one-time code that has not been used: each is taken once, and holds for half a minute."""
+    while int(time.time()) // TOTP_SECONDS <= _used.get((lab.name, person), 0):
+        time.sleep(0.5)  # the code of the next half minute: nothing else brings it about
+    _used[lab.name, person] = int(time.time()) // TOTP_SECONDS
+    return code(time.time())
+
+
 class Session:
     """A person's browser: one cookie of the portal."""
 
@@ -175,11 +186,4 @@ class Session:
 
     def second(self, person: str) -> Answer:
         """Give the one-time code; each is taken once, so the next one's time is waited for where it was used."""
-        used = _USED.get((self.lab.name, person), 0)
-        while int(time.time()) // TOTP_SECONDS <= used:
-            time.sleep(0.5)  # the code of the next half minute: nothing else brings it about
-        _USED[self.lab.name, person] = int(time.time()) // TOTP_SECONDS
-        return self.post("/api/secondfactor/totp", {"token": code(time.time())})
-
-
-_USED: dict[tuple[str, str], int] = {}
+        return self.post("/api/secondfactor/totp", {"token": next_code(self.lab, person)})
