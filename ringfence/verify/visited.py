@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree
 
+from ringfence.verify.declared import matches
 from ringfence.verify.sites import FACTORS, Rule, Sites, listing, when, where, who
 from ringfence.verify.visits import Plan, Visit
 
@@ -165,7 +166,8 @@ def _wanted(visit: Visit, moments: tuple[float, float] | None) -> tuple[tuple[st
     if visit.kind == "plain":
         return (HTTPS, NONE), "nothing is said without TLS"
     if visit.kind == "stranger":
-        return (NONE, BAD, FORBIDDEN, MISDIRECTED), f"{visit.what}: no site answers there"
+        closed = (NONE, BAD, FORBIDDEN, MISDIRECTED)
+        return closed if visit.tls else (*closed, HTTPS), f"{visit.what}: no site answers there"
     rule = visit.rule
     if rule is None or rule.factor == "closed":
         return (FORBIDDEN,), "closed to everybody"
@@ -176,7 +178,8 @@ def _wanted(visit: Visit, moments: tuple[float, float] | None) -> tuple[tuple[st
     wanted = {True: (answer,), False: (FORBIDDEN,), None: (answer, FORBIDDEN)}[allowed]
     if visit.kind == "forged":
         wanted = tuple(dict.fromkeys((*wanted, BAD, FORBIDDEN)))
-    note = {True: "", False: "; not from there, or not now", None: "; the hours change just now"}[allowed]
+    refused = "; not now" if matches(rule.networks, visit.own) else "; not from there"
+    note = {True: "", False: refused, None: "; the hours change just now"}[allowed]
     return wanted, f"{told(rule)}{note}"
 
 

@@ -138,14 +138,14 @@ def _from(
         else:
             yield from _https(site, base, names[(number + 1) % len(names)])
         yield from _plain(site, base, rules.to_host(source, machine, address, "tcp", site.plain_port))
-    for port in dict.fromkeys(site.port for site in mine):
+    name = f"{NOBODY}.{_domain(sites)}"
+    for port, tls in dict.fromkeys(one for site in mine for one in ((site.port, True), (site.plain_port, False))):
         door = rules.to_host(source, machine, address, "tcp", port)
         if door.expected != "closed":
             stranger = Visit(-1, "stranger", "", machine.name, None, vantage.name, vantage.host, own, address, port,
-                             True, "", address, "/", (), "the bare address", door.expected, door.reason)  # fmt: skip
+                             tls, "", address, "/", (), "the bare address", door.expected, door.reason)  # fmt: skip
             yield stranger
-            name = f"{NOBODY}.{_domain(sites)}"
-            yield replace(stranger, sni=name, named=name, what="a name that is not served")
+            yield replace(stranger, sni=name if tls else "", named=name, what="a name that is not served")
 
 
 def _domain(sites: Sites) -> str:

@@ -238,7 +238,11 @@ def test_what_tries_to_slip_past_a_login() -> None:
         ("/", ["remote_user", "Remote.User"]),
     ]
     assert {value for v in forged for name, value in v.headers if name == "X-Real-IP"} == {"10.213.0.1"}
-    assert {(v.sni, v.named) for v in found if v.kind == "stranger"} == {
+    assert {v.named for v in found if v.kind == "stranger" and not v.tls} == {
+        "10.213.0.10",
+        "ringfence-verify.lab.home",
+    }
+    assert {(v.sni, v.named) for v in found if v.kind == "stranger" and v.tls} == {
         ("", "10.213.0.10"),
         ("ringfence-verify.lab.home", "ringfence-verify.lab.home"),
         ("cloud.lab.home", "media.lab.home"),
@@ -346,6 +350,7 @@ def test_a_redirect_to_https_must_be_to_the_same_name_and_without_tls() -> None:
         ({"kind": "path", "own": "10.213.5.20"}, ("portal", "400", "403")),
         ({"kind": "plain"}, ("https", "none")),
         ({"kind": "stranger"}, ("none", "400", "403", "421")),
+        ({"kind": "stranger", "tls": False}, ("none", "400", "403", "421", "https")),
         ({"rule": CLOUD.rules[1]}, ("application",)),
         ({"rule": CLOUD.rules[1], "own": "10.213.5.20"}, ("403",)),
         ({"rule": CLOUD.rules[1], "kind": "forged", "own": "10.213.5.20"}, ("403", "400")),
