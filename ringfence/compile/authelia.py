@@ -53,11 +53,11 @@ def _backends(plan: Plan, portal: Portal) -> dict[str, Any]:
         name = full_name(plan, ldap.service) if ldap.tls else ldap.service
         found["authelia_backend"] = "ldap"
         more["authelia_ldap"] = {
+            **ldap.settings,
             "address": f"{scheme}://{name}:{ldap.port}",
             "implementation": ldap.implementation,
             "base_dn": ldap.base_dn,
             "user": ldap.user,
-            "settings": ldap.settings,
         }
         secrets["ldap_password"] = ldap.password
     if database := portal.database:
@@ -125,7 +125,6 @@ def clients(plan: Plan) -> list[dict[str, Any]]:
                 "secret_hash": hashed(name, oidc.secret),
                 "redirect_uris": [f"https://{site.name}{path}" for path in oidc.callbacks],
                 "scopes": list(oidc.scopes),
-                "pkce": oidc.pkce,
                 "auth_method": oidc.auth_method,
                 "policy": POLICIES[oidc.factor],
                 "subjects": rule.subjects,

@@ -119,7 +119,6 @@ class Oidc(Declared):
     factor: Literal["one", "two"] = Field("two", description="one or two")
     sources: Names = Field((), alias="from", description="places or devices; by default those of access")
     scopes: tuple[str, ...] = Field(("openid", "profile", "email", "groups"), description="what it may learn")
-    pkce: bool = Field(True, description="whether it has to prove that it began the sign-in (S256)")
     auth_method: Literal["client_secret_basic", "client_secret_post"] = Field(
         "client_secret_basic", description="how it sends its secret"
     )
@@ -208,7 +207,7 @@ class Ldap(Declared):
     base_dn: str = Field(description="where it begins, such as DC=lab,DC=home")
     user: str = Field(description="whom the portal signs in as")
     password: Text = Field(repr=False, description="that user's password, from the vault")
-    settings: dict[str, Any] = Field({}, description="further keys of Authelia's authentication_backend.ldap")
+    settings: dict[str, Any] = Field({}, description="further keys of authelia_ldap (roles/authelia/README.md)")
 
 
 class Database(Declared):
