@@ -16,6 +16,7 @@ ROLES = (
     "kmod",
     "logrotate",
     "nftables",
+    "openssl",
     "systemd-timesyncd",
     "ufw",
     "ulogd2",
