@@ -20,6 +20,7 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
     if plan.lab.ca is None:
         return {}
     return {
+        "pki_host": host,
         "pki_domain": plan.lab.domain,
         "pki_root": plan.lab.ca.certificate,
         "pki_root_key": plan.lab.ca.key,
@@ -40,10 +41,15 @@ def leaves(plan: Plan, host: str) -> list[dict[str, Any]]:
 
 def _leaf(plan: Plan, name: str, tls: Tls) -> dict[str, Any]:
     reload = tls.reload or plan.lab.services[name].reload or Reload.model_construct(command=(), signal="")
-    project = plan.lab.project(name)
+    # A client reads its files when it connects; a server that cannot read them again is started anew.
+    told = reload.command or reload.signal or "server" in tls.usage
     return {
         **_entry(name, [full_name(plan, name)], tls.owner, list(tls.usage), list(reload.command), reload.signal),
-        "reload": {"container": f"{project}-{name}-1", "command": list(reload.command), "signal": reload.signal},
+        "reload": {
+            "container": f"{plan.lab.project(name)}-{name}-1" if told else "",
+            "command": list(reload.command),
+            "signal": reload.signal,
+        },
     }
 
 
