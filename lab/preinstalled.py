@@ -17,6 +17,7 @@ ROLES = (
     "logrotate",
     "nftables",
     "openssl",
+    "python3-yaml",
     "systemd-timesyncd",
     "ufw",
     "ulogd2",

@@ -123,7 +123,5 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Root) -> Host:
     monkeypatch.setattr(module, "docker_runs", lambda: False)
     # No Docker is on this host, whatever is on the machine that runs the tests.
     which = shutil.which
-    monkeypatch.setattr(
-        module.shutil, "which", lambda name, **more: None if name == "dockerd" else which(name, **more)
-    )
+    monkeypatch.setattr(module.shutil, "which", lambda name, **more: None if name == "dockerd" else which(name, **more))
     return Host(module, tmp_path, root)

@@ -43,7 +43,13 @@ def test_a_bare_host_gets_its_intermediate_and_leaves_and_the_next_run_changes_n
 
 def test_what_the_leaf_says(host: Host) -> None:
     host.variables["pki_leaves"] = [
-        leaf("broker", "mqtt.lab.home", "mosquitto.lab.home", addresses=["192.168.10.5", "fd00::5"], usage=["client", "server"]),
+        leaf(
+            "broker",
+            "mqtt.lab.home",
+            "mosquitto.lab.home",
+            addresses=["192.168.10.5", "fd00::5"],
+            usage=["client", "server"],
+        ),
         leaf("sensor", usage=["client"]),
     ]
     host.apply()
@@ -108,7 +114,9 @@ def test_the_intermediate_signs_no_further_one_and_only_for_tls(host: Host) -> N
     host.apply()
     said = text(host.module.SIGNER)
     assert "CA:TRUE, pathlen:0" in said
-    assert re.search(r"Name Constraints: critical\s+Permitted:\s+DNS:caddy.lab.home\s+Excluded:\s+IP:0.0.0.0/0.0.0.0", said)
+    assert re.search(
+        r"Name Constraints: critical\s+Permitted:\s+DNS:caddy.lab.home\s+Excluded:\s+IP:0.0.0.0/0.0.0.0", said
+    )
     assert "TLS Web Server Authentication, TLS Web Client Authentication" in said
 
 
@@ -150,7 +158,11 @@ def test_a_name_outside_of_the_root_is_refused_whatever_the_domain_says(host: Ho
 
 
 def test_a_root_that_is_missing_broken_or_no_root_is_named_with_the_fix(host: Host) -> None:
-    for text, said in (("", "is empty"), ("hello", "no certificate in PEM"), ("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", "cannot be read")):
+    for text, said in (
+        ("", "is empty"),
+        ("hello", "no certificate in PEM"),
+        ("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", "cannot be read"),
+    ):
         host.variables["pki_root"] = text
         [line] = host.check()["refusals"]
         assert line.startswith("pki_root: ")
@@ -228,7 +240,9 @@ def test_the_intermediate_never_outlives_the_root(host: Host) -> None:
     assert host.check()["changes"] == []  # there is no more to be had
 
 
-@pytest.mark.parametrize("damage", ["key", "chain", "link", "mode", "foreign key", "intermediate", "intermediate key", "ca"])
+@pytest.mark.parametrize(
+    "damage", ["key", "chain", "link", "mode", "foreign key", "intermediate", "intermediate key", "ca"]
+)
 def test_what_is_damaged_is_seen_and_made_anew(host: Host, damage: str) -> None:
     host.apply()
     home, module = host.module.LEAVES / "caddy", host.module
