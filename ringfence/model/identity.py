@@ -133,7 +133,7 @@ class Tls(Declared):
     )
     reload: Annotated[Reload | None, BeforeValidator(reload_of)] = Field(
         None,
-        description="command, or {signal: SIGHUP}, by which it reads a renewed one; by default its reload, or a new start",
+        description="command, or {signal: SIGHUP}, by which it reads a new one; by default its reload, or a restart",
     )
 
 
