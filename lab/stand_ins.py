@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from lab.archive import Entry, Image, layer
 from lab.rootfs import Recipe
+from lab.shell import LabError
 
-FILES = Path(__file__).parent / "images"
+HERE = Path(__file__).parent
+FILES = HERE / "images"
 PROBE = "docker.io/library/busybox:1.37"
 NAMES = (
     "docker.io/library/caddy:2.11.7",
@@ -15,8 +18,12 @@ NAMES = (
     "docker.io/vaultwarden/server:1.36.0",
     "docker.io/library/postgres:18.6",
     "docker.io/library/eclipse-mosquitto:2.1.2-alpine",
+    "docker.io/authelia/authelia:4.39.24",
+    "docker.io/jellyfin/jellyfin:10.11.3",
     PROBE,
 )
+# The portal: the real program where RINGFENCE_AUTHELIA says where it is, otherwise its double.
+DOUBLE = ("authelia_double.py", "authelia_double_rules.py", "authelia_double.yml", "authelia_double.html")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 APPLETS = (
     "sh",
@@ -50,7 +57,10 @@ APPLETS = (
 
 def base_recipe() -> Recipe:
     """The layer that all stand-ins share; what they never use is removed, because every host loads it."""
-    packages = ("busybox-static", "curl", "mosquitto", "postgresql-15", "python3-minimal", "python3-psycopg2")
+    packages = (
+        "busybox-static", "ca-certificates", "curl", "mosquitto", "postgresql-15", "python3-argon2", "python3-minimal",
+        "python3-psycopg2", "python3-yaml", "wget",
+    )  # fmt: skip
     commands = (
         # The official images' user numbers: volumes and secrets are declared with them.
         "chroot . groupmod -g 999 postgres && chroot . usermod -u 999 postgres",
@@ -71,6 +81,22 @@ def base_recipe() -> Recipe:
     return Recipe("applications", "bookworm", packages, (), commands, ("--variant=minbase", "--skip=output/dev"))
 
 
+def portal() -> Path | None:
+    """The real Authelia, if the user says where it is; raises LabError where it is not there."""
+    given = os.environ.get("RINGFENCE_AUTHELIA", "")
+    if given and not Path(given).is_file():
+        raise LabError(f"RINGFENCE_AUTHELIA={given}: there is no such file")
+    return Path(given) if given else None
+
+
+def portal_entries() -> list[Entry]:
+    if real := portal():
+        return [Entry("usr/local/bin/authelia", real.read_bytes())]
+    files = [Entry(f"usr/local/lib/authelia/{name}", (HERE / name).read_bytes(), mode=0o644) for name in DOUBLE]
+    start = b'#!/bin/sh\nexec python3 /usr/local/lib/authelia/authelia_double.py "$@"\n'
+    return [*files, Entry("usr/local/bin/authelia", start)]
+
+
 def images(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]:
     """The images, their thin layers written into `layers`."""
 
@@ -81,7 +107,7 @@ def images(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]
     def config(*variables: str, **rest: object) -> dict[str, object]:
         return {"Env": [f"PATH={PATH}", *variables], **rest}
 
-    caddy_name, nextcloud, vaultwarden, postgres, mosquitto, probe = NAMES
+    caddy_name, nextcloud, vaultwarden, postgres, mosquitto, authelia, jellyfin, probe = NAMES
     application = thin("application", [Entry("usr/local/bin/application", (FILES / "application").read_bytes())])
     return [
         Image(
@@ -141,6 +167,21 @@ def images(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]
                 Cmd=["/usr/sbin/mosquitto", "-c", "/mosquitto/config/mosquitto.conf"],
                 Volumes={"/mosquitto/data": {}, "/mosquitto/log": {}},
             ),
+        ),
+        Image(
+            authelia,
+            [base, thin("authelia", portal_entries())],
+            config(
+                "X_AUTHELIA_CONFIG=/config/configuration.yml",
+                Entrypoint=["/usr/local/bin/authelia"],
+                WorkingDir="/tmp",  # noqa: S108 - the container's
+                Volumes={"/config": {}},
+            ),
+        ),
+        Image(
+            jellyfin,
+            [base, application],
+            config("APPLICATION=jellyfin", "PORT=8096", Cmd=["/usr/local/bin/application"]),
         ),
         Image(
             probe,
