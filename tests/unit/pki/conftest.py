@@ -76,8 +76,9 @@ class Host:
     def verify(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Judge a leaf as any client does: by the root alone."""
         cert = str(self.cert(name))
+        by = ("-x509_strict", "-no-CApath", "-CAfile", str(self.ca), "-untrusted", cert)
         return subprocess.run(
-            ["openssl", "verify", "-x509_strict", "-no-CApath", "-CAfile", str(self.ca), "-untrusted", cert, *words, cert],
+            ["openssl", "verify", *by, *words, cert],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
@@ -123,7 +124,5 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Root) -> Host:
     monkeypatch.setattr(module, "docker_runs", lambda: False)
     # No Docker is on this host, whatever is on the machine that runs the tests.
     which = shutil.which
-    monkeypatch.setattr(
-        module.shutil, "which", lambda name, **more: None if name == "dockerd" else which(name, **more)
-    )
+    monkeypatch.setattr(module.shutil, "which", lambda name, **more: None if name == "dockerd" else which(name, **more))
     return Host(module, tmp_path, root)
