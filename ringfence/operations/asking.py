@@ -50,7 +50,9 @@ def _apply(host: Host, given: Mapping[str, Any]) -> Any:
         for key, value in (host.current_op_global_arguments or {}).items()
         if key in CONNECTOR_ARGUMENT_KEYS and key != "_stdin"
     }
-    status, output = host.run_shell_command(StringCommand(COMMAND), **{**arguments, "_stdin": request("apply", given)})
+    status, output = host.run_shell_command(
+        StringCommand(COMMAND), **{**arguments, "_stdin": request("apply", {**given, "hears": True})}
+    )
     for line in output.stderr.splitlines():
         (logger.info if status else logger.error)(f"{host.print_prefix}{line}")
     if not status:

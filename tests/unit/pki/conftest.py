@@ -76,8 +76,9 @@ class Host:
     def verify(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Judge a leaf as any client does: by the root alone."""
         cert = str(self.cert(name))
+        by = ("-x509_strict", "-no-CApath", "-CAfile", str(self.ca), "-untrusted", cert)
         return subprocess.run(
-            ["openssl", "verify", "-x509_strict", "-no-CApath", "-CAfile", str(self.ca), "-untrusted", cert, *words, cert],
+            ["openssl", "verify", *by, *words, cert],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
 
