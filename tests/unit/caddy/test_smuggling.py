@@ -63,13 +63,11 @@ def test_what_the_application_reads_is_what_the_proxy_read(world: World, form: s
     with connect(world.proxy.https, "open.lab.home") as link:
         link.sendall(FORMS[form])
         try:
-            link.settimeout(2)  # what is not refused at once is waited for by the proxy
+            link.settimeout(1)  # what is not refused at once is waited for by the proxy
             while link.recv(65536):
                 pass
         except OSError:
             pass
-    statuses = world.proxy.health  # the proxy lives
-    assert statuses
     # What it takes for a second request, it has read itself, by all its rules; nothing else has become one.
     for seen in world.app.seen:
         assert not seen.all("Remote-User")
