@@ -219,7 +219,9 @@ def test_there_is_no_certificate_for_other_names(world: World, name: str | None)
         connect(world.proxy.https, name)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "", "app.lab.home.evil.example", "app.lab.home@open.lab.home"])
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "localhost", "", "app.lab.home.evil.example", "app.lab.home@open.lab.home"]
+)
 def test_another_host_on_a_known_connection_is_refused(world: World, host: str) -> None:
     assert ask(world, "app", host=host, cookie="alice").status in (400, 421)
     assert nothing_arrived(world)
@@ -228,7 +230,9 @@ def test_another_host_on_a_known_connection_is_refused(world: World, host: str) 
 def test_plain_http_leads_to_https_and_nowhere_else(world: World) -> None:
     answer = plain(world, request("/a?b=c", cookie="alice"))
     assert answer.status == 308
-    assert answer.headers["location"].startswith("https://app.lab.home") and answer.headers["location"].endswith("/a?b=c")
+    assert answer.headers["location"].startswith("https://app.lab.home") and answer.headers["location"].endswith(
+        "/a?b=c"
+    )
     assert nothing_arrived(world)
     assert not world.auth.seen
 
@@ -250,7 +254,9 @@ def test_plain_http_at_the_port_of_https_is_refused(world: World) -> None:
 # -- methods and protocols
 
 
-@pytest.mark.parametrize("override", ["X-HTTP-Method-Override: GET", "X-HTTP-Method: OPTIONS", "X-Method-Override: HEAD"])
+@pytest.mark.parametrize(
+    "override", ["X-HTTP-Method-Override: GET", "X-HTTP-Method: OPTIONS", "X-Method-Override: HEAD"]
+)
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "PROPFIND", "BREW"])
 def test_every_method_is_asked_about(world: World, method: str, override: str) -> None:
     # A method that is let through unasked is a way to every path.

@@ -28,7 +28,7 @@ def clock(minute: int) -> str:
 
 
 def cases(now: datetime.datetime) -> dict[str, tuple[list[Window], bool]]:
-    """Windows by what they are, each with whether it is open; none has its edge within three minutes of now.
+    """Windows by what they are, each with whether it is open; their edges are five minutes away, or the day's.
 
     Args:
         now: the local time of a zone.
@@ -63,7 +63,10 @@ def hours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, stu
     app, auth = stubs.Stub(stubs.application), stubs.Stub(stubs.sign_in)
     sites, wanted = [], {}
     for number, zone in enumerate(ZONES):
-        for what, (windows, opened) in cases(datetime.datetime.now(zoneinfo.ZoneInfo(zone))).items():
+        now = datetime.datetime.now(zoneinfo.ZoneInfo(zone))
+        if (now.hour, now.minute) >= (23, 56):
+            continue  # its day ends while the test runs; where the others are it does not
+        for what, (windows, opened) in cases(now).items():
             wanted[name := f"{what}-{number}.lab.home"] = opened
             rule = {"path": "", "login": True, "networks": ["any"], "hours": {"zone": zone, "windows": windows}}
             sites.append({"name": name, "upstream": f"127.0.0.1:{app.port}", "rules": [rule]})
@@ -100,4 +103,3 @@ def test_the_days_of_the_week_are_those_of_the_zone() -> None:
     now = datetime.datetime.now(datetime.UTC)
     days = {now.astimezone(zoneinfo.ZoneInfo(zone)).date() for zone in ZONES}
     assert len(days) > 1
-

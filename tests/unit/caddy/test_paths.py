@@ -17,7 +17,15 @@ def ask(world: World, site: str, path: str, cookie: str = "") -> Answer:
     return send(world.proxy.https, name, request(path, host=name, cookie=cookie))
 
 
-OPEN = ["/public/", "/public/x", "/public/x?y=/../admin//;%2e", "/public/a%20b", "/public/%C3%A4", "/status", "/status?full"]
+OPEN = [
+    "/public/",
+    "/public/x",
+    "/public/x?y=/../admin//;%2e",
+    "/public/a%20b",
+    "/public/%C3%A4",
+    "/status",
+    "/status?full",
+]
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -124,7 +132,9 @@ def test_a_target_with_a_host_is_read_as_what_is_served(world: World, target: st
     assert not world.app.seen
 
 
-@pytest.mark.parametrize("path", ["/public/../admin", "/public/%2e%2e/admin", "//public/", "/PUBLIC/x", "/public;/x", "public/", "*"])
+@pytest.mark.parametrize(
+    "path", ["/public/../admin", "/public/%2e%2e/admin", "//public/", "/PUBLIC/x", "/public;/x", "public/", "*"]
+)
 def test_http2_reads_paths_the_same_way(world: World, path: str) -> None:
     fields = [(":method", "GET"), (":scheme", "https"), (":authority", "paths.lab.home"), (":path", path)]
     assert send_h2(world.proxy.https, "paths.lab.home", fields) in (0, 302, 400, 405)

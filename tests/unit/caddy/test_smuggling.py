@@ -16,8 +16,14 @@ SECOND = b"GET /smuggled HTTP/1.1\r\nHost: open.lab.home\r\nRemote-User: eve\r\n
 CHUNKED = b"0\r\n\r\n"
 
 FORMS = {
-    "length and chunks": HEAD + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % len(CHUNKED + SECOND) + CHUNKED + SECOND,
-    "chunks and length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(CHUNKED + SECOND) + CHUNKED + SECOND,
+    "length and chunks": HEAD
+    + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % len(CHUNKED + SECOND)
+    + CHUNKED
+    + SECOND,
+    "chunks and length": HEAD
+    + b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(CHUNKED + SECOND)
+    + CHUNKED
+    + SECOND,
     "two lengths": HEAD + b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(SECOND) + SECOND,
     "lengths in one line": HEAD + b"Content-Length: 0, %d\r\n\r\n" % len(SECOND) + SECOND,
     "a signed length": HEAD + b"Content-Length: +%d\r\n\r\n" % len(SECOND) + SECOND,
