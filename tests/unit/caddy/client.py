@@ -6,6 +6,10 @@ import socket
 import ssl
 from dataclasses import dataclass
 
+WEBSOCKET = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)  # fmt: skip
 LIMIT = 30.0  # seconds; nothing here takes one
 
 

@@ -81,7 +81,8 @@ def test_what_only_looks_like_the_open_path_needs_a_login(world: World, path: st
 
 INNER = [
     # The closed path as an application might still understand it.
-    "/admin", "/admin/", "/admin/x", "/admin?x", "/ADMIN/x", "/Admin", "/aDMIN/", "/settings", "/settings/", "/SETTINGS",
+    "/admin", "/admin/", "/admin/x", "/admin?x", "/ADMIN/x", "/Admin", "/aDMIN/", "/settings", "/settings/",
+    "/SETTINGS",
     "/settings?x", "/Settings/?x", "/%C7%86/../admin/",
 ]  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Requests that two servers may cut at different places: what the proxy takes for a body must not become a request.
 
-The prize is the same everywhere: a second request that nobody was asked about reaches the application, or is put in front
-of another person's. The site is an open one, so that everything the proxy passes on arrives.
+The prize is the same everywhere: a second request that nobody was asked about reaches the application, or is put in
+front of another person's. The site is an open one, so that everything the proxy passes on arrives.
 """
 
 from __future__ import annotations
