@@ -83,7 +83,12 @@ def test_no_request_that_has_begun_is_lost_by_a_reload(world: World) -> None:
             upload.sendall(f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n12345".encode())
             web.sendall(request("/", *WEBSOCKET, host=host))
             assert read(web).status == 101
-            reader = threading.Thread(target=lambda: (release.wait(30), upload.sendall(b"67890")))
+
+            def finish() -> None:
+                release.wait(30)
+                upload.sendall(b"67890")
+
+            reader = threading.Thread(target=finish)
             reader.start()
             threading.Timer(1, release.set).start()
             world.proxy.write(sites=moved, max_body="99MB")
@@ -116,7 +121,9 @@ def knock(world: World, name: str, number: int, http2: bool) -> bool:
 @pytest.mark.parametrize("http2", [False, True])
 def test_what_a_reload_turns_away_has_not_been_begun(world: World, http2: bool) -> None:
     """A connection that is being opened at the very moment may be closed: the same request can be sent again."""
-    done, answered, turned_away = threading.Event(), set(), set()
+    done = threading.Event()
+    answered: set[str] = set()
+    turned_away: set[str] = set()
     numbers = itertools.count()
 
     def visit() -> None:
@@ -146,7 +153,8 @@ def test_what_a_reload_turns_away_has_not_been_begun(world: World, http2: bool) 
 def test_a_time_zone_that_there_is_not_is_refused_before_it_is_used(zone: str, accepted: bool, tmp_path: Path) -> None:
     hours = {"zone": zone, "windows": [{"days": ["mon"], "from": "00:00", "to": "24:00"}]}
     site = {"name": "app.lab.home", "upstream": "127.0.0.1:1", "rules": [{**OPEN, "hours": hours}]}
-    proxy = Proxy(tmp_path, {"portal": {}, "sites": [site]}, *free_ports(3))
+    proxy = Proxy(tmp_path, {"portal": {}, "sites": [site]})
+    proxy.http, proxy.https, proxy.health = free_ports(3)
     (tmp_path / "run").mkdir()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "caddy").symlink_to(program())
