@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+<<<<<<< HEAD
 import importlib.util
+=======
+>>>>>>> id-caddy
 import json
 import secrets
 import shlex
@@ -211,6 +214,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             if entry.get("src") == f"ringfence-{owner.name}"
         )
         answer = self._send("bring", {"role": folder.name, "want": wish, "program": program, "window": window})
+<<<<<<< HEAD
         done, progress = json.loads(answer["stdout"]), list(answer["stderr_lines"])
         if done.get("asks"):
             desired = {**wish["desired"], "answer": self._answer(folder, done["asks"])}
@@ -249,6 +253,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             known = type(error).__name__ == "AnswerError"
             said = str(error) if known else f"an error in {path}, please report it: {type(error).__name__}"
             raise AnsibleActionFail(f"role {folder.name}: {said}") from None
+=======
+        if window is not None and json.loads(answer["stdout"])["applied"]:
+            self._confirm(window)
+        return list(answer["stderr_lines"])
+>>>>>>> id-caddy
 
     # -- taking roles off
 

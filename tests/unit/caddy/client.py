@@ -6,6 +6,10 @@ import socket
 import ssl
 from dataclasses import dataclass
 
+WEBSOCKET = (
+    "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+)  # fmt: skip
 LIMIT = 30.0  # seconds; nothing here takes one
 
 
@@ -124,8 +128,8 @@ def send_h2(port: int, name: str, headers: list[tuple[str, str]]) -> int:
                 kind, stream = head[3], int.from_bytes(head[5:], "big")
                 if kind == 1 and stream == 1:
                     return _status(payload)
-                graceful = kind == 7 and payload[:8] == b"\x7f\xff\xff\xff\0\0\0\0"
-                if (kind == 7 and not graceful) or (kind == 3 and stream == 1):  # GOAWAY, RST_STREAM
+                ours_is_dropped = kind == 7 and int.from_bytes(payload[:4], "big") < 1  # GOAWAY: from which stream on
+                if ours_is_dropped or (kind == 3 and stream == 1):  # RST_STREAM
                     return 0
         except ConnectionError:
             pass

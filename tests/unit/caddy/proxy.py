@@ -163,7 +163,7 @@ class Proxy:
 
     def reload(self) -> subprocess.CompletedProcess[str]:
         """Have it read its configuration again, as the container is told to."""
-        return self.call("reload", "--address", self.admin)
+        return self.call("reload", "--force", "--address", self.admin)
 
     def log(self) -> str:
         """Return everything that it has printed."""

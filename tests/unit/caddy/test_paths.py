@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.caddy.client import Answer, request, send, send_h2
-from tests.unit.caddy.conftest import World
+from tests.unit.caddy.conftest import ANY, World
 
 
 def ask(world: World, site: str, path: str, cookie: str = "") -> Answer:
@@ -17,7 +17,15 @@ def ask(world: World, site: str, path: str, cookie: str = "") -> Answer:
     return send(world.proxy.https, name, request(path, host=name, cookie=cookie))
 
 
-OPEN = ["/public/", "/public/x", "/public/x?y=/../admin//;%2e", "/public/a%20b", "/public/%C3%A4", "/status", "/status?full"]
+OPEN = [
+    "/public/",
+    "/public/x",
+    "/public/x?y=/../admin//;%2e",
+    "/public/a%20b",
+    "/public/%C3%A4",
+    "/status",
+    "/status?full",
+]
 
 
 @pytest.mark.parametrize("path", OPEN)
@@ -73,15 +81,31 @@ def test_what_only_looks_like_the_open_path_needs_a_login(world: World, path: st
 
 INNER = [
     # The closed path as an application might still understand it.
-    "/admin", "/admin/", "/admin/x", "/admin?x", "/ADMIN/x", "/Admin", "/aDMIN/", "/settings", "/settings/", "/SETTINGS",
-    "/settings?x", "/Settings/?x", "/%C7%86/../admin/", "/adm\u0130n/".encode().decode("latin-1"), "/\u212aadmin/../admin",
+    "/admin", "/admin/", "/admin/x", "/admin?x", "/ADMIN/x", "/Admin", "/aDMIN/", "/settings", "/settings/",
+    "/SETTINGS",
+    "/settings?x", "/Settings/?x", "/%C7%86/../admin/",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [path for path in INNER if path.isascii()])
+@pytest.mark.parametrize("path", INNER)
 def test_what_may_be_the_closed_path_needs_a_login(world: World, path: str) -> None:
     assert ask(world, "inner", path).status in (302, 400)
     assert not world.app.seen
+
+
+def test_letters_that_only_other_alphabets_have_do_not_lead_around(world: World) -> None:
+    # U+212A, the sign for kelvin, is a k for those who compare without case.
+    world.proxy.write(sites=[*world.variables["sites"], {
+        "name": "app.lab.home", "upstream": f"127.0.0.1:{world.app.port}",
+        "rules": [{"path": "/keys/*", "login": True, **ANY}, {"path": "", "login": False, **ANY}],
+    }][1:])  # fmt: skip
+    assert world.proxy.reload().returncode == 0
+    try:
+        assert ask(world, "app", "/keys/x").status == ask(world, "app", "/%E2%84%AAeys/x").status == 302
+        assert not world.app.seen
+    finally:
+        world.proxy.write()
+        world.proxy.reload()
 
 
 def test_the_rest_of_such_a_site_is_open(world: World) -> None:
@@ -101,16 +125,18 @@ def test_rules_that_differ_in_more_than_the_login_take_a_path_as_it_is_declared(
 @pytest.mark.parametrize("target", [
     "https://paths.lab.home/admin/", "http://paths.lab.home/admin/", "https://app.lab.home/public/",
     "https://paths.lab.home:443//public/../admin", "https://paths.lab.home/public/../admin", "ftp://paths.lab.home/public/..",
-    "https://paths.lab.home", "paths.lab.home/public/", "public/", "*", "?/public/", "https:///public/",
+    "https://paths.lab.home", "paths.lab.home/public/", "public/", "*", "?/public/",
 ])  # fmt: skip
 def test_a_target_with_a_host_is_read_as_what_is_served(world: World, target: str) -> None:
     # The rules see one path, and the application another one, if only one of them takes the host off.
-    assert ask(world, "paths", target).status in (0, 200 if target == "*" else 400, 302, 400, 421)
+    assert ask(world, "paths", target).status in (0, 302, 400, 405, 421)
     assert not world.app.seen
 
 
-@pytest.mark.parametrize("path", ["/public/../admin", "/public/%2e%2e/admin", "//public/", "/PUBLIC/x", "/public;/x", "public/", "*"])
+@pytest.mark.parametrize(
+    "path", ["/public/../admin", "/public/%2e%2e/admin", "//public/", "/PUBLIC/x", "/public;/x", "public/", "*"]
+)
 def test_http2_reads_paths_the_same_way(world: World, path: str) -> None:
     fields = [(":method", "GET"), (":scheme", "https"), (":authority", "paths.lab.home"), (":path", path)]
-    assert send_h2(world.proxy.https, "paths.lab.home", fields) in (0, 302, 400)
+    assert send_h2(world.proxy.https, "paths.lab.home", fields) in (0, 302, 400, 405)
     assert not world.app.seen

