@@ -214,7 +214,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         done, progress = json.loads(answer["stdout"]), list(answer["stderr_lines"])
         if done.get("asks"):
             desired = {**wish["desired"], "answer": self._answer(folder, done["asks"])}
-            given = {"role": folder.name, "program": program, "desired": desired, "window": window}
+            given = {"role": folder.name, "program": program, "desired": desired, "window": window, "hears": True}
             answer = self._send("apply", given)
             if json.loads(answer["stdout"] or "{}").get("asks"):
                 raise AnsibleActionFail(f"role {folder.name}: its program asks again for what it was told")

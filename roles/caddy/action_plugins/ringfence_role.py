@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-<<<<<<< HEAD
 import importlib.util
-=======
->>>>>>> id-caddy
 import json
 import secrets
 import shlex
@@ -214,11 +211,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             if entry.get("src") == f"ringfence-{owner.name}"
         )
         answer = self._send("bring", {"role": folder.name, "want": wish, "program": program, "window": window})
-<<<<<<< HEAD
         done, progress = json.loads(answer["stdout"]), list(answer["stderr_lines"])
         if done.get("asks"):
             desired = {**wish["desired"], "answer": self._answer(folder, done["asks"])}
-            given = {"role": folder.name, "program": program, "desired": desired, "window": window}
+            given = {"role": folder.name, "program": program, "desired": desired, "window": window, "hears": True}
             answer = self._send("apply", given)
             if json.loads(answer["stdout"] or "{}").get("asks"):
                 raise AnsibleActionFail(f"role {folder.name}: its program asks again for what it was told")
@@ -253,11 +249,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             known = type(error).__name__ == "AnswerError"
             said = str(error) if known else f"an error in {path}, please report it: {type(error).__name__}"
             raise AnsibleActionFail(f"role {folder.name}: {said}") from None
-=======
-        if window is not None and json.loads(answer["stdout"])["applied"]:
-            self._confirm(window)
-        return list(answer["stderr_lines"])
->>>>>>> id-caddy
 
     # -- taking roles off
 

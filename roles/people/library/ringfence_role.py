@@ -564,7 +564,9 @@ def place(files: list[dict[str, str]]) -> None:
         replace_file(Path(want["path"]), want["content"], int(want["mode"], 8), owner)
 
 
-def apply(role: str, program: str, desired: dict[str, Any], window: dict[str, Any] | None) -> dict[str, Any] | None:
+def apply(
+    role: str, program: str, desired: dict[str, Any], window: dict[str, Any] | None, hears: bool = False
+) -> dict[str, Any] | None:
     """Have a role's program bring about the desired state; it says on standard error what it does.
 
     Args:
@@ -574,6 +576,7 @@ def apply(role: str, program: str, desired: dict[str, Any], window: dict[str, An
         window: the guard's, ``{"name": this run's name for it, "seconds": until it has to be confirmed, counted from
             the end of applying, "limit": seconds that applying may take}``; None for a change that cannot cut anybody
             off.
+        hears: whether the controller answers what the program asks.
 
     Returns:
         ``{"asks": what the program asks of the controller}``: the answer comes with a second call, below ``answer`` in
@@ -586,6 +589,8 @@ def apply(role: str, program: str, desired: dict[str, Any], window: dict[str, An
         _arm(role, window)
     try:
         asks = _apply(role, program, desired)
+        if asks and not hears:
+            raise Fault(f"role {role}: its program asks the controller something, and the role has no answer.py")
         if window is not None:
             must(GUARD, "applied", "--window", window["name"], timeout=120)
         return {"asks": asks} if asks else None
@@ -649,7 +654,7 @@ def bring(role: str, want: Wish, program: str, window: dict[str, Any] | None) ->
     found = Check(role, want).answer(time.monotonic() + CHECK_SECONDS)
     if found["refusals"]:
         raise Fault("\n".join(found["refusals"]))
-    asked = apply(role, program, want["desired"], window) if found["changes"] else None
+    asked = apply(role, program, want["desired"], window, hears=True) if found["changes"] else None
     return {"applied": bool(found["changes"]), **(asked or {})}
 
 
