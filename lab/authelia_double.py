@@ -297,4 +297,4 @@ if __name__ == "__main__":
     try:
         main()
     except (RefusedError, OSError, ValueError, LookupError, TypeError, yaml.YAMLError) as refusal:
-        sys.exit(f"{NAME}: {refusal if isinstance(refusal, RefusedError) else repr(refusal)}")
+        sys.exit(f"{NAME}: {refusal if isinstance(refusal, (RefusedError, OSError)) else repr(refusal)}")

@@ -120,7 +120,7 @@ class Rule:
 
     def matches(self, mine: set[str], address: object, url: Url) -> bool:
         return (
-            url.host in self.hosts
+            any(url.host == name or (name[:2] == "*." and url.host.endswith(name[1:])) for name in self.hosts)
             and (not self.resources or any(each.search(url.resource) for each in self.resources))
             and (not self.networks or any(address in network for network in self.networks))
             and (not self.subjects or not mine or any(each <= mine for each in self.subjects))
@@ -146,7 +146,10 @@ class Portal:
         self.inactivity, self.expiration = seconds(session["inactivity"]), seconds(session["expiration"])
         self.find_time, self.ban_time = seconds(regulation["find_time"]), seconds(regulation["ban_time"])
         limits = config["server"]["endpoints"].get("rate_limits", {}).get("second_factor_totp", {})
-        self.limits = [(seconds(each["period"]), each["requests"]) for each in limits.get("buckets", [])] or [(60, 30)]
+        self.limits = [(seconds(each["period"]), each["requests"]) for each in limits.get("buckets", [])] or [
+            (60, 30),
+            (120, 40),
+        ]
         self.header_limit = config["server"].get("buffers", {}).get("read", 4096)
         self.codes = Path(config["storage"].get("local", {}).get("path", "/tmp/authelia") + ".double.json")  # noqa: S108
         portals = {name: Url(each["authelia_url"].encode()) for name, each in self.domains.items()}

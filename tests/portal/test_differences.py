@@ -32,7 +32,9 @@ def headers(chance: random.Random, number: str) -> dict[str, str]:
         "X-Forwarded-Uri": uri,
         "X-Forwarded-For": chance.choice([LAN] * 6 + [VPN, AWAY, f"{VPN},{AWAY}", "::ffff:10.99.0.7", "x", ""]),
         "Accept": chance.choice(["text/html", "*/*", "application/json", "text/plain;q=1, text/html;q=0"]),
-        "Cookie": chance.choice([f"authelia_session={number}", "", f"a=b; authelia_session={number}", "authelia_session"]),
+        "Cookie": chance.choice(
+            [f"authelia_session={number}", "", f"a=b; authelia_session={number}", "authelia_session"]
+        ),
     }
     return {name: value for name, value in made.items() if chance.random() < 0.97}
 

@@ -23,8 +23,10 @@ from tests.portal.policy import PLACES, RULES, Rule, access_control, expected_po
 LAB = Path(__file__).resolve().parents[2] / "lab"
 NAMES = ["cloud.lab.home", "grafana.lab.home", "media.lab.home"]
 PATHS = ["", "", "/status.php", "/admin/*", "/api/v1/*", "/Public"]
-URIS = ["/", "/status.php", "/status.php?x=/admin/", "/STATUS.php", "/status.php/", "/admin", "/admin/", "/admin/x?y",
-        "/Admin/x", "/admin/../status.php", "/x/..%2fadmin/x", "//api//v1/x", "/api/v1/../../admin/x", "/public", "/Public"]  # fmt: skip
+URIS = [
+    "/", "/status.php", "/status.php?x=/admin/", "/STATUS.php", "/status.php/", "/admin", "/admin/", "/admin/x?y",
+    "/Admin/x", "/admin/../status.php", "/x/..%2fadmin/x", "//api//v1/x", "/api/v1/../../admin/x", "/public", "/Public",
+]  # fmt: skip
 GROUPS = {"": [], "owner": ["admins", "family"], "kid": ["family"], "guest": []}
 SUBJECTS = ["group:admins", "group:family", "group:others", "user:owner", "user:guest"]
 ADDRESSES = ["192.168.10.5", "10.99.0.7", "203.0.113.9", "fd00:10::5"]
