@@ -5,14 +5,19 @@ A key that is not in authelia_double.yml is refused.
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import json
 import os
 import re
+import threading
+import time
+from base64 import b32decode
 from pathlib import Path
 from posixpath import normpath
 from urllib.parse import quote, unquote_to_bytes
 
+import argon2
 import yaml
 
 KNOWN = yaml.safe_load(Path(__file__).with_name("authelia_double.yml").read_text())
@@ -24,7 +29,7 @@ SECRETS = (
 )
 # As Go's url.ParseRequestURI takes them: scheme, host (what is before an @ is no part of it), path, query.
 URL = re.compile(
-    rb"(?:([a-z][a-z0-9+.-]*):(?://(?:[a-z0-9._~:!$&'()*+,;=%@-]*@)?(\[[0-9a-f:.]+\]|(?:[a-z0-9._~!$&'()*+,;=<>\"-]|"
+    rb"(?:([a-z][a-z0-9+.-]*):(?://(?:[a-z0-9._~:!$&'()*+,;=%@-]*@)?(\[[0-9a-f:.]+\]|(?:[]a-z0-9._~!$&'()*+,;=<>\"-]|"
     rb"[\x80-\xff]|%25|%[89a-f][0-9a-f])*)(?::[0-9]*)?(?=[/?]|\Z)|(?!//))|(?=/))((?:[^?%]|%[0-9a-f]{2})*)(?:\?(.*))?",
     re.IGNORECASE,
 )
@@ -77,21 +82,29 @@ def read(path: str) -> dict:
 
 
 class Url:
-    """A URL as the real one reads it. `resource` is what rules are matched with: path, decoded and cleaned, and query."""
+    """A URL as the real one reads it; rules are matched with `resource`: path, decoded and cleaned, and query."""
 
     def __init__(self, raw: bytes) -> None:
         found = URL.fullmatch(raw)
         if not found or re.search(rb"[\x00-\x1f\x7f]", raw):
             raise RefusedError("no URL")
         scheme, host, before, query = ((part or b"").decode("utf-8", "replace") for part in found.groups())
-        self.scheme, self.host = scheme.lower(), host.strip("[]").lower()
+        self.scheme, self.host = scheme.lower(), (host[1:-1] if host[:1] == "[" else host).lower()
         path = unquote_to_bytes(found[3]).decode("utf-8", "replace")
         clean = normpath(re.sub("^/+", "/", path)) + "/" * (len(path) > 1 and path.endswith("/"))
         self.resource = clean + "?" * bool(query) + query
         # How the real one writes it again: as it came, or with all that needs an escape escaped.
         plain = re.fullmatch(r"[A-Za-z0-9_.~!$&'()*+,;=:@\[\]%/-]*", before)
-        self.start = scheme.lower().encode() + raw[len(scheme) : found.start(3)]
-        self.text = self.start + (before if plain else quote(path, safe="/$&+,:;=@")).encode() + raw[found.end(3) :]
+        written = found[3] if plain else quote(unquote_to_bytes(found[3]), safe="/$&+,:;=@").encode()
+        self.secure = self.scheme in ("https", "wss")
+        self.text = scheme.lower().encode() + raw[len(scheme) : found.start(3)] + written + raw[found.end(3) :]
+
+
+def parse(raw: bytes) -> Url | None:
+    try:
+        return Url(raw)
+    except RefusedError:
+        return None
 
 
 class Rule:
@@ -107,8 +120,141 @@ class Rule:
 
     def matches(self, mine: set[str], address: object, url: Url) -> bool:
         return (
-            url.host in self.hosts
+            any(url.host == name or (name[:2] == "*." and url.host.endswith(name[1:])) for name in self.hosts)
             and (not self.resources or any(each.search(url.resource) for each in self.resources))
             and (not self.networks or any(address in network for network in self.networks))
             and (not self.subjects or not mine or any(each <= mine for each in self.subjects))
         )
+
+
+class Portal:
+    """What is remembered and decided. Whoever calls holds the lock."""
+
+    def __init__(self, config: dict) -> None:
+        self.config, self.lock, self.users = config, threading.RLock(), {}
+        self.sessions: dict[str, dict] = {}
+        self.bans: dict[str, float] = {}
+        self.buckets: dict[str, tuple[float, float]] = {}
+        self.attempts: list[tuple[float, bool, tuple[str, ...]]] = []
+        rules, session, regulation = config["access_control"], config["session"], config["regulation"]
+        networks = config.get("definitions", {}).get("network", {})
+        self.rules = [Rule(rule, networks) for rule in rules.get("rules") or []]
+        self.default = LEVELS[rules["default_policy"]]
+        self.search = config["authentication_backend"].get("file", {}).get("search", {})
+        self.second = 2 in [self.default, *(rule.level for rule in self.rules)]
+        self.domains = {each["domain"]: each for each in session["cookies"]}
+        self.inactivity, self.expiration = seconds(session["inactivity"]), seconds(session["expiration"])
+        self.find_time, self.ban_time = seconds(regulation["find_time"]), seconds(regulation["ban_time"])
+        limits = config["server"]["endpoints"].get("rate_limits", {}).get("second_factor_totp", {})
+        self.limits = [(seconds(each["period"]), each["requests"]) for each in limits.get("buckets", [])] or [
+            (60, 30),
+            (120, 40),
+        ]
+        self.header_limit = config["server"].get("buffers", {}).get("read", 4096)
+        self.codes = Path(config["storage"].get("local", {}).get("path", "/tmp/authelia") + ".double.json")  # noqa: S108
+        portals = {name: Url(each["authelia_url"].encode()) for name, each in self.domains.items()}
+        faults = {
+            "session: authelia_url: not https, or not below the domain": any(
+                at.scheme != "https" or self.domain(at) != name for name, at in portals.items()
+            ),
+            "session: remember_me: the double knows -1 only": session.get("remember_me") != -1,
+            "storage: encryption_key: required, 20 characters": len(config["storage"].get("encryption_key", "")) < 20,
+            "regulation: find_time is longer than ban_time": self.find_time > self.ban_time,
+            # The real 4.39.21 then keeps the names of removed people, and with them their sessions.
+            "authentication_backend: file: search: case_insensitive: refused": self.search.get("case_insensitive"),
+        }
+        if any(faults.values()):
+            raise RefusedError("\n".join(words for words, wrong in faults.items() if wrong))
+
+    def person(self, name: str) -> tuple[str, dict]:
+        """Who bears this name or e-mail address; "" is one who is unknown or disabled."""
+        file = self.config["authentication_backend"]["file"]
+        try:
+            users = yaml.safe_load(Path(file["path"]).read_text())["users"]
+            self.users = {name: each for name, each in users.items() if argon2.extract_parameters(each["password"])}
+        except (OSError, yaml.YAMLError, TypeError, KeyError, argon2.exceptions.InvalidHash) as error:
+            if not self.users:
+                raise RefusedError(f"{file['path']}: no users that can be read: {error!r}") from error
+        for person, each in self.users.items():
+            by_email = self.search.get("email") and name.lower() == str(each.get("email")).lower()
+            if (name == person or by_email) and not each.get("disabled"):
+                return person, each
+        return "", {}
+
+    def required(self, person: str, details: dict, address: object, url: Url) -> tuple[bool, int]:
+        mine = {f"user:{person}", *(f"group:{name}" for name in details.get("groups") or [])} if person else set()
+        found = [rule for rule in self.rules if rule.matches(mine, address, url)]
+        return (bool(found[0].subjects), found[0].level) if found else (False, self.default)
+
+    def domain(self, url: Url) -> str:
+        return next((name for name in self.domains if f".{url.host}".endswith(f".{name}")), "")
+
+    def banned(self, *who: str) -> bool:
+        return any(self.bans.get(each, 0) > time.time() for each in who)
+
+    def mark(self, good: bool, *who: str) -> None:
+        """Remember a try of (ip …, user …), and ban both after too many failures in a row."""
+        now, regulation = time.time(), self.config["regulation"]
+        recent = [each for each in self.attempts if each[0] > now - self.find_time]
+        self.attempts = [(now, good, who), *recent]
+        for each in who:
+            mine = [attempt[1] for attempt in self.attempts if each in attempt[2]][: regulation["max_retries"]]
+            if each.split()[0] in regulation["modes"] and mine == [False] * regulation["max_retries"]:
+                self.bans[each] = now + self.ban_time
+
+    def limited(self, who: str) -> bool:
+        """As many requests as a bucket has places, then one for each of its periods."""
+        now, full = time.time(), False
+        for period, places in self.limits:
+            used, since = self.buckets.get(f"{who} {period}", (0.0, now))
+            used = max(0.0, used - (now - since) / period)
+            full |= used + 1 > places
+            self.buckets[f"{who} {period}"] = (used if used + 1 > places else used + 1, now)
+        return full
+
+    def keep(self, session: dict) -> None:
+        now = time.time()
+        session["end"] = now + self.expiration
+        self.sessions = {number: each for number, each in self.sessions.items() if each["end"] > now}
+        self.sessions[session["number"]] = session
+
+    def is_password(self, known: str, given: str) -> bool:
+        try:
+            return argon2.PasswordHasher().verify(known, given)
+        except argon2.exceptions.VerifyMismatchError:
+            return False
+
+    def write(self, codes: dict) -> None:
+        part = self.codes.with_name(f"{self.codes.name}.part")
+        part.write_text(json.dumps(codes))
+        part.chmod(0o600)
+        part.replace(self.codes)
+
+    def set_code(self, verb: str, person: str, secret: str, force: bool) -> None:
+        """`storage user totp generate|delete`; like the real one only where the program has run before."""
+        codes = json.loads(self.codes.read_text())
+        if (verb == "generate" and person in codes and not force) or (verb == "delete" and person not in codes):
+            raise RefusedError(f"{person}: has a TOTP configuration already (see --force), or has none")
+        b32decode(secret)
+        codes |= {person: {"secret": secret, "used": []}}
+        self.write({name: code for name, code in codes.items() if name != person or verb == "generate"})
+
+    def redeem(self, person: str, token: str) -> bool:
+        """Whether this is a code of that person, and not one that was used before."""
+        codes = json.loads(self.codes.read_text())
+        mine = codes.get(person, {"secret": "", "used": []})
+        step = self.step(mine["secret"], token) if mine["secret"] else 0
+        if step and step not in mine["used"]:
+            mine["used"] = [*mine["used"][-9:], step]
+            self.write(codes)
+            return True
+        return False
+
+    def step(self, secret: str, token: str) -> int:
+        """The step whose one-time code this is, of the current one and its neighbours; 0 is none."""
+        for step in (int(time.time() // 30) + each for each in (0, 1, -1)):
+            digest = hmac.digest(b32decode(secret + "=" * (-len(secret) % 8)), step.to_bytes(8, "big"), "sha1")
+            number = int.from_bytes(digest[digest[-1] & 15 :][:4], "big") & 0x7FFFFFFF
+            if hmac.compare_digest(f"{number % 10**6:06}".encode(), token.encode()):
+                return step
+        return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -9,8 +10,7 @@ from lab.archive import Entry, Image, layer
 from lab.rootfs import Recipe
 from lab.shell import LabError
 
-HERE = Path(__file__).parent
-FILES = HERE / "images"
+FILES = Path(__file__).parent / "images"
 PROBE = "docker.io/library/busybox:1.37"
 NAMES = (
     "docker.io/library/caddy:2.11.7",
@@ -22,8 +22,9 @@ NAMES = (
     "docker.io/jellyfin/jellyfin:10.11.3",
     PROBE,
 )
-# The portal: the real program where RINGFENCE_AUTHELIA says where it is, otherwise its double.
-DOUBLE = ("authelia_double.py", "authelia_double_rules.py", "authelia_double.yml", "authelia_double.html")
+# Where Authelia's double is in its image, and the files that it is made of.
+DOUBLE = "usr/local/lib/authelia-double"
+DOUBLE_FILES = tuple(Path(__file__).with_name(f"authelia_double{end}") for end in (".py", "_rules.py", ".yml", ".html"))
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 APPLETS = (
     "sh",
@@ -58,9 +59,15 @@ APPLETS = (
 def base_recipe() -> Recipe:
     """The layer that all stand-ins share; what they never use is removed, because every host loads it."""
     packages = (
-        "busybox-static", "ca-certificates", "curl", "mosquitto", "postgresql-15", "python3-argon2", "python3-minimal",
-        "python3-psycopg2", "python3-yaml", "wget",
-    )  # fmt: skip
+        "busybox-static",
+        "curl",
+        "mosquitto",
+        "postgresql-15",
+        "python3-argon2",
+        "python3-minimal",
+        "python3-psycopg2",
+        "python3-yaml",
+    )
     commands = (
         # The official images' user numbers: volumes and secrets are declared with them.
         "chroot . groupmod -g 999 postgres && chroot . usermod -u 999 postgres",
@@ -81,20 +88,39 @@ def base_recipe() -> Recipe:
     return Recipe("applications", "bookworm", packages, (), commands, ("--variant=minbase", "--skip=output/dev"))
 
 
-def portal() -> Path | None:
-    """The real Authelia, if the user says where it is; raises LabError where it is not there."""
+def real_authelia() -> Path | None:
+    """The real program that takes its double's place, where RINGFENCE_AUTHELIA says that there is one.
+
+    Raises:
+        LabError: it is not there, or not a program.
+    """
     given = os.environ.get("RINGFENCE_AUTHELIA", "")
-    if given and not Path(given).is_file():
-        raise LabError(f"RINGFENCE_AUTHELIA={given}: there is no such file")
-    return Path(given) if given else None
+    if not given:
+        return None
+    if not os.access(given, os.X_OK) or not Path(given).is_file():
+        raise LabError(f"RINGFENCE_AUTHELIA={given}: not a program; leave it out to have Authelia's double in the lab")
+    return Path(given)
 
 
-def portal_entries() -> list[Entry]:
-    if real := portal():
-        return [Entry("usr/local/bin/authelia", real.read_bytes())]
-    files = [Entry(f"usr/local/lib/authelia/{name}", (HERE / name).read_bytes(), mode=0o644) for name in DOUBLE]
-    start = b'#!/bin/sh\nexec python3 /usr/local/lib/authelia/authelia_double.py "$@"\n'
-    return [*files, Entry("usr/local/bin/authelia", start)]
+def authelia_key() -> str:
+    """What identifies the program in Authelia's image."""
+    real = real_authelia()
+    if real is None:
+        return hashlib.sha256(b"".join(path.read_bytes() for path in DOUBLE_FILES)).hexdigest()
+    with real.open("rb") as source:
+        return f"real {hashlib.file_digest(source, 'sha256').hexdigest()}"
+
+
+def authelia_entries() -> list[Entry]:
+    """The real program, or its double, by the name by which the role calls it; wget is for the health check."""
+    wget = Entry("usr/local/bin/wget", link="/bin/busybox")
+    if real := real_authelia():
+        return [wget, Entry("usr/local/bin/authelia", real.read_bytes())]
+    files = [
+        Entry(f"{DOUBLE}/{path.name}", path.read_bytes(), mode=0o755 if path.suffix == ".py" else 0o644)
+        for path in DOUBLE_FILES
+    ]
+    return [wget, Entry(DOUBLE), *files, Entry("usr/local/bin/authelia", link=f"/{DOUBLE}/authelia_double.py")]
 
 
 def images(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]:
@@ -170,13 +196,8 @@ def images(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]
         ),
         Image(
             authelia,
-            [base, thin("authelia", portal_entries())],
-            config(
-                "X_AUTHELIA_CONFIG=/config/configuration.yml",
-                Entrypoint=["/usr/local/bin/authelia"],
-                WorkingDir="/tmp",  # noqa: S108 - the container's
-                Volumes={"/config": {}},
-            ),
+            [base, thin("authelia", authelia_entries())],
+            config("X_AUTHELIA_CONFIG=/config/configuration.yml", Cmd=["/usr/local/bin/authelia"]),
         ),
         Image(
             jellyfin,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 LAN, LAN6, VPN, AWAY = "192.168.10.5", "fd00:10::5", "10.99.0.7", "203.0.113.9"
 PORTAL = "https://auth.lab.home/?rd="
@@ -43,6 +42,10 @@ def to(target: str, method: str = "GET") -> str:
     return f"{PORTAL}{target}&rm={method}"
 
 
+def at(path: str) -> str:
+    return to(f"https%3A%2F%2Fcloud.lab.home{path}")
+
+
 CLOUD = "cloud.lab.home"
 X = "https%3A%2F%2Fcloud.lab.home%2Fx"
 
@@ -59,14 +62,14 @@ ASKS = [
     Ask("bypass", "", CLOUD, "/status.php", AWAY, 200),
     Ask("bypass with a query", "", CLOUD, "/status.php?x=1", AWAY, 200),
     Ask("bypass as somebody", "kid", CLOUD, "/status.php", AWAY, 200, user="kid"),
-    Ask("bypass + suffix", "", CLOUD, "/status.phpx", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fstatus.phpx")),
-    Ask("bypass + folder", "", CLOUD, "/status.php/x", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fstatus.php%2Fx")),
-    Ask("bypass + slash", "", CLOUD, "/status.php/", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fstatus.php%2F")),
-    Ask("bypass + semicolon", "", CLOUD, "/status.php;x", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fstatus.php%3Bx")),
-    Ask("bypass, another case", "", CLOUD, "/Status.php", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2FStatus.php")),
-    Ask("bypass + newline", "", CLOUD, "/status.php%0a", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fstatus.php%250a")),
-    Ask("bypass + NUL", "", CLOUD, "/status.php%00", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fstatus.php%2500")),
-    Ask("bypass + fragment", "", CLOUD, "/status.php#x", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fstatus.php%2523x")),
+    Ask("bypass + suffix", "", CLOUD, "/status.phpx", LAN, 302, at("%2Fstatus.phpx")),
+    Ask("bypass + folder", "", CLOUD, "/status.php/x", LAN, 302, at("%2Fstatus.php%2Fx")),
+    Ask("bypass + slash", "", CLOUD, "/status.php/", LAN, 302, at("%2Fstatus.php%2F")),
+    Ask("bypass + semicolon", "", CLOUD, "/status.php;x", LAN, 302, at("%2Fstatus.php%3Bx")),
+    Ask("bypass, another case", "", CLOUD, "/Status.php", LAN, 302, at("%2FStatus.php")),
+    Ask("bypass + newline", "", CLOUD, "/status.php%0a", LAN, 302, at("%2Fstatus.php%250a")),
+    Ask("bypass + NUL", "", CLOUD, "/status.php%00", LAN, 302, at("%2Fstatus.php%2500")),
+    Ask("bypass + fragment", "", CLOUD, "/status.php#x", LAN, 302, at("%2Fstatus.php%2523x")),
     Ask("bypass in a query", "", CLOUD, "/x?/status.php", LAN, 302, to(X + "%3F%2Fstatus.php")),
     # Rules are matched with the path decoded and cleaned: why the proxy refuses such forms before.
     Ask("bypass, encoded letter", "", CLOUD, "/%73tatus.php", AWAY, 200),
@@ -74,15 +77,15 @@ ASKS = [
     Ask("bypass, reached with ..", "", CLOUD, "/x/../status.php", AWAY, 200),
     Ask("bypass, two slashes", "", CLOUD, "//status.php", AWAY, 200),
     Ask("prefix", "", CLOUD, "/remote/dav", LAN, 200),
-    Ask("prefix, from another place", "", CLOUD, "/remote/dav", VPN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fremote%2Fdav")),
-    Ask("prefix, left with ..", "", CLOUD, "/remote/../x", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fremote%2F..%2Fx")),
+    Ask("prefix, from another place", "", CLOUD, "/remote/dav", VPN, 302, at("%2Fremote%2Fdav")),
+    Ask("prefix, left with ..", "", CLOUD, "/remote/../x", LAN, 302, at("%2Fremote%2F..%2Fx")),
     Ask("prefix, left with %2e%2e", "", CLOUD, "/remote/%2e%2e/x", LAN, 302,
-        to("https%3A%2F%2Fcloud.lab.home%2Fremote%2F%252e%252e%2Fx")),
+        at("%2Fremote%2F%252e%252e%2Fx")),
     Ask("prefix, left with ..%2f", "", CLOUD, "/remote/..%2fx", LAN, 302,
-        to("https%3A%2F%2Fcloud.lab.home%2Fremote%2F..%252fx")),
+        at("%2Fremote%2F..%252fx")),
     Ask("prefix, encoded twice", "", CLOUD, "/remote/%252e%252e/x", LAN, 200),
     Ask("prefix, left with ..;", "", CLOUD, "/remote/..;/x", LAN, 200),
-    Ask("prefix without its slash", "", CLOUD, "/remote", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fremote")),
+    Ask("prefix without its slash", "", CLOUD, "/remote", LAN, 302, at("%2Fremote")),
     # One factor
     Ask("one factor", "kid", CLOUD, "/x", LAN, 200, user="kid"),
     Ask("one factor, VPN", "kid", CLOUD, "/x", VPN, 200, user="kid"),
@@ -100,7 +103,7 @@ ASKS = [
     Ask("two factors", "owner+code", "grafana.lab.home", "/", LAN, 200, user="owner"),
     Ask("two factors, from another place", "owner+code", "grafana.lab.home", "/", VPN, 403),
     Ask("two factors, wrong group", "kid", "grafana.lab.home", "/", LAN, 403),
-    Ask("path of two factors", "owner", CLOUD, "/admin/x", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2Fadmin%2Fx")),
+    Ask("path of two factors", "owner", CLOUD, "/admin/x", LAN, 302, at("%2Fadmin%2Fx")),
     Ask("path of two factors, with them", "owner+code", CLOUD, "/admin/x", LAN, 200, user="owner"),
     Ask("path of another group", "kid", CLOUD, "/admin/x", LAN, 403),
     Ask("path, another case", "kid", CLOUD, "/ADMIN/x", LAN, 403),
@@ -167,9 +170,9 @@ ASKS = [
     Ask("a bad escape", "kid", CLOUD, "/%zz", LAN, 400),
     Ask("half an escape", "kid", CLOUD, "/%", LAN, 400),
     Ask("a query alone", "kid", CLOUD, "?x", LAN, 200, user="kid"),
-    Ask("bytes of no encoding", "", CLOUD, "/\xff\xfe", LAN, 302, to("https%3A%2F%2Fcloud.lab.home%2F%25FF%25FE")),
+    Ask("bytes of no encoding", "", CLOUD, "/\xff\xfe", LAN, 302, at("%2F%25FF%25FE")),
     Ask("characters that need an escape", "", CLOUD, '/a b"<>\\^`{|}', LAN, 302,
-        to("https%3A%2F%2Fcloud.lab.home%2Fa%2520b%2522%253C%253E%255C%255E%2560%257B%257C%257D")),
+        at("%2Fa%2520b%2522%253C%253E%255C%255E%2560%257B%257C%257D")),
     # Who calls
     Ask("the first address counts", "kid", CLOUD, "/x", f"{LAN}, {AWAY}", 200, user="kid"),
     Ask("the second does not", "kid", CLOUD, "/x", f"{AWAY}, {LAN}", 403),
@@ -182,7 +185,7 @@ ASKS = [
     Ask("other names for it", "kid", CLOUD, "/x", AWAY, 403,
         more={"X-Real-IP": LAN, "Forwarded": f"for={LAN}", "True-Client-IP": LAN, "X_Forwarded_For": LAN}),
     # Spoofed
-    Ask("identity from outside", "", CLOUD, "/x", LAN, 302, to(X), more={"Remote-User": "owner", "Remote-Groups": "admins"}),
+    Ask("identity from outside", "", CLOUD, "/x", LAN, 302, to(X), more={"Remote-User": "owner", "Remote-Groups": "a"}),
     Ask("identity from outside on a bypass", "", CLOUD, "/status.php", LAN, 200,
         more={"Remote-User": "owner", "Remote-Groups": "admins", "remote_user": "owner", "Remote.User": "owner"}),
     Ask("identity from outside as somebody", "kid", CLOUD, "/x", LAN, 200, user="kid", more={"Remote-User": "owner"}),
@@ -285,140 +288,3 @@ GARBAGE: list[tuple[str, str, dict[str, str], bytes, int]] = [
     ("POST", "/api/health", {}, b"", 405),
     ("POST", "/", {}, b"", 405),
 ]
-
-
-@dataclass(frozen=True)
-class Do:
-    """A step of a flow. `expect`: status, and where named: redirect, level, words (of the answer's message)."""
-
-    what: str  # sign (in with a password), code, see (a site), state, out, rewrite (the users file)
-    value: str  # the person, the code's offset in half minutes or the code, host and path, change of the person's entry
-    expect: Mapping[str, Any]
-    address: str = ""  # "" is one that no other flow has
-    password: str = "correct horse battery"  # noqa: S105 - it is that of all who are in the tests
-    target: str = ""
-    use: int = -1  # which of the sessions so far
-
-
-OK, NO = {"status": 200}, {"status": 401, "words": "Authentication failed. Check your credentials."}
-NO_CODE = {"status": 403, "words": "Authentication failed, please retry later."}
-GRAFANA, MEDIA = "https://grafana.lab.home/d", "https://media.lab.home/m"
-
-
-def wrong(person: str, address: str, times: int = 1) -> list[Do]:
-    return [Do("sign", person, NO, address, password="wrong")] * times  # noqa: S106
-
-
-FLOWS: dict[str, list[Do]] = {
-    "two factors, from the site and back": [
-        Do("sign", "t0", {"status": 200, "redirect": None}, LAN, target=GRAFANA),
-        Do("state", "t0", {"level": 1}),
-        Do("see", "grafana.lab.home/d", {"status": 302}, LAN),
-        Do("code", "0", {"status": 200, "redirect": GRAFANA}, LAN, target=GRAFANA),
-        Do("state", "t0", {"level": 2}),
-        Do("see", "grafana.lab.home/d", {"status": 200}, LAN),
-        Do("see", "grafana.lab.home/d", {"status": 302}, LAN, use=0),  # a session gets a new number with each factor
-        Do("out", "", OK),
-        Do("see", "grafana.lab.home/d", {"status": 302}, LAN),
-        Do("state", "", {"level": 0}),
-    ],
-    "one factor, from the site and back": [
-        Do("sign", "t1", {"status": 200, "redirect": MEDIA}, LAN, target=MEDIA),
-        Do("see", "media.lab.home/m", {"status": 200}, LAN),
-        Do("see", "media.lab.home/m", {"status": 403}, AWAY),
-    ],
-    "to a forbidden site": [Do("sign", "guest", {"status": 200, "redirect": "https://cloud.lab.home/x"}, LAN,
-                               target="https://cloud.lab.home/x")],
-    "from nowhere": [
-        Do("sign", "t2", {"status": 200, "redirect": None}),
-        Do("code", "0", {"status": 200, "redirect": "https://home.lab.home"}),
-    ],
-    "open redirect": [
-        Do("sign", "t3", {"status": 200, "redirect": None}, target="https://evil.test/"),
-        Do("sign", "t3", {"status": 200, "redirect": None}, target="http://media.lab.home/"),
-        Do("sign", "t3", {"status": 200, "redirect": None}, target="//evil.test/"),
-        Do("sign", "t3", {"status": 200, "words": NO["words"]}, target="https://evil.test\\.lab.home/"),
-        Do("code", "-1", {"status": 200, "redirect": None}, target="https://evil.test/"),
-        Do("code", "0", {"status": 200, "words": NO_CODE["words"]}, target="evil.test"),
-    ],
-    "by e-mail address, in capitals": [
-        Do("sign", "T4@LAB.home", OK), Do("state", "t4", {"level": 1}), Do("sign", "T4", NO, "198.51.100.24"),
-    ],
-    "codes": [
-        Do("code", "0", {"status": 403}),
-        Do("sign", "t5", OK),
-        Do("code", "000000x", {"status": 400}),
-        Do("code", "12345", {"status": 400}),
-        Do("code", "abcdef", NO_CODE),
-        Do("code", "3", NO_CODE),
-        Do("code", "-3", NO_CODE),
-        Do("see", "grafana.lab.home/", {"status": 302}, LAN),
-        Do("code", "0", OK),
-        Do("code", "0", NO_CODE),  # used up
-        Do("sign", "t5", OK),
-        Do("code", "0", NO_CODE),  # also for another session
-        Do("code", "1", OK),
-    ],
-    "a code of somebody else": [
-        Do("sign", "t6", OK), Do("code", "0", OK), Do("sign", "t7", OK), Do("code", "0", OK),
-    ],
-    "many codes": [
-        Do("sign", "t8", OK, "198.51.100.8"),
-        *[Do("code", "111111", NO_CODE, "198.51.100.8")] * 10,
-        Do("code", "0", {"status": 429}, "198.51.100.8"),
-        Do("code", "0", OK, "198.51.100.9"),
-    ],
-    "unknown and disabled people": [
-        Do("sign", "nobody", NO, "198.51.100.20"), Do("sign", "gone", NO, "198.51.100.21"),
-        Do("sign", "", NO, "198.51.100.22"), Do("sign", "t9", NO, "198.51.100.23", password=""),
-    ],
-    "a person is banned, from everywhere": [
-        *[step for last in (30, 31, 32) for step in wrong("t10", f"198.51.100.{last}")],
-        Do("sign", "t10", NO, "198.51.100.33"),
-        Do("sign", "t10@lab.home", NO, "198.51.100.33"),
-        Do("sign", "t11", OK, "198.51.100.30"),
-    ],
-    "an address is banned, for everybody": [
-        *[step for name in ("t12", "t13", "t14") for step in wrong(name, "198.51.100.40")],
-        Do("sign", "t15", NO, "198.51.100.40"),
-        Do("sign", "t12", OK, "198.51.100.41"),
-    ],
-    "an address is banned for guessing names": [
-        *[step for name in ("x", "y", "z") for step in wrong(name, "198.51.100.45")],
-        Do("sign", "t15", NO, "198.51.100.45"),
-        Do("sign", "t15", OK, "198.51.100.46"),
-    ],
-    "the first address is the one that is banned": [
-        *wrong("t16", "198.51.100.50, 198.51.100.51", 3),
-        Do("sign", "t17", NO, "198.51.100.50"),
-        Do("sign", "t17", OK, "198.51.100.51, 198.51.100.50"),
-    ],
-    "a login in between": [
-        *wrong("t18", "198.51.100.60", 2), Do("sign", "t18", OK, "198.51.100.60"), *wrong("t18", "198.51.100.60", 2),
-        Do("sign", "t18", OK, "198.51.100.60"),
-    ],
-    "who is banned keeps what they have": [
-        Do("sign", "t19", OK, "198.51.100.70"), *wrong("t19", "198.51.100.71", 3),
-        Do("see", "media.lab.home/", {"status": 200}, LAN),
-    ],
-    "a person is disabled": [
-        Do("sign", "t20", OK), Do("see", "media.lab.home/", {"status": 200}, LAN), Do("rewrite", "t20 disabled", {}),
-        Do("see", "media.lab.home/", {"status": 302}, LAN), Do("sign", "t20", NO, "198.51.100.80"),
-        Do("rewrite", "t20 back", {}),
-        Do("sign", "t20", OK, "198.51.100.81"), Do("see", "media.lab.home/", {"status": 302}, LAN, use=0),
-    ],
-    "a person is removed": [
-        Do("sign", "t21", OK), Do("see", "media.lab.home/", {"status": 200}, LAN), Do("rewrite", "t21 removed", {}),
-        Do("see", "media.lab.home/", {"status": 302}, LAN), Do("sign", "t21", NO, "198.51.100.82"),
-        Do("rewrite", "t21 back", {}),
-    ],
-    "a person leaves a group": [
-        Do("sign", "t22", OK), Do("see", "cloud.lab.home/x", {"status": 200}, LAN), Do("rewrite", "t22 groups", {}),
-        Do("see", "cloud.lab.home/x", {"status": 403}, LAN), Do("rewrite", "t22 back", {}),
-        Do("see", "cloud.lab.home/x", {"status": 200}, LAN),
-    ],
-    "a damaged users file": [
-        Do("sign", "t23", OK), Do("rewrite", "damaged", {}), Do("see", "media.lab.home/", {"status": 200}, LAN),
-        Do("sign", "t23", OK), Do("rewrite", "t23 back", {}),
-    ],
-}  # fmt: skip

@@ -114,7 +114,9 @@ class Program:
         finally:
             connection.close()
 
-    def portal(self, path: str, body: Mapping[str, Any], cookie: str, address: str, host: str = "auth.lab.home") -> Answer:
+    def portal(
+        self, path: str, body: Mapping[str, Any], cookie: str, address: str, host: str = "auth.lab.home"
+    ) -> Answer:
         headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": host, "X-Forwarded-For": address}
         headers |= {"Cookie": f"authelia_session={cookie}"} if cookie else {}
         return self.ask("POST", path, headers, json.dumps(body).encode())
@@ -158,15 +160,13 @@ def prepare(folder: Path, port: int, changes: Mapping[str, Mapping[str, Any]]) -
     for name in ("storage", "session", "reset", "hmac"):
         (folder / "secrets" / name).write_text(name * 16)
     key = rsa.generate_private_key(65537, 2048)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "secrets/oidc_key").write_bytes(pem)
     (folder / "configuration.yml").write_text(configuration(folder, port, changes))
 
 
 @contextlib.contextmanager
-def running(folder: Path, *, real: bool, changes: Mapping[str, Mapping[str, Any]] = {}) -> Iterator[Program]:  # noqa: B006
+def running(folder: Path, *, real: bool, changes: Mapping[str, Mapping[str, Any]] = {}) -> Iterator[Program]:
     """Start one with its own data; everybody has a second factor."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""The flows of cases.py: what one answer gives, the next one is asked with."""
+"""The flows of flows.py: what one answer gives, the next one is asked with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.portal.cases import FLOWS, LAN, Ask, Do
+from tests.portal.cases import LAN, Ask
+from tests.portal.flows import FLOWS, Do
 from tests.portal.program import Answer, Program, one_time_code, people
 
 
@@ -50,7 +51,11 @@ def do(program: Program, step: Do, jar: list[str]) -> Answer:
         headers = Ask("", "", host, slash + path, step.address, 0).headers(cookie)
         return program.ask("GET", "/api/authz/forward-auth", headers)
     assert step.what == "state"
-    headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "auth.lab.home", "Cookie": f"authelia_session={cookie}"}
+    headers = {
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "auth.lab.home",
+        "Cookie": f"authelia_session={cookie}",
+    }
     answer = program.ask("GET", "/api/state", headers)
     assert answer.json["data"]["username"] == step.value
     return answer
@@ -66,7 +71,9 @@ def differs(answer: Answer, expect: Mapping[str, Any]) -> str:
         "words": body.get("message"),
         "level": data.get("authentication_level"),
     }
-    return "".join(f"{name}: {seen[name]!r} and not {value!r}\n" for name, value in expect.items() if seen[name] != value)
+    return "".join(
+        f"{name}: {seen[name]!r} and not {value!r}\n" for name, value in expect.items() if seen[name] != value
+    )
 
 
 @pytest.mark.parametrize("name", FLOWS)
