@@ -40,15 +40,11 @@ def unread(leaf: Leaf) -> dict[str, Any] | None:
     """Return the running container that has not read a leaf's present files; None where there is none.
 
     Raises:
-        Fault: Docker does not answer, or does not run though it is there: its containers may run on without it.
+        Fault: Docker does not answer.
     """
     name = leaf.reload.get("container")
-    if not name or have_read().get(leaf.name) == seen(leaf.name):
+    if not name or have_read().get(leaf.name) == seen(leaf.name) or not docker_runs():
         return None
-    if not shutil.which("dockerd", path=search_path()):
-        return None
-    if not docker_runs():
-        raise Fault(f"docker does not run, so {name} is told later")
     try:
         found: dict[str, Any] = engine("GET", f"/containers/{name}/json")
     except NotThereError:
@@ -78,6 +74,8 @@ def reread(leaf: Leaf) -> str:
     Raises:
         Fault: it failed, and is tried again next time.
     """
+    if shutil.which("dockerd", path=search_path()) and not docker_runs():
+        return ""  # at boot nothing runs yet; but containers may run on without their daemon, and are told later
     present = seen(leaf.name)
     container = unread(leaf)
     done = ""

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.x509 import verification
 
 from ringfence.pki import Root, make_root
 from tests.unit.pki.conftest import ME, Host, leaf
@@ -114,6 +116,30 @@ def test_the_intermediate_signs_no_further_one_and_only_for_tls(host: Host) -> N
     nothing_else = r"Permitted:\s+DNS:caddy.lab.home\s+Excluded:\s+IP:0.0.0.0/0.0.0.0\s+IP:0:0:0:0:0:0:0:0/0:0"
     assert re.search(rf"Name Constraints: critical\s+{nothing_else}", said)
     assert "TLS Web Server Authentication, TLS Web Client Authentication" in said
+
+
+def test_whoever_has_the_domain_itself_may_sign_for_all_of_it_and_that_is_said(host: Host) -> None:
+    host.variables["pki_leaves"] = [leaf("caddy", "lab.home", "auth.lab.home")]
+    [line] = host.check()["notices"]
+    assert line.startswith("pki_leaves.caddy.names: with 'lab.home' this host may sign for every name below it")
+
+
+@pytest.mark.parametrize("usage", ["server", "client"])
+def test_a_second_reader_of_certificates_agrees(host: Host, usage: str) -> None:
+    """Not OpenSSL: the verifier of `cryptography`, which holds the rules of public CAs."""
+    host.variables["pki_leaves"] = [leaf("caddy", usage=[usage])]
+    host.apply()
+    chain = x509.load_pem_x509_certificates(host.cert("caddy").read_bytes())
+    roots = verification.Store([x509.load_pem_x509_certificate(host.root.certificate.encode())])
+    builder = verification.PolicyBuilder().store(roots)
+    if usage == "client":
+        assert builder.build_client_verifier().verify(chain[0], chain[1:]).subjects
+        return
+    assert builder.build_server_verifier(x509.DNSName("caddy.lab.home")).verify(chain[0], chain[1:])
+    with pytest.raises(verification.VerificationError):
+        builder.build_server_verifier(x509.DNSName("vault.lab.home")).verify(chain[0], chain[1:])
+    with pytest.raises(verification.VerificationError):
+        builder.build_client_verifier().verify(chain[0], chain[1:])
 
 
 NO_NAMES: dict[str, Any] = {"names": []}
