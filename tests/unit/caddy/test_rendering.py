@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from ringfence.render import RenderError
+from tests.parity.test_templates import render_with_ansible
 from tests.unit.caddy.proxy import ROLE, Proxy, caddyfile, issue, program, rendered
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "caddy"
@@ -29,6 +30,18 @@ def test_the_caddyfile_is_the_reviewed_one() -> None:
     text = caddyfile(**variables())
     path = GOLDEN / "Caddyfile"
     assert text == path.read_text(encoding="utf-8"), f"it is not {path} any more: read what changed, then replace it"
+
+
+ACME = {"email": "a@b.c", "ca": "https://ca.home/dir", "ca_root": "PEM\nPEM\n", "dns": "cloudflare"}
+
+
+@pytest.mark.parametrize("more", [{}, {"certificates": "acme", "acme": ACME, "secrets": {"acme_dns": "x"}}])
+def test_both_engines_render_the_same(more: dict[str, Any]) -> None:
+    """The labs of tests/parity do not have every kind of rule; this one does."""
+    given = {f"caddy_{name}": value for name, value in {**variables(), **more}.items()}
+    values = ROLE.variables(given)
+    template = ROLE.directory / "templates" / "desired.json.j2"
+    assert ROLE.render("desired.json.j2", values) == render_with_ansible(template, values)
 
 
 def test_it_is_formatted_as_caddy_formats(tmp_path: Path) -> None:
