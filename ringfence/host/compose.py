@@ -26,7 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
     "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
     "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
-    "dns_opt": [], "depends": [],
+    "dns_opt": [], "depends": [], "upgrade": {},
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ringfence.host.running import Fault
 from ringfence.host.stack.telling import TELL, docker, last_words
 
 STABLE = 2.0  # seconds a container without a health check must have been running
+TOO_OFTEN = 3  # times that a new version may end while it is waited for: some start again once, after they migrated
 Container = dict[str, Any]
 
 
@@ -24,6 +25,7 @@ def containers(label: str = "") -> list[Container]:
         attached = (c.get("NetworkSettings") or {}).get("Networks") or {}
         found.append({
             "id": c["Id"], "name": (c["Names"] or ["?"])[0].lstrip("/"), "labels": c.get("Labels") or {},
+            "image": str(c.get("Image") or ""),
             "state": c["State"], "status": c["Status"], "created": float(c["Created"]),
             "networks": {
                 n: {
@@ -65,8 +67,12 @@ def ready(container: Container, since: dict[str, float]) -> bool:
     return time.monotonic() - since.setdefault(container["id"], time.monotonic()) >= STABLE
 
 
-def wait(names: set[str], seconds: float) -> None:
-    """Wait until the named containers are ready. Raises Fault that shows why one is not."""
+def wait(names: set[str], seconds: float, ends: bool = False) -> None:
+    """Wait until the named containers are ready. Raises Fault that shows why one is not.
+
+    Args:
+        ends: whether one that ends again and again is given up before the time is over.
+    """
     begun, since, done = time.monotonic(), dict[str, float](), set[str]()
     while True:
         found = {c["name"]: c for c in containers("ringfence.project")}
@@ -76,11 +82,21 @@ def wait(names: set[str], seconds: float) -> None:
                 word = "healthy" if "(healthy)" in found[name]["status"] else "running"
                 TELL.say(f"{name} is {word} after {time.monotonic() - begun:.0f} s ({len(done)} of {len(names)})")
         failed = {n for n in names - done if "(unhealthy)" in found.get(n, {}).get("status", "")}
+        failed |= {n for n in names - done if ends and n in found and gave_up(found[n])}
         if done == names:
             return
         if failed or time.monotonic() - begun > seconds:
             raise Fault("\n".join(explain(name, found.get(name), seconds) for name in sorted(failed or names - done)))
         time.sleep(0.5)
+
+
+def gave_up(container: Container) -> bool:
+    """Whether a container has ended for good, or was started again by Docker several times."""
+    if container["state"] in ("exited", "dead"):
+        return True
+    if container["state"] == "running":
+        return False
+    return int(there(f"/containers/{container['id']}/json").get("RestartCount") or 0) >= TOO_OFTEN
 
 
 def explain(name: str, container: Container | None, seconds: float) -> str:
