@@ -39,7 +39,7 @@ def rotate(words: list[str]) -> dict[str, list[str]]:
             raise Fault(f"{project_name}/{name} has not been made yet: apply makes it")
         running = _running(project, name)
         new = make_secret(kind)
-        TELL.learn({project_name: {**kept_secrets(project_name), " new": new}})
+        TELL.learn({"kept": kept_secrets(project_name), "made": {name: new}, "read": _readable(project)})
         # Once it is kept, the next run goes on with it wherever this one is killed.
         keep_secret(project_name, name, new)
         try:
@@ -75,6 +75,17 @@ def _find(project: str, name: str) -> tuple[dict[str, Any], str]:
         if name in service["secrets"]
     ]
     return {"name": project, "services": services, "secrets": []}, str(kinds[name])
+
+
+def _readable(project: dict[str, Any]) -> dict[str, str]:
+    """Return every secret that the services have, also those that were given: none may be shown with their words."""
+    found: dict[str, str] = {}
+    if (home(project) / "secrets").is_dir():
+        found |= {path.name: read(path) for path in (home(project) / "secrets").iterdir() if path.is_file()}
+    for service in project["services"]:
+        files = look_into(tree_of(project, service, "/run/secrets")).files
+        found |= {f"{service['name']}/{name}": file.content.decode("utf-8", "replace") for name, file in files.items()}
+    return found
 
 
 def _near(name: str, known: list[str]) -> str:

@@ -16,7 +16,7 @@ from ringfence.host.engine import NotThereError, engine
 from ringfence.host.files import read, sync_directory
 from ringfence.host.projects import ROOT
 from ringfence.host.running import Fault
-from ringfence.host.stack.containers import Container, containers, image_path, remove, there, wait
+from ringfence.host.stack.containers import Container, containers, explain, image_path, remove, there, wait
 from ringfence.host.stack.journal import (
     COPYING,
     PARTIAL,
@@ -140,11 +140,22 @@ def container_names(journal: Journal, services: Iterable[str]) -> set[str]:
     return {f"{journal.project}-{service}-1" for service in services}
 
 
+def is_well(container: Container) -> bool:
+    """Whether a container was started, and is not known to be unhealthy."""
+    return container["state"] in ("running", "created") and "(unhealthy)" not in container["status"]
+
+
 def attempt(journal: Journal, seconds: float) -> None:
     """Start the new version and wait for it. Raises Fault with its words when it does not come up."""
     together = [*journal.had, *journal.new]
     TELL.say(f"{journal.project}: upgrading {journal.shown()}")
-    compose_up(journal.project, together, seconds, ROOT / journal.project)
+    try:
+        compose_up(journal.project, together, seconds, ROOT / journal.project)
+    except Fault as fault:
+        # Compose names what did not come up for another one to start, but not why.
+        found = {c["name"]: c for name in together for c in own(journal.project, name)}
+        failed = [name for name in sorted(found) if not is_well(found[name])]
+        raise Fault("\n".join([str(fault), *(explain(name, found[name], seconds) for name in failed)])) from None
     wait(container_names(journal, together), seconds, ends=True)
 
 
@@ -226,6 +237,11 @@ def compose_images(text: str) -> dict[str, str]:
         return {name: str(one["image"]) for name, one in json.loads(brace + rest)["services"].items()}
     except (ValueError, KeyError, TypeError):  # of a release that wrote it in another way
         return {}
+
+
+def interruption(journal: Journal) -> str:
+    """Return the line for an upgrade that was interrupted."""
+    return f"! project {journal.project}: an upgrade was interrupted ({journal.shown()}): finished, or taken back"
 
 
 def resume(journal: Journal, seconds: float) -> None:
