@@ -54,7 +54,7 @@ def test_a_page_of_ours_names_nothing_that_stands_behind(world: World) -> None:
 
 def test_the_log_knows_who_and_tells_no_secret(world: World) -> None:
     before = len(world.proxy.log())
-    path = "/log?api_key=s3cret&page=2&access_token=s3cret&code=s3cret&X-Plex-Token=s3cret"
+    path = "/log?api_key=s3cret&page=2&access_token=s3cret&code=s3cret&X-Plex-Token=s3cret&client_secret=s3cret"
     ask(world.proxy, "app", path, "alice", "Authorization: Bearer s3cret", "X-Emby-Token: s3cret")
     ask(world.proxy, "app", "/log", "forbidden", "Remote-User: mallory")
     ask(world.proxy, "dead", path, "s3cret", "Authorization: Bearer s3cret")
