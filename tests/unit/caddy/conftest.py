@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.app, self.auth = stubs.Stub(stubs.application), stubs.Stub(stubs.sign_in)
+        self.small = stubs.Stub(stubs.application)  # may hear of a request that has already been answered by the proxy
         up = f"127.0.0.1:{self.app.port}"
         dead = f"127.0.0.1:{free_ports(1)[0]}"
 
@@ -38,7 +38,7 @@ class World:
                 site("closed"),
                 site("lan", {"login": True, **LAN}),
                 site("nobody", {"login": False, "networks": [], "hours": {}}),
-                site("small", everybody, max_body="1KB"),
+                site("small", everybody, max_body="1KB", upstream=f"127.0.0.1:{self.small.port}"),
                 site("dead", everybody, upstream=dead),
                 site("paths", {"path": "/public/*", **everybody}, {"path": "/status", **everybody}, person),
                 site("inner", {"path": "/admin/*", **person}, {"path": "/settings", **person}, everybody),
@@ -49,6 +49,7 @@ class World:
 
     def forget(self) -> None:
         self.app.seen.clear()
+        self.small.seen.clear()
         self.auth.seen.clear()
 
 
@@ -66,8 +67,3 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def world(running: World) -> World:
     running.forget()
     return running
-
-
-def free_of(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process still runs."""
-    return process.poll() is None

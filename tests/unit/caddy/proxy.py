@@ -52,6 +52,12 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def listens(port: int) -> bool:
+    """Whether somebody listens at a port of loopback."""
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0
+
+
 def issue(folder: Path, names: list[str], addresses: tuple[str, ...] = ()) -> None:
     """Write ca.pem, and cert.pem and key.pem for the names below `current`, as the role `pki` leaves them."""
     now = datetime.datetime.now(datetime.UTC)
@@ -135,7 +141,7 @@ class Proxy:
                 stdout=log, stderr=subprocess.STDOUT, env=self.environment,
             )  # fmt: skip
         end = time.monotonic() + 60
-        while self.healthy() != 200:
+        while self.healthy() != 200 or not (listens(self.http) and listens(self.https)):
             assert self.process.poll() is None, self.log()
             assert time.monotonic() < end, self.log()
             time.sleep(0.05)  # there is nothing to wait at until it listens

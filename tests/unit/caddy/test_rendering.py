@@ -97,6 +97,9 @@ def test_the_container_gets_no_more_than_it_needs() -> None:
     assert service["capabilities"] == ["NET_BIND_SERVICE"]
     assert service["volumes"] == [{"source": "/srv/ringfence/pki/caddy", "target": "/run/tls", "read_only": True}]
     assert "read_only" not in service  # the program's default, which is yes
+    other = rendered(**variables(), user="1000")["services"][0]
+    assert other["user"] == "1000"
+    assert other["tmpfs"] == [f"{path}:mode=0700,uid=1000" for path in ("/run/caddy", "/config", "/data")]
     acme = rendered(sites=[site(RULE)], certificates="acme")["services"][0]
     assert acme["volumes"] == [{"name": "data", "target": "/data"}]
     both = rendered(sites=[site(RULE, tls=True, tls_name="a.lab.home")], certificates="acme")["services"][0]

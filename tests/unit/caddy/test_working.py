@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
+import subprocess
+import time
 from pathlib import Path
 
-from tests.unit.caddy.client import Answer, request, send
+from tests.unit.caddy.client import Answer, read, request, send
 from tests.unit.caddy.conftest import ANY, World
-from tests.unit.caddy.proxy import Proxy
+from tests.unit.caddy.proxy import Proxy, free_ports, program
 
 PERSON = {"login": True, **ANY}
 OPEN = {"login": False, **ANY}
@@ -54,7 +57,7 @@ def test_a_page_of_ours_names_nothing_that_stands_behind(world: World) -> None:
 
 def test_the_log_knows_who_and_tells_no_secret(world: World) -> None:
     before = len(world.proxy.log())
-    path = "/log?api_key=s3cret&page=2&access_token=s3cret&code=s3cret&X-Plex-Token=s3cret"
+    path = "/log?api_key=s3cret&page=2&access_token=s3cret&code=s3cret&X-Plex-Token=s3cret&client_secret=s3cret"
     ask(world.proxy, "app", path, "alice", "Authorization: Bearer s3cret", "X-Emby-Token: s3cret")
     ask(world.proxy, "app", "/log", "forbidden", "Remote-User: mallory")
     ask(world.proxy, "dead", path, "s3cret", "Authorization: Bearer s3cret")
@@ -101,3 +104,54 @@ def test_it_listens_where_it_is_told_only(world: World) -> None:
     proxy = world.proxy
     assert ports("tcp", "0A") == {proxy.http, proxy.https, proxy.health}
     assert ports("udp", "07") == {proxy.https}
+
+
+def test_http3_is_spoken_and_asked_about_like_the_others(world: World, tmp_path: Path) -> None:
+    """A second Caddy is the client: nothing else here speaks HTTP/3."""
+    (port,) = free_ports(1)
+    (tmp_path / "Caddyfile").write_text(
+        f"""{{
+	admin off
+	auto_https off
+}}
+http://:{port} {{
+	bind 127.0.0.1
+	reverse_proxy https://127.0.0.1:{world.proxy.https} {{
+		header_up Host app.lab.home
+		transport http {{
+			versions 3
+			tls_server_name app.lab.home
+			tls_insecure_skip_verify
+		}}
+	}}
+}}
+""",
+        encoding="utf-8",
+    )
+    with (tmp_path / "log").open("w") as log:
+        client = subprocess.Popen(
+            [program(), "run", "--config", tmp_path / "Caddyfile", "--adapter", "caddyfile"],
+            stdout=log, stderr=log, env=world.proxy.environment,
+        )  # fmt: skip
+    try:
+        for cookie, status in (("", 302), ("forbidden", 403), ("alice", 200)):
+            assert over(port, request("/", "Remote-User: eve", cookie=cookie)).status == status
+            assert bool(world.app.seen) == (status == 200)
+        assert world.app.seen[0].one("Remote-User") == "alice"
+        assert world.app.seen[0].all("Via") == ["1.1 Caddy", "3.0 Caddy"]  # the client, and the version it spoke
+    finally:
+        client.kill()
+        client.wait()
+
+
+def over(port: int, raw: bytes) -> Answer:
+    """Send bytes to a port of plain HTTP, once somebody listens there."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as link:
+                link.sendall(raw)
+                return read(link)
+        except ConnectionRefusedError:
+            assert time.monotonic() < end
+            time.sleep(0.05)  # there is nothing to wait at until it listens
