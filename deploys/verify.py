@@ -15,4 +15,5 @@ if "docker_hosts" in host.groups or "vantages" in host.groups:
     run.probe(name="probe")
     run.names(name="ask for names")
     run.collect(name="collect")
+    run.visit(name="visit the sites")
     run.conclude(name="conclude")

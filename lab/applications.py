@@ -20,13 +20,13 @@ from lab.cache import alone, cache_dir
 from lab.plan import LABEL
 from lab.rootfs import build
 from lab.shell import LabError, run, say, step
-from lab.stand_ins import FILES, NAMES, PROBE, base_recipe
+from lab.stand_ins import FILES, NAMES, PROBE, authelia_key, base_recipe
 from lab.wheels import CADDY
 
 
 def key() -> str:
     """Short hash of everything that the stand-ins are made of."""
-    parts = [base_recipe().key(), CADDY.sha256, *NAMES, Path(stand_ins.__file__).read_text()]
+    parts = [base_recipe().key(), CADDY.sha256, authelia_key(), *NAMES, Path(stand_ins.__file__).read_text()]
     parts += [path.read_text() for path in sorted(FILES.iterdir())]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 

@@ -16,6 +16,8 @@ ROLES = (
     "kmod",
     "logrotate",
     "nftables",
+    "openssl",
+    "python3-yaml",
     "systemd-timesyncd",
     "ufw",
     "ulogd2",

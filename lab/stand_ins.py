@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 from lab.archive import Entry, Image, layer
 from lab.rootfs import Recipe
+from lab.shell import LabError
 
 FILES = Path(__file__).parent / "images"
 PROBE = "docker.io/library/busybox:1.37"
@@ -15,8 +18,13 @@ NAMES = (
     "docker.io/vaultwarden/server:1.36.0",
     "docker.io/library/postgres:18.6",
     "docker.io/library/eclipse-mosquitto:2.1.2-alpine",
+    "docker.io/authelia/authelia:4.39.24",
+    "docker.io/jellyfin/jellyfin:10.11.3",
     PROBE,
 )
+# Where Authelia's double is in its image, and the files that it is made of.
+DOUBLE = "usr/local/lib/authelia-double"
+DOUBLE_FILES = tuple(Path(__file__).with_name(f"authelia_double{end}") for end in (".py", "_rules.py", ".yml", ".html"))
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 APPLETS = (
     "sh",
@@ -50,7 +58,16 @@ APPLETS = (
 
 def base_recipe() -> Recipe:
     """The layer that all stand-ins share; what they never use is removed, because every host loads it."""
-    packages = ("busybox-static", "curl", "mosquitto", "postgresql-15", "python3-minimal", "python3-psycopg2")
+    packages = (
+        "busybox-static",
+        "curl",
+        "mosquitto",
+        "postgresql-15",
+        "python3-argon2",
+        "python3-minimal",
+        "python3-psycopg2",
+        "python3-yaml",
+    )
     commands = (
         # The official images' user numbers: volumes and secrets are declared with them.
         "chroot . groupmod -g 999 postgres && chroot . usermod -u 999 postgres",
@@ -71,6 +88,41 @@ def base_recipe() -> Recipe:
     return Recipe("applications", "bookworm", packages, (), commands, ("--variant=minbase", "--skip=output/dev"))
 
 
+def real_authelia() -> Path | None:
+    """The real program that takes its double's place, where RINGFENCE_AUTHELIA says that there is one.
+
+    Raises:
+        LabError: it is not there, or not a program.
+    """
+    given = os.environ.get("RINGFENCE_AUTHELIA", "")
+    if not given:
+        return None
+    if not os.access(given, os.X_OK) or not Path(given).is_file():
+        raise LabError(f"RINGFENCE_AUTHELIA={given}: not a program; leave it out to have Authelia's double in the lab")
+    return Path(given)
+
+
+def authelia_key() -> str:
+    """What identifies the program in Authelia's image."""
+    real = real_authelia()
+    if real is None:
+        return hashlib.sha256(b"".join(path.read_bytes() for path in DOUBLE_FILES)).hexdigest()
+    with real.open("rb") as source:
+        return f"real {hashlib.file_digest(source, 'sha256').hexdigest()}"
+
+
+def authelia_entries() -> list[Entry]:
+    """The real program, or its double, by the name by which the role calls it; wget is for the health check."""
+    wget = Entry("usr/local/bin/wget", link="/bin/busybox")
+    if real := real_authelia():
+        return [wget, Entry("usr/local/bin/authelia", real.read_bytes())]
+    files = [
+        Entry(f"{DOUBLE}/{path.name}", path.read_bytes(), mode=0o755 if path.suffix == ".py" else 0o644)
+        for path in DOUBLE_FILES
+    ]
+    return [wget, Entry(DOUBLE), *files, Entry("usr/local/bin/authelia", link=f"/{DOUBLE}/authelia_double.py")]
+
+
 def images(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]:
     """The images, their thin layers written into `layers`."""
 
@@ -81,7 +133,7 @@ def images(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]
     def config(*variables: str, **rest: object) -> dict[str, object]:
         return {"Env": [f"PATH={PATH}", *variables], **rest}
 
-    caddy_name, nextcloud, vaultwarden, postgres, mosquitto, probe = NAMES
+    caddy_name, nextcloud, vaultwarden, postgres, mosquitto, authelia, jellyfin, probe = NAMES
     application = thin("application", [Entry("usr/local/bin/application", (FILES / "application").read_bytes())])
     return [
         Image(
@@ -141,6 +193,16 @@ def images(layers: Path, base: Path, caddy: Path, busybox: bytes) -> list[Image]
                 Cmd=["/usr/sbin/mosquitto", "-c", "/mosquitto/config/mosquitto.conf"],
                 Volumes={"/mosquitto/data": {}, "/mosquitto/log": {}},
             ),
+        ),
+        Image(
+            authelia,
+            [base, thin("authelia", authelia_entries())],
+            config("X_AUTHELIA_CONFIG=/config/configuration.yml", Cmd=["/usr/local/bin/authelia"]),
+        ),
+        Image(
+            jellyfin,
+            [base, application],
+            config("APPLICATION=jellyfin", "PORT=8096", Cmd=["/usr/local/bin/application"]),
         ),
         Image(
             probe,

@@ -61,11 +61,11 @@ def _model(name: str, options: Mapping[str, Any]) -> type[BaseModel]:
 
 def _type(name: str, spec: Mapping[str, Any]) -> Any:
     kind = spec.get("type", "str")
-    if "choices" in spec:
-        return Literal[tuple(spec["choices"])]
-    if kind == "list":
+    if kind == "list":  # choices are those of its elements
         element = {**spec, "type": spec.get("elements", "raw")}
         return list[_type(name, element)]  # type: ignore[misc]
+    if "choices" in spec:
+        return Literal[tuple(spec["choices"])]
     if kind == "dict" and spec.get("options"):
         return _model(name, spec["options"])
     return _SIMPLE[kind]

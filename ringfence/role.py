@@ -9,12 +9,14 @@ can be compared with a host in one round trip. Ansible reads the same files (``l
     <role>_files:     [{src: a file of files/, or template: one of templates/, dest:, mode:, owner: root, group: root}]
     <role>_guarded:   whether applying can cut off the controller (default: no)
     <role>_program:   the role whose program brings the desired state about (default: the role itself)
+
+A role whose program asks something of the controller has an ``answer.py`` (`ringfence.answering`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +24,7 @@ from typing import Any
 
 import yaml
 
+from ringfence.answering import answered
 from ringfence.argument_specs import ArgumentError, validate
 from ringfence.render import render
 
@@ -62,12 +65,15 @@ class Program:
         source: its text, so that it can be asked before it is installed.
         desired: what the program reads on standard input; may hold secrets, is never logged.
         guarded: whether applying can cut off the controller, so that it needs the role ``guard``'s window.
+        answers: what answers the program's question here on the controller; None where the role has no ``answer.py``.
+            It knows the role's variables, of which the host is sent no more than the desired state holds.
     """
 
     path: str
     source: str
     desired: Mapping[str, Any]
     guarded: bool = False
+    answers: Callable[[Any], Variables] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -172,8 +178,20 @@ class Role:
         for entry in owner.constants[f"{owner.name}_files"]:
             if entry.get("src") == name:
                 guarded = bool(self.constants.get(f"{self.name}_guarded"))
-                return Program(entry["dest"], owner.file(name), desired, guarded=guarded)
+                return Program(
+                    entry["dest"], owner.file(name), desired, guarded=guarded, answers=self._answers(variables)
+                )
         raise RoleError(f"role {owner.name}: its program {name} is not in {owner.name}_files of its vars/main.yml")
+
+    def _answers(self, variables: Mapping[str, Any]) -> Callable[[Any], Variables] | None:
+        path = self.directory / "answer.py"
+        if not path.is_file():
+            return None
+
+        def answers(asked: Any) -> Variables:
+            return answered(path, asked, variables)
+
+        return answers
 
     def _beside(self, name: str) -> Role:
         found = Role(str(self.directory.parent / name / "deploy.py"))

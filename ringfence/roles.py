@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the compiler and the inventory read the names only, and pay for nothing else
     from ringfence.role import Role
 
-ROLES = ("guard", "base", "ufw", "docker", "policy", "segments", "people", "stack", "authelia", "watch")
+ROLES = ("guard", "base", "ufw", "docker", "policy", "segments", "pki", "people", "stack", "authelia", "caddy", "watch")
 
 
 def role(name: str) -> Role:

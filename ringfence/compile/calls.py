@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ringfence.model import Lab
+from ringfence.model.expand import HTTPS, PORTAL_PORT
+from ringfence.model.identity import PORTAL, PROXY
 from ringfence.model.lab import Call as Declared
 
 
@@ -39,8 +41,17 @@ def _port_of(lab: Lab, call: Declared) -> tuple[int, str]:
 def implied(lab: Lab) -> Iterable[Call]:
     """Yield the calls that nobody writes down because they follow from something else that is declared.
 
-    There are none yet. This is their one place: whatever is yielded here opens segments, gets flows in the policy and
-    is expected open by verify.
+    A site: the proxy calls its service. The portal: the proxy asks it. OIDC: the service asks the portal, through the
+    proxy. This is their one place: whatever is yielded here opens segments, gets flows in the policy and is expected
+    open by verify.
     """
-    del lab
-    return ()
+    if lab.proxy is None:
+        return
+    for name, service in lab.services.items():
+        if service.site:
+            port = service.site.port or (service.port_and_proto or (0, ""))[0]
+            yield Call(PROXY, name, "tcp", port)
+        if service.oidc:
+            yield Call(name, PROXY, "tcp", HTTPS)
+    if lab.portal:
+        yield Call(PROXY, PORTAL, "tcp", PORTAL_PORT)

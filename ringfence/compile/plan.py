@@ -170,6 +170,13 @@ class Plan:
         return [(a, b) for a in self.open_legs(caller)[:1] for b in self.open_legs(callee)[:1]]
 
     @cached_property
+    def site_names(self) -> list[str]:
+        """Every name that the proxy answers for, sorted."""
+        labels = [service.site.name for service in self.lab.services.values() if service.site]
+        labels += [self.lab.portal.site] if self.lab.portal else []
+        return sorted(f"{label}.{self.lab.domain}" for label in labels)
+
+    @cached_property
     def ports(self) -> Mapping[str, list[tuple[str, int]]]:
         """Every service's declared container ports as (protocol, port), sorted: own, published and called ones."""
         found: dict[str, set[tuple[str, int]]] = {name: set() for name in self.lab.services}

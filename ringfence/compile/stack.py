@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringfence.compile import segments
+from ringfence.compile import pki, segments
 from ringfence.compile.plan import NOBODY, Plan
+from ringfence.model.identity import PROXY
 from ringfence.model.lab import Service
 
 
@@ -14,6 +15,8 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
     projects: dict[str, dict[str, Any]] = {}
     values: dict[str, dict[str, str]] = {}
     for name in plan.services_on(host):
+        if name in plan.lab.role_services:
+            continue
         project = plan.lab.project(name)
         entry = projects.setdefault(project, {"name": project, "services": [], "secrets": []})
         entry["services"].append(_service(plan, name))
@@ -34,16 +37,13 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "image": service.image,
-        "networks": [
-            {"network": leg.network.bridge, "address": leg.address, "address6": leg.address6, "mac": leg.mac}
-            for leg in plan.legs[name]
-        ],
+        **connections(plan, name),
         "environment": dict(service.environment),
-        "volumes": [_volume(volume.source, volume.target, volume.read_only) for volume in service.volumes],
-        "ports": [
-            {"published": publish.host_port, "port": publish.port, "proto": publish.proto}
-            for publish in service.publish
+        "volumes": [
+            *(_volume(volume.source, volume.target, volume.read_only) for volume in service.volumes),
+            *([pki.volume(name)] if service.tls else []),
         ],
+        "ports": ports(service),
         "files": [{"target": target, "content": content} for target, content in service.files.items()],
         "config": {target: dict(files) for target, files in service.config.items()},
         "validate": list(service.validation),
@@ -59,12 +59,29 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "init": service.init,
         "pids": service.pids,
         "memory": service.memory,
+        "depends": sorted(service.depends),
+    }
+
+
+def connections(plan: Plan, name: str) -> dict[str, Any]:
+    """Return the networks of a service, with its addresses there, and how it resolves names."""
+    return {
+        "networks": [
+            {"network": leg.network.bridge, "address": leg.address, "address6": leg.address6, "mac": leg.mac}
+            for leg in plan.legs[name]
+        ],
         "extra_hosts": _extra_hosts(plan, name),
         "dns": plan.resolvers(name) or [NOBODY],
         # Docker 20.10 answers nothing where nobody answers it: who asks gives up soon. Names of the lab take no time.
         "dns_opt": [] if plan.resolvers(name) else ["timeout:1", "attempts:2"],
-        "depends": sorted(service.depends),
     }
+
+
+def ports(service: Service) -> list[dict[str, Any]]:
+    """Return the published ports of a service."""
+    return [
+        {"published": publish.host_port, "port": publish.port, "proto": publish.proto} for publish in service.publish
+    ]
 
 
 def _volume(source: str, target: str, read_only: bool) -> dict[str, Any]:
@@ -79,9 +96,23 @@ def _reload(service: Service) -> dict[str, Any]:
 
 
 def _extra_hosts(plan: Plan, name: str) -> dict[str, str]:
-    """Names that Docker's DNS does not know, because the called service is in other segments only.
+    """Names that Docker's DNS does not know: of services in other segments only, those in certificates, of sites.
 
-    The first open leg: the callee's default route is on it, so that request and reply take the same way.
+    The address is that of the flow, so that request and reply take the same way.
     """
-    callees = {callee for caller, callee, _, _ in plan.calls if caller == name and not plan.shared(caller, callee)}
-    return {callee: plan.open_legs(callee)[0].address for callee in sorted(callees)}
+    found: dict[str, str] = {}
+    for flow in plan.flows:
+        if flow.caller != name:
+            continue
+        names = [] if plan.shared(name, flow.callee) else [flow.callee]
+        names += _certified(plan, flow.callee)
+        for known in names:
+            found.setdefault(known, flow.destination.address)
+    return dict(sorted(found.items()))
+
+
+def _certified(plan: Plan, callee: str) -> list[str]:
+    """Return the names under lab_domain that a service answers for."""
+    if callee in plan.lab.role_services:
+        return plan.site_names if callee == PROXY else []
+    return [f"{callee}.{plan.lab.domain}"] if plan.lab.services[callee].tls else []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.compile import calls, ufw
+from ringfence.compile.hours import windows
 from ringfence.compile.plan import Plan
+from ringfence.compile.sites import networks, portal_name, sites
 from ringfence.host.grants import FORGING
 
 
@@ -28,7 +30,42 @@ def variables(plan: Plan) -> dict[str, Any]:
             }
             for name, vantage in sorted(plan.lab.vantages.items())
         ],
+        "verify_sites": _sites(plan),
+        "verify_portal": portal_name(plan),
+        "verify_root": plan.lab.ca.certificate if plan.lab.ca and _own_certificates(plan) else "",
     }
+
+
+def _own_certificates(plan: Plan) -> bool:
+    return plan.lab.proxy is not None and plan.lab.proxy.certificates == "lab"
+
+
+def _sites(plan: Plan) -> list[dict[str, Any]]:
+    if plan.lab.proxy is None:
+        return []
+    host = plan.lab.proxy.host
+    return [
+        {
+            "name": site.name,
+            "service": site.service,
+            "host": host,
+            "addresses": [str(address) for address in plan.lab.hosts[host].addresses],
+            "rules": [
+                {
+                    "path": rule.path,
+                    "factor": rule.factor,
+                    "people": list(rule.people),
+                    "groups": list(rule.groups),
+                    "places": list(rule.places),
+                    "networks": networks(plan, rule.places),
+                    "hours": windows(plan.lab.hours, rule.hours),
+                    "hours_name": ", ".join(rule.hours),
+                }
+                for rule in site.rules
+            ],
+        }
+        for site in sites(plan)
+    ]
 
 
 def _flows(plan: Plan) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
     "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
     "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
-    "dns_opt": [], "depends": [],
+    "dns_opt": [], "depends": [], "upgrade": {},
 }  # fmt: skip
 
 
@@ -171,6 +171,8 @@ def _volumes(s: dict[str, Any], here: str) -> list[Document]:
     for v in s["volumes"]:
         if v.get("name"):
             found.append({"type": "volume", "source": v["name"], "target": v["target"]})
+            if v.get("owner"):  # else the engine gives it to whom the image's directory belongs
+                found[-1]["volume"] = {"nocopy": True}
         else:
             found.append(_bind(v["source"], v["target"]))
         found[-1]["read_only"] = bool(v.get("read_only"))

@@ -15,6 +15,7 @@ from typing import Any
 from ringfence.host.compose import Document, as_yaml, completed, digest, directories, rereads
 from ringfence.host.grants import FORGING, capability_fault, source_fault
 from ringfence.host.program import Desired
+from ringfence.host.stack.generated import KINDS, rotation
 from ringfence.host.swapping import File
 from ringfence.host.texts import (
     file_target_fault,
@@ -75,6 +76,7 @@ def unfit(desired: Desired) -> list[str]:
         seen.add(str(project.get("name")))
         for secret in project["secrets"]:
             name(where, secret.get("name"), "secret")
+            found += [f"{where}: {fault}" for fault in generated_faults(project, secret, desired["secrets"])]
         services = [str(service.get("name")) for service in project["services"]]
         for twice in sorted({s for s in services if services.count(s) > 1}):
             found.append(f"{where}: the service {twice!r} is declared twice (rename one)")
@@ -82,6 +84,38 @@ def unfit(desired: Desired) -> list[str]:
             name(where, service.get("name"), "service")
             found += [f"{where}, service {service.get('name')}: {fault}" for fault in service_faults(project, service)]
     return [*found, *_forging(desired)]
+
+
+def generated_faults(project: dict[str, Any], secret: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
+    """Say what is wrong with a secret that is made on the host."""
+    kind, name = secret.get("generate") or "", secret.get("name")
+    if kind and kind not in KINDS:
+        yield f"secrets: {name!r}: generate: {kind!r} is not known (write {' or '.join(KINDS)})"
+    if kind and (values.get(str(project.get("name"))) or {}).get(name):
+        yield f"secrets: {name!r} is made on the host, and has a value in stack_secrets (remove one of the two)"
+
+
+def upgrade_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
+    """Say which volumes cannot be copied before an upgrade."""
+    named = sorted({v["name"] for v in service["volumes"] if v.get("name")})
+    for volume in service["upgrade"].get("backup") or []:
+        if volume not in named:
+            there = f"there are: {', '.join(named)}" if named else "it has none"
+            yield f"upgrade: {volume!r} is no named volume of the service ({there})"
+        writing = [
+            str(other["name"])
+            for other in project["services"]
+            if other is not service
+            and any(v.get("name") == volume and not v.get("read_only") for v in other["volumes"])
+        ]
+        if writing:
+            yield (
+                f"upgrade: the volume {volume!r} is written by {', '.join(writing)} as well, which would go on while it"
+                " is copied (give each a volume of its own)"
+            )
+    keep = service["upgrade"].get("keep", 2)
+    if not str(keep).isdecimal() or int(keep) < 1:
+        yield f"upgrade: keep: {keep!r} is not a number of copies (write 1 or more)"
 
 
 def _forging(desired: Desired) -> Iterator[str]:
@@ -160,6 +194,7 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
         yield "reload: there is nothing that it could read again (declare config or secrets)"
     if reload.get("signal") and reload["signal"] not in signal.Signals.__members__:
         yield f"reload: {reload['signal']!r} is not a signal (write it as SIGHUP)"
+    yield from upgrade_faults(project, service)
     yield from place_faults(project, service)
 
 
@@ -199,7 +234,7 @@ def wanted_files(project: dict[str, Any], made: Document, secrets: dict[str, str
     """Return every file of one project that is replaced by itself."""
     here, files = home(project), {}
     files[here / "compose.yaml"] = File(as_yaml(made).encode(), 0o640, 0)
-    files[here / "project.json"] = File((json.dumps({"owner": owner}) + "\n").encode(), 0o640, 0)
+    files[here / "project.json"] = File((json.dumps({"owner": owner, **rotation(project)}) + "\n").encode(), 0o640, 0)
     for service in project["services"]:
         for file in service["files"]:
             path = Path(f"{here}/files/{service['name']}{file['target']}")

@@ -12,9 +12,11 @@ from itertools import combinations
 
 from ringfence.host.grants import FORGING, source_fault
 from ringfence.host.texts import nested, place_of
+from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
+from ringfence.model.site_checks import SITE_CHECKS
 from ringfence.model.values import Network
 
 # What only its own application should reach; publishing one of these has to be said twice.
@@ -36,7 +38,16 @@ _SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 def check_lab(draft: Draft) -> list[Problem]:
     """Return every problem of the well-formed part of a lab, beside those that reading it found."""
-    return [problem for check in _CHECKS for problem in check(draft)]
+    return [_owned(problem) for check in (*_CHECKS, *SITE_CHECKS) for problem in check(draft)]
+
+
+def _owned(problem: Problem) -> Problem:
+    """Name the variable that declares a role's service, which nobody finds under lab_services."""
+    for role, variable in ROLE_SERVICES.items():
+        of = f"lab_services.{role}"
+        if problem.owner == of or problem.owner.startswith(f"{of}."):
+            return Problem(variable + problem.owner.removeprefix(of), problem.message)
+    return problem
 
 
 def _known(draft: Draft, owner: str, kind: str, value: str, what: str) -> Iterator[Problem]:

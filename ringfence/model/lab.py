@@ -6,8 +6,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from ringfence.model.base import Declared, Egress, Reload, WithPort, reload_of
+from ringfence.model.identity import (
+    PORTAL,
+    PROXY,
+    Access,
+    Ca,
+    Device,
+    Hours,
+    Oidc,
+    Person,
+    Portal,
+    Proxy,
+    Site,
+    Tls,
+    site_of,
+    tls_of,
+)
 from ringfence.model.values import (
     AbsolutePath,
     Address4,
@@ -31,7 +48,6 @@ from ringfence.model.values import (
     RelativePath,
     SegmentName,
     ServiceName,
-    Signal,
     StackName,
     Text,
     VariableName,
@@ -43,24 +59,6 @@ from ringfence.model.values import (
 # `from: [anywhere]`: any address outside the lab's own segments. `to: internet`: any address that is not private.
 ANYWHERE = "anywhere"
 INTERNET = "internet"
-
-
-class Declared(BaseModel):
-    """Base of every model: unknown keys are refused, values cannot be changed afterwards."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
-
-
-class _WithPort(Declared):
-    """A port and a protocol; ``port: "53/udp"`` stands for ``port: 53, proto: udp``."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _split(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and isinstance(given.get("port"), str | int):
-            number, proto = split_port(given["port"], given.get("proto"))
-            return {**given, "port": number, "proto": proto}
-        return given
 
 
 def _subnets(value: Any) -> Any:
@@ -77,7 +75,7 @@ class Segment(Declared):
     description: str = Field("", description="what it is for")
 
 
-class HostService(_WithPort):
+class HostService(WithPort):
     """A service of the host itself, such as sshd, that UFW lets in."""
 
     port: PortNumber = Field(description='port number, or "53/udp"')
@@ -95,7 +93,7 @@ class Host(Declared):
     )
 
 
-class Publish(_WithPort):
+class Publish(WithPort):
     """A container port that is opened on the host's addresses."""
 
     port: PortNumber = Field(description='port in the container, or "53/udp"')
@@ -127,14 +125,6 @@ class Call(Declared):
         return given
 
 
-class Egress(_WithPort):
-    """A flow that the service may open to somewhere outside the lab's segments."""
-
-    to: str = Field(description="internet, a place or a network such as 192.168.10.5/32")
-    port: PortNumber = Field(description='port number, or "123/udp"')
-    proto: Proto = Field("tcp", description="tcp or udp")
-
-
 class Secret(Declared):
     """A file /run/secrets/<name> in the container, mode 0400."""
 
@@ -159,23 +149,6 @@ class Volume(Declared):
     )
     target: AbsolutePath = Field(description="absolute path in the container")
     read_only: bool = Field(False, description="whether the container may only read it")
-
-
-class Reload(Declared):
-    """How a running container reads its configuration and secrets again: one of the two."""
-
-    command: Words = Field((), description="command that is run in the container")
-    signal: Signal = Field("", description="signal that its first process is sent, such as SIGHUP")
-
-    @model_validator(mode="after")
-    def _one(self) -> Reload:
-        if bool(self.command) == bool(self.signal):
-            raise ValueError("reload is a command or a signal (write one: a command line, or {signal: SIGHUP})")
-        return self
-
-
-def _reload(value: Any) -> Any:
-    return {"command": value} if isinstance(value, str | list) else value
 
 
 def _port_and_proto(value: Any) -> Any:
@@ -210,7 +183,7 @@ class Service(Declared):
     validation: Words = Field(
         (), alias="validate", description="command that must accept new files before they replace the old ones"
     )
-    reload: Annotated[Reload | None, BeforeValidator(_reload)] = Field(
+    reload: Annotated[Reload | None, BeforeValidator(reload_of)] = Field(
         None, description="command, or {signal: SIGHUP}, after which it has read changed config and secrets again"
     )
     capabilities: tuple[Capability, ...] = Field((), description="Linux capabilities; everything else is dropped")
@@ -234,6 +207,14 @@ class Service(Declared):
         {}, description="fixed IPv4 address, or {segment: address}; by default one is chosen and recorded"
     )
     depends: Names = Field((), description="services of the same stack that must be healthy first")
+    site: Annotated[Site | None, BeforeValidator(site_of)] = Field(
+        None, description="its name under lab_domain, by which the proxy serves it"
+    )
+    access: Access | None = Field(None, description="who may use the site, from where and when; without it nobody may")
+    oidc: Oidc | None = Field(None, description="how it signs people in itself, by asking the portal")
+    tls: Annotated[Tls | None, BeforeValidator(tls_of)] = Field(
+        None, description="true, or {owner, usage, reload}: a certificate of the lab's CA in /run/tls"
+    )
 
     @property
     def port_and_proto(self) -> tuple[int, Proto] | None:
@@ -255,7 +236,8 @@ class Vantage(Declared):
 class Lab(Declared):
     """Everything that is declared, checked.
 
-    ``resolvers`` is None where nothing is said, which is not the same as that there are none.
+    ``resolvers`` is None where nothing is said, which is not the same as that there are none. ``services`` has those
+    that roles bring as well (`ringfence.model.expand`).
     """
 
     domain: str
@@ -267,10 +249,22 @@ class Lab(Declared):
     services: Mapping[ServiceName, Service] = MappingProxyType({})
     resolvers: tuple[AnyAddress, ...] | None = None
     vantages: Mapping[str, Vantage] = MappingProxyType({})
+    hours: Mapping[str, Hours] = MappingProxyType({})
+    people: Mapping[str, Person] = MappingProxyType({})
+    devices: Mapping[str, Device] = MappingProxyType({})
+    proxy: Proxy | None = None
+    portal: Portal | None = None
+    ca: Ca | None = None
 
     def hosts_of(self, segment: str) -> list[str]:
         """Return the hosts with services in a segment, sorted."""
         return sorted({service.host for service in self.services.values() if segment in service.segments})
+
+    @property
+    def role_services(self) -> frozenset[str]:
+        """Services that a role of the same name runs."""
+        declared = {PROXY: self.proxy, PORTAL: self.portal}
+        return frozenset(name for name, value in declared.items() if value is not None)
 
     def project(self, service: str) -> str:
         """Return the compose project that a service belongs to."""

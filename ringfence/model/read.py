@@ -10,16 +10,21 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from ringfence.model import base, identity
 from ringfence.model import lab as models
+from ringfence.model.expand import ROLE_SERVICES, expand
 from ringfence.model.problems import Problem, did_you_mean
 from ringfence.model.values import (
     AnyAddress,
     AnyNetwork,
+    DeviceName,
     DomainName,
     HostName,
     HostServiceName,
+    HoursName,
     Network4,
     Network6,
+    PersonName,
     PlaceName,
     SegmentName,
     ServiceName,
@@ -36,6 +41,12 @@ LAB_VARIABLES = (
     "lab_services",
     "lab_resolvers",
     "lab_vantages",
+    "lab_proxy",
+    "lab_portal",
+    "lab_ca",
+    "lab_people",
+    "lab_devices",
+    "lab_hours",
 )
 DEFAULT_DOMAIN = "lab.home"
 DEFAULT_POOL = "172.20.0.0/14"
@@ -49,13 +60,30 @@ _MODEL_BY_KEY: dict[str, type[BaseModel]] = {
     "services": models.HostService,
     "publish": models.Publish,
     "calls": models.Call,
-    "egress": models.Egress,
+    "egress": base.Egress,
     "volumes": models.Volume,
     "secrets": models.Secret,
-    "reload": models.Reload,
+    "reload": base.Reload,
+    "lab_proxy": identity.Proxy,
+    "acme": identity.Acme,
+    "lab_portal": identity.Portal,
+    "ldap": identity.Ldap,
+    "database": identity.Database,
+    "smtp": identity.Smtp,
+    "session": identity.Session,
+    "regulation": identity.Regulation,
+    "lab_ca": identity.Ca,
+    "lab_people": identity.Person,
+    "lab_devices": identity.Device,
+    "lab_hours": identity.Hours,
+    "site": identity.Site,
+    "access": identity.Access,
+    "paths": identity.Rule,
+    "oidc": identity.Oidc,
+    "tls": identity.Tls,
 }
 # Values below these keys are never printed.
-_CONFIDENTIAL = ("secrets", "environment", "files", "config")
+_CONFIDENTIAL = ("secrets", "environment", "files", "config", "secret", "password", "token", "key", "settings")
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -100,11 +128,25 @@ def read_lab(variables: Mapping[str, Any]) -> Draft:
         services=reader.entries("lab_services", given.get("lab_services"), models.Service, ServiceName),
         resolvers=reader.resolvers(given.get("lab_resolvers")),
         vantages=reader.entries("lab_vantages", given.get("lab_vantages"), models.Vantage, VantageName),
+        hours=reader.entries("lab_hours", given.get("lab_hours"), identity.Hours, HoursName),
+        people=reader.entries("lab_people", given.get("lab_people"), identity.Person, PersonName),
+        devices=reader.entries("lab_devices", given.get("lab_devices"), identity.Device, DeviceName),
+        proxy=reader.single("lab_proxy", given.get("lab_proxy"), identity.Proxy),
+        portal=reader.single("lab_portal", given.get("lab_portal"), identity.Portal),
+        ca=reader.single("lab_ca", given.get("lab_ca"), identity.Ca),
     )
-    return Draft(lab, reader.problems, {kind: _keys(given.get(f"lab_{kind}")) for kind in _KINDS})
+    names = {kind: _keys(given.get(f"lab_{kind}")) for kind in _KINDS}
+    for role, variable in ROLE_SERVICES.items():
+        if role in names["services"] and given.get(variable) is not None:
+            reader.add(
+                f"lab_services.{role}", f"'{role}' is declared by {variable} already (remove it here, or rename it)"
+            )
+        elif given.get(variable) is not None:
+            names["services"] |= {role}
+    return Draft(expand(lab), reader.problems, names)
 
 
-_KINDS = ("places", "segments", "hosts", "services", "vantages")
+_KINDS = ("places", "segments", "hosts", "services", "vantages", "hours", "people", "devices")
 
 
 def _keys(value: object) -> frozenset[str]:
@@ -161,6 +203,15 @@ class _Reader:
             if extra:
                 extra(where, kept[name])
         return kept
+
+    def single(self, owner: str, value: object, model: type[_M]) -> _M | None:
+        if value is None:
+            return None
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            self.problems += explain(error, owner)
+            return None
 
     def host_service_names(self, owner: str, host: models.Host) -> None:
         for name in host.services:

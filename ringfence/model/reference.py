@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ringfence.model import lab
+from ringfence.model import base, identity, lab
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "model.md"
 BEGIN = "<!-- made by `python -m ringfence.model.reference` from here -->"
@@ -22,14 +22,30 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("lab_services: {name: …}", lab.Service),
     ("publish: [{…}]", lab.Publish),
     ("calls: [name | {…}]", lab.Call),
-    ("egress: [{…}]", lab.Egress),
+    ("egress: [{…}]", base.Egress),
     ("secrets: {name: value | {…}}", lab.Secret),
     ("volumes: [text | {…}]", lab.Volume),
-    ("reload: text | {…}", lab.Reload),
+    ("reload: text | {…}", base.Reload),
     ("lab_segments: {name: …}", lab.Segment),
     ("lab_hosts: {name: …}", lab.Host),
     ("lab_hosts.….services: {name: …}", lab.HostService),
     ("lab_vantages: {name: …}", lab.Vantage),
+    ("site: name | {…}", identity.Site),
+    ("access: {…}", identity.Access),
+    ("oidc: {…}", identity.Oidc),
+    ("tls: true | {…}", identity.Tls),
+    ("lab_hours: {name: …}", identity.Hours),
+    ("lab_people: {name: …}", identity.Person),
+    ("lab_devices: {name: …}", identity.Device),
+    ("lab_proxy: {…}", identity.Proxy),
+    ("lab_proxy.acme: {…}", identity.Acme),
+    ("lab_portal: {…}", identity.Portal),
+    ("lab_portal.ldap: {…}", identity.Ldap),
+    ("lab_portal.database: {…}", identity.Database),
+    ("lab_portal.smtp: {…}", identity.Smtp),
+    ("session: {…}", identity.Session),
+    ("regulation: {…}", identity.Regulation),
+    ("lab_ca: {…}", identity.Ca),
 )
 
 
@@ -55,8 +71,12 @@ def _default(info: FieldInfo) -> str:
     if info.is_required():
         return "**required**"
     value: Any = info.default
+    if isinstance(value, BaseModel):
+        return "as below"
     if value in (None, "", (), {}):
         return "-"
+    if isinstance(value, tuple):
+        return f"`{', '.join(value)}`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

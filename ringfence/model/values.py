@@ -54,6 +54,8 @@ PlaceName = Annotated[str, _name("place", 40)]
 HostServiceName = Annotated[str, _name("host service", 40)]
 StackName = Annotated[str, _name("stack", 40)]
 VantageName = Annotated[str, _name("vantage", 40)]
+HoursName = Annotated[str, _name("hours", 40)]
+DeviceName = Annotated[str, _name("device", 40)]
 
 
 def _host_name(value: object) -> object:
@@ -63,12 +65,57 @@ def _host_name(value: object) -> object:
     return value
 
 
+_PERSON = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?")
+
+
+def _person(value: object) -> object:
+    if not isinstance(value, str) or not _PERSON.fullmatch(value) or len(value) > 40:
+        raise ValueError(f"'{value}' is not a person's name (write lower-case letters, digits, '.', '_' and '-')")
+    return value
+
+
+PersonName = Annotated[str, BeforeValidator(_person)]
+
+
 def _domain(value: object) -> object:
     if not isinstance(value, str) or not _DOMAIN.fullmatch(value) or len(value) > 253:
         raise ValueError(f"'{value}' is not a domain (write it as lab.home: lower-case letters, digits, '-' and '.')")
     return value
 
 
+_HOST_LABEL = re.compile(_LABEL)
+
+
+def _host_label(value: object) -> object:
+    if not isinstance(value, str) or not _HOST_LABEL.fullmatch(value):
+        raise ValueError(
+            f"'{value}' is not a name under lab_domain (write one word: lower-case letters, digits and '-')"
+        )
+    return value
+
+
+_URL_PATH = re.compile(r"(/[A-Za-z0-9._~@:+,=-]+)*(/\*?)?")
+
+
+def _url_path(value: object) -> object:
+    """Only what every program reads alike: no escapes, no dots that climb, no empty parts."""
+    if (
+        not isinstance(value, str)
+        or not value.startswith("/")
+        or not _URL_PATH.fullmatch(value)
+        or {".", ".."} & set(value.split("/"))
+    ):
+        raise ValueError(
+            f"'{value}' is not a path (write /alive for that path alone, or /api/* for all below; letters, digits "
+            "and ._~@:+,=- between slashes)"
+        )
+    if value in ("/", "/*"):
+        raise ValueError(f"'{value}' is the whole site (say it in access itself)")
+    return value
+
+
+HostLabel = Annotated[str, BeforeValidator(_host_label)]
+UrlPath = Annotated[str, BeforeValidator(_url_path)]
 HostName = Annotated[str, BeforeValidator(_host_name)]
 DomainName = Annotated[str, BeforeValidator(_domain)]
 

@@ -15,6 +15,7 @@ from pyinfra.context import host as current_host
 from pyinfra.context import state as current_state
 
 from ringfence.facts.survey import Difference, forget, survey, wanted_of
+from ringfence.operations.asking import apply_answering
 from ringfence.operations.guarded import LoudCommand, confirm, window
 from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
@@ -112,7 +113,10 @@ def program(role: str, wanted: Wanted) -> Commands:
     _about_to_change(_host())
     opened = window(_host()) if wanted.program.guarded else None
     asked = {"role": role, "program": wanted.program.path, "desired": wanted.program.desired, "window": opened}
-    yield LoudCommand(COMMAND, _stdin=request("apply", asked))
+    if wanted.program.answers:
+        yield FunctionCommand(apply_answering, (asked, wanted.program.answers), {})
+    else:
+        yield LoudCommand(COMMAND, _stdin=request("apply", asked))
     if opened:
         yield FunctionCommand(confirm, (opened,), {})
 

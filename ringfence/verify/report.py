@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from xml.etree import ElementTree
 
 from ringfence.verify.cells import Cell, Matrix
+from ringfence.verify.visited import SiteReport
 
 OPEN, REFUSED, CLOSED, UNKNOWN = "open", "refused", "closed", "unknown"
 SILENT = ("timeout", "no route", "host unreachable", "forbidden", "no address of that family")
@@ -59,6 +60,7 @@ class Report:
         skipped: number of closed cells that were left out, because there are too many.
         untried: (source's host, destination) → number of cells to which no way leads.
         destinations: their names, in the order in which they are shown.
+        sites: who may reach which site, and how the sites answered; `with_sites` adds it.
     """
 
     judged: tuple[Judged, ...]
@@ -68,6 +70,7 @@ class Report:
     skipped: int = 0
     untried: Mapping[tuple[str, str], int] = field(default_factory=dict)
     destinations: tuple[str, ...] = ()
+    sites: SiteReport = field(default_factory=SiteReport)
 
     @property
     def summary(self) -> str:
@@ -103,6 +106,11 @@ def judge(matrix: Matrix, answers: Answers, drift: Iterable[str] = (), notices: 
         untried=matrix.untried,
         destinations=matrix.destinations,
     )
+
+
+def with_sites(report: Report, sites: SiteReport) -> Report:
+    """Add what the visits to the sites said; their differences are the run's."""
+    return replace(report, differences=(*report.differences, *sites.differences), sites=sites)
 
 
 def _judge(cell: Cell, answers: Answers) -> Judged:
@@ -186,13 +194,16 @@ def text(report: Report) -> str:
         lines.append(f"{report.skipped} cells that are expected closed were left out: there are too many of them")
     lines += untried_lines(report)
     lines += _forged(report)
+    if report.sites.lines():
+        lines += ["", *report.sites.lines()]
     if report.outside:
         lines += ["", "outside the fence (running, but not ringfence's):", *(f"  {line}" for line in report.outside)]
     if report.notices:
         lines += ["", "notices:", *(f"  {line}" for line in report.notices)]
     if report.differences:
         lines += ["", "differences:", *(f"  ✗ {line}" for line in report.differences)]
-    return "\n".join([*lines, "", report.summary])
+    ends = [report.sites.summary, report.summary] if report.sites.lines() else [report.summary]
+    return "\n".join([*lines, "", *ends])
 
 
 def _forged(report: Report) -> list[str]:
@@ -231,24 +242,27 @@ def as_json(report: Report) -> dict[str, Any]:
             }
             for j in report.judged
         ],
+        "sites": report.sites.as_json(),
     }  # fmt: skip
 
 
 def junit(report: Report) -> str:
-    """JUnit XML: one test case per cell that is judged, one for everything that is no cell."""
+    """JUnit XML: one test case per cell that is judged, one per visit, one for everything that is neither."""
     wrong = [j for j in report.judged if j.wrong]
     judged = [j for j in report.judged if j.cell.expected != "either"]
-    suite = ElementTree.Element("testsuite", name="ringfence verify", tests=str(len(judged) + 1))
+    visited = report.sites.visited
+    suite = ElementTree.Element("testsuite", name="ringfence verify", tests=str(len(judged) + len(visited) + 1))
     for one in judged:
         cell = one.cell
         name = f"{cell.destination} {cell.address} {cell.door} {cell.expected}"
         case = ElementTree.SubElement(suite, "testcase", classname=cell.source, name=name)
         if one.wrong:
             ElementTree.SubElement(case, "failure", message=f"got {one.got} ({one.detail}); {cell.reason}")
+    report.sites.cases(suite)
     case = ElementTree.SubElement(suite, "testcase", classname="lab", name="runs as declared")
-    shown = set(_differences(wrong))
+    shown = {*_differences(wrong), *report.sites.shown}
     others = [line for line in report.differences if line not in shown]
     for line in others:
         ElementTree.SubElement(case, "failure", message=line)
-    suite.set("failures", str(len(wrong) + bool(others)))
+    suite.set("failures", str(len(wrong) + sum(v.wrong for v in visited) + bool(others)))
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,12 +26,15 @@ from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError
 from ringfence.verify import declared as declaration
-from ringfence.verify import forging, second_reading
+from ringfence.verify import forging, second_reading, visited
 from ringfence.verify import names as naming
 from ringfence.verify import seen as sight
+from ringfence.verify import sites as siting
+from ringfence.verify import visits as visiting
 from ringfence.verify.cells import Matrix, build
+from ringfence.verify.expected import Rules
 from ringfence.verify.outside import outside
-from ringfence.verify.report import Answers, Report, as_json, judge, junit, text
+from ringfence.verify.report import Answers, Report, as_json, judge, junit, text, with_sites
 from ringfence.verify.requests import listen_request, probe_request
 from ringfence.verify.second_reading import LAB_VARIABLES
 
@@ -52,7 +56,9 @@ class Run:
     token: str = field(default_factory=lambda: secrets.token_hex(8))
     data: dict[str, Any] = field(default_factory=dict)
     lab: declaration.Declared | None = None
+    sites: siting.Sites = field(default_factory=siting.Sites)
     seen: dict[str, sight.Seen] = field(default_factory=dict)
+    clocks: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     keep: set[str] = field(default_factory=set)
     drift: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
@@ -61,6 +67,9 @@ class Run:
     arrivals: dict[int, list[str]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     deaf: list[str] = field(default_factory=list)
+    answers: dict[int, dict[str, Any]] = field(default_factory=dict)
+    unvisited: dict[str, str] = field(default_factory=dict)
+    span: list[float] = field(default_factory=list)
     judged: bool = False
 
     @cached_property
@@ -68,6 +77,12 @@ class Run:
         """Laid out when the first host probes: by then every host has been looked at."""
         assert self.lab is not None
         return build(self.lab, self.seen, self.keep)
+
+    @cached_property
+    def visits(self) -> visiting.Plan:
+        """Laid out when the first host visits."""
+        assert self.lab is not None
+        return visiting.plan(self.sites, Rules(self.lab, self.seen, frozenset(self.keep)))
 
 
 _run = Run()
@@ -95,6 +110,12 @@ def probe() -> Commands:
 def names() -> Commands:
     """Ask for names from every declared container, and see which questions leave the host."""
     yield FunctionCommand(_names, (), {})
+
+
+@operation(is_idempotent=False)
+def visit() -> Commands:
+    """Send requests to all sites from the vantages that are on the host, without logging in."""
+    yield FunctionCommand(_visit, (), {})
 
 
 @operation(is_idempotent=False)
@@ -141,7 +162,10 @@ def _listen(state: State, host: Host) -> bool:
             if _run.data.get(key) is None:
                 _run.data[key] = host.data.get(key)
         _run.lab = declaration.read(_run.data)
+        _run.sites = siting.read(_run.data)
+        asked_at = time.monotonic()
         _run.seen[name] = sight.read(name, _ask(host, "prepare", listen_request(_run.lab, name, _run.token)))
+        _run.clocks[name] = (_run.seen[name].clock, asked_at, time.monotonic())
         if host.data.get("ufw_foreign") == "keep":
             _run.keep.add(name)
     except (ProbeError, ValueError) as error:
@@ -151,6 +175,7 @@ def _listen(state: State, host: Host) -> bool:
 
 _VARIABLES = (
     "verify_services", "verify_published", "verify_hosts", "verify_flows", "verify_egress", "verify_vantages",
+    "verify_sites", "verify_portal", "verify_root",
 )  # fmt: skip
 NOT_READ_TWICE = (
     "no host sees the declaration itself (lab_hosts), so it was not read a second time: "
@@ -192,6 +217,25 @@ def _names(state: State, host: Host) -> bool:
         _run.troubles += naming.differences(_run.lab, resolvers, _run.seen[name], answer)
     except (ProbeError, KeyError, TypeError, ValueError) as error:
         _run.troubles.append(f"{name}: no names could be asked for: {_short(error)}")
+    return True
+
+
+def _visit(state: State, host: Host) -> bool:
+    del state
+    name = _name(host)
+    if _run.lab is None or name not in _run.seen:
+        return True
+    asked = visiting.request(_run.visits, _run.sites.root, name)
+    if not asked["visits"]:
+        return True
+    logger.info(f"{host.print_prefix}{len(asked['visits'])} requests to sites")
+    _run.span.append(time.monotonic())
+    try:
+        answer = _ask(host, "visit", asked)
+        _run.answers.update({int(number): said for number, said in answer["results"].items()})
+    except (ProbeError, KeyError, TypeError, ValueError) as error:
+        _run.unvisited[name] = _short(error)
+    _run.span.append(time.monotonic())
     return True
 
 
@@ -242,8 +286,17 @@ def _report() -> Report:
         troubles += second_reading.differences(_run.data, lab)
     else:
         notices.append(NOT_READ_TWICE)
-    report = judge(matrix, answers, [*troubles, *_run.drift], notices)
+    sites = _sites(notices)
+    report = with_sites(judge(matrix, answers, [*troubles, *_run.drift], notices), sites)
     return replace(report, outside=tuple(outside(lab, _run.seen, report)))
+
+
+def _sites(notices: list[str]) -> visited.SiteReport:
+    if _run.lab is None or not _run.sites.sites:
+        return visited.SiteReport(_run.sites)
+    notices += [f"{name}: nobody visited it: no vantage has a way to it" for name in _run.visits.unvisited]
+    moments = visited.moments(_run.clocks, _run.span)
+    return visited.judge(_run.sites, _run.visits, _run.answers, _run.unvisited, moments)
 
 
 def _write(report: Report) -> None:

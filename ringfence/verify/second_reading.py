@@ -12,10 +12,11 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from ringfence.verify import second_sites
 from ringfence.verify.declared import ANY, INTERNET, Declared
 
 LAB_VARIABLES = (
-    "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_services", "lab_vantages",
+    "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_vantages", *second_sites.LAB_VARIABLES,
 )  # fmt: skip
 _Fact = tuple[str, ...]  # kind, owner, what is said
 
@@ -24,15 +25,16 @@ def differences(lab: Mapping[str, Any], declared: Declared) -> list[str]:
     """Return a line per statement that only one of the two readings finds.
 
     Args:
-        lab: the `LAB_VARIABLES` as the user wrote them.
+        lab: the `LAB_VARIABLES` as the user wrote them, and ``verify_sites``.
         declared: the same lab as the compiler understood it.
     """
     try:
         reading = _Reading(lab, declared)
-        read, misplaced = reading.facts(), list(reading.misplaced())
+        read = reading.facts() | set(second_sites.declared(lab, reading.places_of))
+        misplaced = list(reading.misplaced())
+        compiled = _compiled(declared) | set(second_sites.told(lab.get("verify_sites") or ()))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return [f"the declaration could not be read a second time: {error!r}"]
-    compiled = _compiled(declared)
     lines = [f"{_told(fact)}: is declared, but verify was not told of it" for fact in read - compiled]
     lines += [f"{_told(fact)}: verify was told of it, but it is not declared" for fact in compiled - read]
     return sorted([*lines, *misplaced])
@@ -43,13 +45,29 @@ def _told(fact: _Fact) -> str:
     return f"{owner}: {kind} {' '.join(rest)}"
 
 
+def _of_roles(lab: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what lab_proxy and lab_portal declare as if it were listed under lab_services."""
+    found = {}
+    if proxy := lab.get("lab_proxy"):
+        doors = [{"port": port, "from": proxy["from"]} for port in ("80/tcp", "443/tcp", "443/udp")]
+        public = proxy.get("certificates") == "acme"
+        egress = [{"to": INTERNET, "port": 443}] if public else []
+        found["caddy"] = {"host": proxy["host"], "segments": proxy["segments"], "publish": doors, "egress": egress}
+    if portal := lab.get("lab_portal"):
+        asked = [(portal.get("database"), 5432), (portal.get("ldap"), 6360)]
+        calls = [{"service": of["service"], "port": of.get("port") or usual} for of, usual in asked if of]
+        found["authelia"] = {**{key: portal.get(key) or [] for key in ("host", "segments", "egress")}, "calls": calls}
+    return found
+
+
 class _Reading:
     """The raw variables, with what is needed to follow a name to its networks."""
 
     def __init__(self, lab: Mapping[str, Any], declared: Declared) -> None:
-        self.services: Mapping[str, Any] = lab.get("lab_services") or {}
+        self.services: Mapping[str, Any] = {**(lab.get("lab_services") or {}), **_of_roles(lab)}
         self.hosts: Mapping[str, Any] = lab.get("lab_hosts") or {}
         self.places = {name: _list(networks) for name, networks in (lab.get("lab_places") or {}).items()}
+        self.devices = {n: _list(of["addresses"]) for n, of in (lab.get("lab_devices") or {}).items()}
         self.resolvers = lab.get("lab_resolvers") or []
         self.vantages: Mapping[str, Any] = lab.get("lab_vantages") or {}
         # Which addresses a container was given is not declared; that they are the ones in use is seen on the host.
@@ -108,6 +126,11 @@ class _Reading:
             for address in chosen.values() if isinstance(chosen, Mapping) else [chosen]:
                 if _address(address) not in self.given.get(name, ()):
                     yield f"{name}: address {address}: is declared, but verify was not told of it"
+
+    def places_of(self, names: list[str]) -> list[str]:
+        """Return the networks of places and devices."""
+        known: Mapping[str, list[str]] = {"anywhere": [ANY], **self.places, **self.devices}
+        return _sorted(network for name in names for network in known[name])
 
     def _networks(self, names: Any) -> list[str]:
         known: Mapping[str, list[str]] = {"anywhere": [ANY], **self.given, **self.places}

@@ -48,7 +48,7 @@ class Allow:
 @dataclass(frozen=True)
 class Seen:
     """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process); ``routes``:
-    (network, gateway), without those that are everything."""
+    (network, gateway), without those that are everything; ``clock``: its time, in seconds since 1970."""
 
     host: str
     addresses: tuple[tuple[str, str, int], ...] = ()
@@ -60,6 +60,7 @@ class Seen:
     engine: str = ""
     complaints: tuple[str, ...] = ()
     routes: tuple[tuple[str, str], ...] = ()
+    clock: float = 0.0
 
     def find(self, service: Service) -> Container | None:
         """Return the running container of a declared service."""
@@ -135,6 +136,7 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
         engine=answer["engine"],
         complaints=tuple(answer["complaints"]),
         routes=tuple((r["network"], r["gateway"]) for r in answer["routes"]),
+        clock=float(answer["time"]),
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def host_lives(lab: Lab) -> Iterator[None]:
     lab.undeclare()
     lab.sh("for c in $(docker ps -q); do docker exec $c true || exit 1; done")
     lab.wait_for_ssh(5)
-    assert lab.reaches(1883)  # published for this place
+    assert lab.reaches(8883)  # published for this place
     assert lab.sh(STARTED) == before
     assert "pending" not in lab.sh("ringfence-guard status")
     assert "Status: active" in lab.sh("ufw status")
@@ -96,12 +96,14 @@ def test_a_full_disk(lab: Lab, run: Callable[[Lab], Run]) -> None:
 @BY_PYINFRA
 def test_a_full_disk_under_the_stacks(lab: Lab, run: Callable[[Lab], Run]) -> None:
     services = dict(lab.variables()["lab_services"])
-    caddy = {**services["caddy"], "files": {"/etc/caddy/Caddyfile": ":80 {\n}\n" + "# much to say\n" * 9999}}
-    lab.declare(lab_services={**services, "caddy": caddy})
+    broker = services["mosquitto"]
+    [(path, text)] = broker["files"].items()
+    broker = {**broker, "files": {path: text + "# much to say\n" * 9999}}
+    lab.declare(lab_services={**services, "mosquitto": broker})
     root = "/opt/ringfence/stacks"
     lab.sh(
         f"mount -t tmpfs -o size=200k,mode=711 none /mnt && cp -a {root}/. /mnt && mount --move /mnt {root}"
-        f" && ! head -c 100M /dev/zero > {root}/caddy/filler 2>/dev/null; rm {root}/caddy/filler;"
+        f" && ! head -c 100M /dev/zero > {root}/mosquitto/filler 2>/dev/null; rm {root}/mosquitto/filler;"
         f" head -c 120k /dev/zero > {root}/filler"
     )
     try:

@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from ringfence.render import render
 from tests.live.conftest import fresh
 from tests.live.labs import Lab, Run, waited_for
+from tests.live.stacks import BUSYBOX, STACKS, changes, container, sleeper, stack
 from tests.unit.stack.cases import LOG, SERVICES, program, project_of, undone
 
 OLD_TEMPLATE = Path(__file__).resolve().parents[1] / "fixtures/stack-old/compose.yaml.j2"
-BUSYBOX = "docker.io/library/busybox:1.37"
-STACKS = "/opt/ringfence/stacks"
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +131,6 @@ class Client:
         out, errors = self.child.communicate("\n", timeout=120)
         assert self.child.returncode == 0, errors
         self.seen = json.loads(out)
-
-
-def container(lab: Lab, name: str) -> str:
-    """The container and its start: the same text is the same process."""
-    return lab.sh(f"docker inspect -f '{{{{.Id}}}} {{{{.State.StartedAt}}}}' {name}")
 
 
 def answer(lab: Lab, check: bool = True) -> str:
@@ -258,21 +252,6 @@ def test_a_role_that_is_data_is_applied_by_either_engine(lab: Lab, first: str, s
 
 
 # -- the program itself, as any role calls it
-
-
-def stack(lab: Lab, desired: dict[str, Any], verb: str = "apply", check: bool = True) -> str:
-    """What the program on the host answers, with its messages where it fails."""
-    text = base64.b64encode(json.dumps(desired).encode()).decode()
-    catch = "" if check else " 2>&1; true"
-    return lab.sh(f"echo {text} | base64 -d | ringfence-stack {verb}{catch}", timeout=300)
-
-
-def changes(lab: Lab, desired: dict[str, Any]) -> list[str]:
-    return list(json.loads(stack(lab, desired, "check"))["changes"])
-
-
-def sleeper(**more: Any) -> dict[str, Any]:
-    return {"name": "main", "image": BUSYBOX, "command": ["sleep", "86400"], "init": True, **more}
 
 
 def owned(owner: str, *projects: str, **more: Any) -> dict[str, Any]:

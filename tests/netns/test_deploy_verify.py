@@ -105,6 +105,22 @@ def test_the_declaration_is_read_a_second_time_where_a_host_sees_it(tmp_path: Pa
     assert differences == ["box: host service ssh tcp/22 from any: is declared, but verify was not told of it"]
 
 
+def test_sites_are_listed_and_one_that_nobody_could_visit_is_named(tmp_path: Path) -> None:
+    rule = {"path": "", "factor": "two", "people": [], "groups": ["family"], "places": ["lan"], "networks": ["any"]}
+    site = {"name": "cloud.lab.home", "service": "cloud", "addresses": ["10.213.77.1"], "rules": [rule]}
+    sites = [{**site, "host": "box"}, {**site, "name": "lost.lab.home", "host": "titan"}]
+    done = verify(tmp_path, verify_hosts=[MACHINE], verify_sites=sites, verify_portal="auth.lab.home")
+    assert done.returncode == 1
+    assert "    everything  group family  two factors  from anywhere  always\n" in done.stdout
+    assert "cloud.lab.home: nobody visited it: no vantage has a way to it" in done.stdout
+    assert "sites: 0 visits, 1 difference\n0 cells: 0 open, 0 closed, 1 difference\n" in done.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["differences"] == [
+        "lost.lab.home: its proxy's host titan is not among verify_hosts, so nobody visited it"
+    ]
+    assert [one["name"] for one in report["sites"]["declared"]] == ["cloud.lab.home", "lost.lab.home"]
+
+
 def test_variables_that_cannot_be_read_fail_the_run_without_traceback(tmp_path: Path) -> None:
     done = verify(tmp_path, verify_services=[{"name": "web"}])
     assert done.returncode == 1

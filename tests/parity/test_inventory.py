@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from ringfence.roles import ROLES
+
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURE = ROOT / "tests" / "fixtures" / "inventory"
 LABS = {"demo": ROOT / "inventories" / "demo", "example": ROOT / "inventories" / "example", "fixture": FIXTURE}
@@ -79,7 +81,7 @@ def ansible(lab: Path, inventory: str, host: str, wanted: set[str]) -> dict[str,
 
 
 def compiled(names: set[str]) -> set[str]:
-    return {n for n in names if re.match(r"(base|docker|guard|policy|segments|stack|ufw|verify)_", n)}
+    return {n for n in names if re.match(rf"({'|'.join(ROLES)}|verify)_", n)}
 
 
 HOSTS = [("demo", "atlas"), ("demo", "outside"), ("example", "atlas")] + [

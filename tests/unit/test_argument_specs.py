@@ -9,6 +9,7 @@ from ringfence.argument_specs import ArgumentError, validate
 OPTIONS = {
     "x_level": {"type": "str", "choices": ["low", "high"]},
     "x_port": {"type": "int"},
+    "x_days": {"type": "list", "elements": "str", "choices": ["mon", "tue"]},
     "x_rules": {
         "type": "list",
         "elements": "dict",
@@ -18,6 +19,7 @@ OPTIONS = {
 
 
 def test_values_are_converted_as_ansible_does() -> None:
+    assert validate(OPTIONS, {"x_days": ["tue", "mon"]}) == {"x_days": ["tue", "mon"]}
     assert validate(OPTIONS, {"x_port": "22", "x_rules": [{"name": "ssh", "port": 22}]}) == {
         "x_port": 22,
         "x_rules": [{"name": "ssh", "port": "22"}],
@@ -28,6 +30,7 @@ def test_values_are_converted_as_ansible_does() -> None:
     ("given", "message"),
     [
         ({"x_level": "loud"}, "x_level: Input should be 'low' or 'high', not 'loud'"),
+        ({"x_days": ["wed"]}, r"x_days\.0: Input should be 'mon' or 'tue', not 'wed'"),
         ({"x_port": "ssh"}, "x_port: .*not 'ssh'"),
         ({"x_rules": [{"port": "22"}]}, r"x_rules\.0\.name: Field required"),
         ({"x_rules": [{"name": "ssh", "prot": "tcp"}]}, r"x_rules\.0\.prot: Extra inputs are not permitted"),

@@ -12,7 +12,7 @@ import pytest
 
 import ringfence
 from ringfence.host import embed
-from ringfence.roles import ROLES
+from ringfence.roles import ROLES, role
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -64,11 +64,16 @@ def test_every_role_has_its_whole_anatomy() -> None:
     parts = [
         "README.md", "defaults/main.yml", "vars/main.yml", "meta/main.yml", "meta/argument_specs.yml", "tasks/main.yml",
         "templates/desired.json.j2", "deploy.py", "tests/test_{role}.py",
-        "files/ringfence-{role}",
     ]  # fmt: skip
     roles = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
     missing = [f"{role}/{part.format(role=role)}" for role in roles for part in parts
                if not (ROOT / "roles" / role / part.format(role=role)).exists()]  # fmt: skip
+    # What is a container with configuration has its project brought about by the program of another role.
+    missing += [
+        f"{name}/files/ringfence-{name}"
+        for name in roles
+        if f"{name}_program" not in role(name).constants and not role(name).file(f"ringfence-{name}")
+    ]
     assert roles == sorted(ROLES)
     assert missing == []
 

@@ -183,6 +183,24 @@ def _owner() -> dict[str, str]:
     return {"user": getpass.getuser(), "group": grp.getgrgid(os.getgid()).gr_name}
 
 
+ASKS = """#!/usr/bin/python3
+import json, sys
+desired = json.load(sys.stdin)
+print(json.dumps({"changes": []} if "answer" in desired else {"changes": [], "asks": {"sum": [6, 7]}}))
+"""
+
+
+def test_what_a_program_asks_is_handed_back_and_the_answer_ends_it(tmp_path: Path) -> None:
+    program = tmp_path / "asks"
+    program.write_text(ASKS, encoding="utf-8")
+    program.chmod(0o755)
+    found = bring("x", _wish(ANSWERS, value="x"), str(program), None)
+    assert found == {"applied": True, "asks": {"sum": [6, 7]}}
+    assert apply("x", str(program), {"answer": 42}, None, hears=True) is None
+    with pytest.raises(Fault, match=r"role x: its program asks the controller something, and .* no answer\.py"):
+        apply("x", str(program), {}, None)
+
+
 WINDOW = {"name": "this-run", "seconds": 45, "limit": 300}
 
 

@@ -135,7 +135,7 @@ def test_the_guard_leaves_last(lab: Path, elsewhere: Path) -> None:
     assert state(lab) == ""
 
 
-@pytest.mark.parametrize("name", ROLES)
+@pytest.mark.parametrize("name", [name for name in ROLES if f"{name}_program" not in role(name).constants])
 def test_every_program_knows_the_verb(name: str) -> None:
     leaving = role(name).leaving()
     assert leaving["program"]

@@ -524,10 +524,11 @@ def test_a_host_answer_is_read() -> None:
         "containers": [], "networks": [{"name": "rf-back", "internal": True, "segment": "back"},
                                        {"name": "theirs", "internal": False, "segment": ""},
                                        {"name": "bridge", "internal": False, "segment": ""}],
-        "ufw": [], "engine": "26.1.5", "complaints": [],
+        "time": 1000.5, "ufw": [], "engine": "26.1.5", "complaints": [],
         "routes": [{"network": "172.30.0.0/16", "gateway": "10.213.0.11"}],
     })  # fmt: skip
     assert seen.sockets == (("tcp", 22, "sshd"),)
+    assert seen.clock == 1000.5
     assert seen.routes == (("172.30.0.0/16", "10.213.0.11"),)
     assert (seen.internal, seen.unmanaged) == (frozenset({"rf-back"}), ("theirs",))
 

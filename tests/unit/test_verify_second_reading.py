@@ -32,8 +32,14 @@ def told(lab: dict[str, Any]) -> dict[str, Any]:
     return copy.deepcopy({name: variables[name] for name in VERIFY})
 
 
+def sites(lab: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the compiler tells verify about a lab's sites."""
+    return copy.deepcopy(compile_lab(lab).hosts[min(lab["lab_hosts"])]["verify_sites"])
+
+
 def lines(lab: dict[str, Any], variables: dict[str, Any]) -> list[str]:
-    return differences(lab, declaration.read({**variables, "lab_places": lab.get("lab_places")}))
+    declared = declaration.read({**variables, "lab_places": lab.get("lab_places")})
+    return differences(lab if "verify_sites" in lab else {**lab, "verify_sites": sites(lab)}, declared)
 
 
 @pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
@@ -47,7 +53,43 @@ def test_both_readings_of_a_lab_that_is_shipped_agree(name: str, tmp_path: Path)
     directory = Path(shutil.copytree(ROOT / "inventories" / name, tmp_path / name))
     hosts = front.load(directory, ROOT)["hosts"]
     assert len(hosts["atlas"]["lab_services"]) > 3
+    assert len(hosts["atlas"]["verify_sites"]) == 3
     assert lines(hosts["atlas"], hosts["atlas"]) == []
+
+
+IDENTITY = yaml.safe_load((ROOT / "tests/fixtures/valid/identity.yml").read_text(encoding="utf-8"))
+WINDOW = {"days": ["mon"], "from": "00:00", "to": "24:00"}
+
+
+@pytest.mark.parametrize(
+    ("site", "rule", "key", "value"),
+    [
+        (0, 0, "factor", "one"), (0, 0, "path", "/status"), (0, 2, "groups", []),
+        (0, 2, "groups", ["admins", "family"]),
+        (0, 2, "people", ["anna"]), (0, 2, "networks", ["any"]), (0, 3, "factor", "one"), (0, 3, "groups", []),
+        (1, 0, "hours", {}), (1, 0, "hours", {"zone": "UTC", "windows": [WINDOW]}), (1, 0, "networks", ["any"]),
+        (1, 0, "groups", ["family"]), (3, 0, "networks", ["192.168.10.0/24"]), (3, 0, "factor", "two"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_the_compiler_changes_is_named(site: int, rule: int, key: str, value: Any) -> None:
+    told_of = sites(IDENTITY)
+    assert lines({**IDENTITY, "verify_sites": told_of}, told(IDENTITY)) == []
+    assert told_of[site]["rules"][rule][key] != value
+    told_of[site]["rules"][rule][key] = value
+    assert lines({**IDENTITY, "verify_sites": told_of}, told(IDENTITY))
+
+
+@pytest.mark.parametrize("site", range(4))
+def test_a_site_or_rule_that_the_compiler_loses_or_makes_up_is_named(site: int) -> None:
+    for wrong in (
+        [s for i, s in enumerate(sites(IDENTITY)) if i != site],
+        [*sites(IDENTITY), {**sites(IDENTITY)[site], "name": "x"}],
+    ):
+        assert lines({**IDENTITY, "verify_sites": wrong}, told(IDENTITY))
+    for index in range(len(sites(IDENTITY)[site]["rules"])):
+        fewer = sites(IDENTITY)
+        fewer[site]["rules"].pop(index)
+        assert lines({**IDENTITY, "verify_sites": fewer}, told(IDENTITY))
 
 
 PORT = st.sampled_from([80, "81", "53/udp", "8080/tcp"])
@@ -170,5 +212,5 @@ def test_an_implied_call_is_taken_from_the_compiler() -> None:
 
 
 def test_what_cannot_be_read_a_second_time_is_a_difference() -> None:
-    (line,) = lines({**EVERYTHING, "lab_services": {"web": {}}}, told(EVERYTHING))
+    (line,) = lines({**EVERYTHING, "lab_services": {"web": {}}, "verify_sites": []}, told(EVERYTHING))
     assert "could not be read a second time" in line

@@ -1,8 +1,9 @@
 """The program's verbs, each with a JSON object on stdin and one JSON object on stdout:
 
-prepare  looks at the host (addresses, listening sockets, containers) and starts a listener in the background
+prepare  looks at the host (clock, addresses, listening sockets, containers) and starts a listener in the background
 probe    opens the given cells, each from its source's own network namespace or from a given address
 ask      asks for names from containers, and sees which of the questions leave the host
+visit    sends requests to sites from given addresses, without logging in, and prints how each was answered
 collect  stops the listener and prints which datagrams arrived, and where
 
 Nothing on the host is changed, but for a private routing table that lives as long as `probe` does, on hosts that are
@@ -15,6 +16,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError, asked
@@ -23,6 +25,7 @@ from ringfence.verify.remote.looking import addresses, engine, routes, sockets, 
 from ringfence.verify.remote.names import ask
 from ringfence.verify.remote.probing import probe
 from ringfence.verify.remote.spaces import open_all_files, open_space, own_space
+from ringfence.verify.remote.visiting import visit
 
 LIFE = 60.0  # seconds a listener lives at most unless the caller asks for another bound
 
@@ -30,6 +33,7 @@ LIFE = 60.0  # seconds a listener lives at most unless the caller asks for anoth
 def prepare(wanted: Json) -> Json:
     """Look around, then listen in the background unless `listen` is false: `token`, `life`, `doors`."""
     seen: Json = {
+        "time": time.time(),
         "addresses": addresses(),
         "routes": routes(),
         "sockets": sockets(asked("ss", "-ltnupH")),
@@ -60,7 +64,9 @@ def prepare(wanted: Json) -> Json:
     return seen
 
 
-VERBS: dict[str, Callable[[Json], Json]] = {"prepare": prepare, "probe": probe, "ask": ask, "collect": collect}
+VERBS: dict[str, Callable[[Json], Json]] = {
+    "prepare": prepare, "probe": probe, "ask": ask, "visit": visit, "collect": collect,
+}  # fmt: skip
 
 
 def main(argv: list[str], wanted: Json | None = None) -> int:

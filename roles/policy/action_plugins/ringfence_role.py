@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import secrets
 import shlex
@@ -210,9 +211,44 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             if entry.get("src") == f"ringfence-{owner.name}"
         )
         answer = self._send("bring", {"role": folder.name, "want": wish, "program": program, "window": window})
-        if window is not None and json.loads(answer["stdout"])["applied"]:
+        done, progress = json.loads(answer["stdout"]), list(answer["stderr_lines"])
+        if done.get("asks"):
+            desired = {**wish["desired"], "answer": self._answer(folder, done["asks"])}
+            given = {"role": folder.name, "program": program, "desired": desired, "window": window, "hears": True}
+            answer = self._send("apply", given)
+            if json.loads(answer["stdout"] or "{}").get("asks"):
+                raise AnsibleActionFail(f"role {folder.name}: its program asks again for what it was told")
+            progress += answer["stderr_lines"]
+        if window is not None and done["applied"]:
             self._confirm(window)
-        return list(answer["stderr_lines"])
+        return progress
+
+    def _answer(self, folder: RoleFolder, asked: Any) -> dict[str, Any]:
+        """Answer what a role's program asks, here on the controller, as `ringfence.answering` does for pyinfra.
+
+        Raises:
+            AnsibleActionFail: it cannot be answered; no secret is in the message.
+        """
+        path = folder.directory / "answer.py"
+        spec = importlib.util.spec_from_file_location(f"ringfence_answer_{folder.name}", path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise AnsibleActionFail(f"role {folder.name}: its program asks something, and there is no {path} to answer")
+        given = self._variables(folder)
+        options = folder.read("meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {}
+        variables = {name: self._templar.template(given[name]) for name in options if name in given}
+        module = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+            return dict(module.answer(asked, variables))
+        except ModuleNotFoundError as error:
+            raise AnsibleActionFail(
+                f"role {folder.name}: {error.name} is missing on this machine (pip install {error.name})"
+            ) from None
+        except Exception as error:
+            # Not the words of an error that is not the role's own: they may hold what was given.
+            known = type(error).__name__ == "AnswerError"
+            said = str(error) if known else f"an error in {path}, please report it: {type(error).__name__}"
+            raise AnsibleActionFail(f"role {folder.name}: {said}") from None
 
     # -- taking roles off
 

@@ -564,7 +564,9 @@ def place(files: list[dict[str, str]]) -> None:
         replace_file(Path(want["path"]), want["content"], int(want["mode"], 8), owner)
 
 
-def apply(role: str, program: str, desired: dict[str, Any], window: dict[str, Any] | None) -> None:
+def apply(
+    role: str, program: str, desired: dict[str, Any], window: dict[str, Any] | None, hears: bool = False
+) -> dict[str, Any] | None:
     """Have a role's program bring about the desired state; it says on standard error what it does.
 
     Args:
@@ -574,6 +576,11 @@ def apply(role: str, program: str, desired: dict[str, Any], window: dict[str, An
         window: the guard's, ``{"name": this run's name for it, "seconds": until it has to be confirmed, counted from
             the end of applying, "limit": seconds that applying may take}``; None for a change that cannot cut anybody
             off.
+        hears: whether the controller answers what the program asks.
+
+    Returns:
+        ``{"asks": what the program asks of the controller}``: the answer comes with a second call, below ``answer`` in
+        the desired state. None where it asks nothing.
 
     Raises:
         Fault: it failed, and what it did inside the guard's window is taken back.
@@ -581,9 +588,12 @@ def apply(role: str, program: str, desired: dict[str, Any], window: dict[str, An
     if window is not None:
         _arm(role, window)
     try:
-        _apply(role, program, desired)
+        asks = _apply(role, program, desired)
+        if asks and not hears:
+            raise Fault(f"role {role}: its program asks the controller something, and the role has no answer.py")
         if window is not None:
             must(GUARD, "applied", "--window", window["name"], timeout=120)
+        return {"asks": asks} if asks else None
     except BaseException:
         if window is not None:
             _restore(window)
@@ -608,14 +618,20 @@ def _restore(window: dict[str, Any]) -> None:
     sys.stderr.write(run(GUARD, "restore", "--window", window["name"], timeout=120).stderr)
 
 
-def _apply(role: str, program: str, desired: dict[str, Any]) -> None:
-    with _memory(json.dumps(desired).encode()) as given:
+def _apply(role: str, program: str, desired: dict[str, Any]) -> Any:
+    # Memory, no pipe: what the program leaves running would hold that open.
+    with _memory(json.dumps(desired).encode()) as given, _memory() as said:
         try:
-            done = subprocess.run([program, "apply"], stdin=given, stdout=subprocess.DEVNULL, check=False)
+            done = subprocess.run([program, "apply"], stdin=given, stdout=said, check=False)
         except OSError as error:
             raise Fault(f"role {role}: {program} cannot be run: {error.strerror} (apply its role first)") from None
-    if done.returncode:
-        raise Fault(f"role {role}: {Path(program).name} apply failed (exit code {done.returncode})")
+        if done.returncode:
+            raise Fault(f"role {role}: {Path(program).name} apply failed (exit code {done.returncode})")
+        try:
+            answer = json.loads(_text(said))
+        except ValueError:
+            return None
+    return answer.get("asks") if isinstance(answer, dict) else None
 
 
 def bring(role: str, want: Wish, program: str, window: dict[str, Any] | None) -> dict[str, Any]:
@@ -625,7 +641,7 @@ def bring(role: str, want: Wish, program: str, window: dict[str, Any] | None) ->
         want: the role's wishes, its files with their ``content``.
 
     Returns:
-        ``{"applied": whether the program changed anything}``.
+        ``{"applied": whether the program changed anything}``, with what it asks of the controller as `apply` has it.
 
     Raises:
         Fault: a step failed, or the host refuses what is wanted now that packages and files are there.
@@ -638,9 +654,8 @@ def bring(role: str, want: Wish, program: str, window: dict[str, Any] | None) ->
     found = Check(role, want).answer(time.monotonic() + CHECK_SECONDS)
     if found["refusals"]:
         raise Fault("\n".join(found["refusals"]))
-    if found["changes"]:
-        apply(role, program, want["desired"], window)
-    return {"applied": bool(found["changes"])}
+    asked = apply(role, program, want["desired"], window, hears=True) if found["changes"] else None
+    return {"applied": bool(found["changes"]), **(asked or {})}
 
 
 # A role that leaves: {role, program: text, "" where another role's is its own, guarded: bool, files: [path]}.

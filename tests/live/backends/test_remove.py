@@ -146,7 +146,7 @@ def test_there_is_nothing_to_take_off_twice(lab: Lab, run: Callable[..., Run]) -
 def test_the_projects_start_without_a_fence_where_somebody_wants_that(lab: Lab) -> None:
     lab.sh("sh /var/lib/ringfence/removed/start-projects.sh 2>&1", timeout=300)
     assert "mosquitto" in lab.sh("docker ps --format '{{.Names}}'")
-    assert lab.reaches(1883)
+    assert lab.reaches(8883)
 
 
 def test_the_fence_comes_back_with_everything_in_it(lab: Lab) -> None:

@@ -49,6 +49,7 @@ def converged(desired: dict[str, Any]) -> Any:
             own = f"{project['name']}-{service['name']}-1"
             containers.append({
                 "id": own, "name": own, "state": "running", "status": "Up 5 minutes", "created": 2000.0, "ports": [],
+                "image": service["image"],
                 "volumes": [f"{project['name']}_{v['name']}" for v in service["volumes"] if v.get("name")],
                 "labels": {
                     "ringfence.project": project["name"], "com.docker.compose.project": project["name"],

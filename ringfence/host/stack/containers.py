@@ -1,0 +1,129 @@
+"""Containers: asked for, waited for, explained, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from typing import Any
+from urllib.parse import quote
+
+from ringfence.host.engine import NotThereError, engine
+from ringfence.host.running import Fault
+from ringfence.host.stack.telling import TELL, docker, last_words
+
+STABLE = 2.0  # seconds a container without a health check must have been running
+TOO_OFTEN = 3  # times that a new version may end while it is waited for: some start again once, after they migrated
+Container = dict[str, Any]
+
+
+def containers(label: str = "") -> list[Container]:
+    """All containers, or those with a label, in the shape that the plan reads."""
+    query = f"&filters={quote(json.dumps({'label': [label]}))}" if label else ""
+    found = []
+    for c in engine("GET", f"/containers/json?all=1{query}"):
+        attached = (c.get("NetworkSettings") or {}).get("Networks") or {}
+        found.append({
+            "id": c["Id"], "name": (c["Names"] or ["?"])[0].lstrip("/"), "labels": c.get("Labels") or {},
+            "image": str(c.get("Image") or ""),
+            "state": c["State"], "status": c["Status"], "created": float(c["Created"]),
+            "networks": {
+                n: {
+                    "id": e["NetworkID"], "address": e["IPAddress"], "address6": e["GlobalIPv6Address"],
+                    "mac": e["MacAddress"],
+                }
+                for n, e in attached.items()
+            },
+            "ports": sorted({f"{p['PublicPort']}/{p['Type']}" for p in c.get("Ports") or [] if p.get("PublicPort")}),
+            "volumes": [m["Name"] for m in c.get("Mounts") or [] if m.get("Type") == "volume" and m.get("Name")],
+        })  # fmt: skip
+    return found
+
+
+def there(path: str) -> dict[str, Any]:
+    """Return what the engine says of one thing, {} where it does not exist."""
+    try:
+        return dict(engine("GET", path))
+    except NotThereError:
+        return {}
+
+
+def image_path(image: str) -> str:
+    """Return the engine's path of an image."""
+    return f"/images/{quote(image, safe='/:@')}/json"
+
+
+def ready(container: Container, since: dict[str, float]) -> bool:
+    """Whether a container is healthy, or has run for a moment where it has no health check."""
+    if (
+        container["state"] != "running"
+        or "(unhealthy)" in container["status"]
+        or "(health: starting)" in container["status"]
+    ):
+        since.pop(container["id"], None)
+        return False
+    if "(healthy)" in container["status"]:
+        return True
+    return time.monotonic() - since.setdefault(container["id"], time.monotonic()) >= STABLE
+
+
+def wait(names: set[str], seconds: float, ends: bool = False) -> None:
+    """Wait until the named containers are ready. Raises Fault that shows why one is not.
+
+    Args:
+        ends: whether one that ends again and again is given up before the time is over.
+    """
+    begun, since, done = time.monotonic(), dict[str, float](), set[str]()
+    while True:
+        found = {c["name"]: c for c in containers("ringfence.project")}
+        for name in sorted(names - done):
+            if name in found and ready(found[name], since):
+                done.add(name)
+                word = "healthy" if "(healthy)" in found[name]["status"] else "running"
+                TELL.say(f"{name} is {word} after {time.monotonic() - begun:.0f} s ({len(done)} of {len(names)})")
+        failed = {n for n in names - done if "(unhealthy)" in found.get(n, {}).get("status", "")}
+        failed |= {n for n in names - done if ends and n in found and gave_up(found[n])}
+        if done == names:
+            return
+        if failed or time.monotonic() - begun > seconds:
+            raise Fault("\n".join(explain(name, found.get(name), seconds) for name in sorted(failed or names - done)))
+        time.sleep(0.5)
+
+
+def gave_up(container: Container) -> bool:
+    """Whether a container has ended for good, or was started again by Docker several times."""
+    if container["state"] in ("exited", "dead"):
+        return True
+    if container["state"] == "running":
+        return False
+    return int(there(f"/containers/{container['id']}/json").get("RestartCount") or 0) >= TOO_OFTEN
+
+
+def explain(name: str, container: Container | None, seconds: float) -> str:
+    """Why a container is not ready: its state, what its health check said, its last log lines."""
+    if container is None:
+        return f"container {name} is not there"
+    state = there(f"/containers/{container['id']}/json").get("State", {})
+    health = (state.get("Health") or {}).get("Log") or []
+    said = (
+        f"; its health check ({health[-1].get('ExitCode')}) said: {health[-1].get('Output', '').strip()[:300]}"
+        if health
+        else ""
+    )
+    logs = last_words(docker("logs", "--tail", "20", container["id"]), 20)
+    now = container["status"] or container["state"]
+    return f"container {name} is not ready within {seconds:.0f} s: {now}{said}\n  last lines of its log:\n{logs}"
+
+
+def stop(identity: str) -> None:
+    """Stop a container, if it is there."""
+    with contextlib.suppress(NotThereError):
+        engine("POST", f"/containers/{identity}/stop?t=10")
+
+
+def remove(container: Container) -> None:
+    """Remove a container, if it is there; its volumes stay."""
+    TELL.say(f"removing container {container['name']}")
+    stop(container["id"])
+    with contextlib.suppress(NotThereError):
+        engine("DELETE", f"/containers/{container['id']}?v=false&force=true")

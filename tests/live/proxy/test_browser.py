@@ -1,0 +1,106 @@
+"""A person at a browser: sent to the portal, signed in, back at the application; or told clearly that they may not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.live.conftest import cannot
+from tests.live.labs import Lab
+from tests.live.proxy.client import Session, next_code
+
+SECONDS = 30
+
+
+@pytest.fixture
+def browser(lab: Lab, tmp_path: Path) -> Iterator[webdriver.Chrome]:
+    """A fresh profile of Debian's chromium; the lab's names lead to the lab's host, as its DNS would say."""
+    if not shutil.which("chromedriver"):
+        cannot("this test needs chromium and chromedriver (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    domain = lab.variables()["lab_domain"]
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1000,760",
+        f"--user-data-dir={tmp_path}", f"--host-resolver-rules=MAP *.{domain} {lab.address()}, MAP * ~NOTFOUND",
+        "--disable-background-networking", "--disable-component-update", "--no-first-run",
+        # The root is in no store of this machine; that the certificates are the lab's is what the other tests check.
+        "--ignore-certificate-errors",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    driver.set_page_load_timeout(SECONDS)
+    yield driver
+    driver.quit()
+
+
+def shot(browser: webdriver.Chrome, name: str) -> None:
+    """Keep a picture of the page where RINGFENCE_SCREENSHOTS says, for a person to look at."""
+    if folder := os.environ.get("RINGFENCE_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        browser.save_screenshot(f"{folder}/{name}.png")
+
+
+def until(browser: webdriver.Chrome, condition: Callable[[webdriver.Chrome], object]) -> None:
+    WebDriverWait(browser, SECONDS).until(condition)
+
+
+def field(browser: webdriver.Chrome, name: str) -> WebElement:
+    until(browser, lambda b: [e for e in b.find_elements(By.ID, name) if e.is_displayed()])
+    return browser.find_element(By.ID, name)
+
+
+def sign_in(browser: webdriver.Chrome, person: str) -> None:
+    field(browser, "username-textfield").send_keys(person)
+    field(browser, "password-textfield").send_keys(f"ringfence-{person}")
+    field(browser, "sign-in-button").click()
+
+
+def give_code(browser: webdriver.Chrome, lab: Lab, person: str) -> None:
+    box = field(browser, "otp-input")
+    box.send_keys(next_code(lab, person))
+    field(browser, "verify-button").click()
+
+
+def text(browser: webdriver.Chrome) -> str:
+    return browser.find_element(By.TAG_NAME, "body").text
+
+
+def test_a_person_signs_in_and_comes_back_to_where_they_wanted_to_go(lab: Lab, browser: webdriver.Chrome) -> None:
+    session = Session(lab)
+    browser.get(f"https://{session.site('cloud')}/some/page")
+    until(browser, lambda b: session.portal in b.current_url)
+    shot(browser, "portal")
+    sign_in(browser, "anna")
+    shot(browser, "second-factor")
+    give_code(browser, lab, "anna")
+    until(browser, lambda b: b.current_url == f"https://{session.site('cloud')}/some/page")
+    until(browser, lambda b: "anna" in text(b))
+    shot(browser, "application")
+
+
+def test_a_wrong_password_is_said_so(lab: Lab, browser: webdriver.Chrome) -> None:
+    session = Session(lab)
+    browser.get(f"https://{session.site('media')}/")
+    field(browser, "username-textfield").send_keys("nobody")
+    field(browser, "password-textfield").send_keys("wrong")
+    field(browser, "sign-in-button").click()
+    until(browser, lambda b: "incorrect" in text(b).lower() or "failed" in text(b).lower())
+    shot(browser, "wrong-password")
+    assert session.portal in browser.current_url
+
+
+def test_what_is_not_for_them_is_a_clear_page(lab: Lab, browser: webdriver.Chrome) -> None:
+    session = Session(lab)
+    browser.get(f"https://{session.site('media')}/")
+    sign_in(browser, "guest")
+    until(browser, lambda b: "403" in text(b) or "not for you" in text(b).lower() or "may not" in text(b).lower())
+    shot(browser, "forbidden")
+    assert "nextcloud" not in text(browser).lower()
