@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.portal.program import GROUPS, Program, give_codes, running
+from tests.portal.flows import FLOWS
+from tests.portal.program import Program, give_codes, running
 
 DOUBLE = pytest.param(False, id="double", marks=pytest.mark.xdist_group("portal-double"))
 REAL = pytest.param(True, id="real", marks=[pytest.mark.authelia, pytest.mark.xdist_group("portal-real")])
@@ -31,7 +32,9 @@ def program(real: bool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     if real:
         need_real()
     with running(tmp_path_factory.mktemp("portal") / "it", real=real) as started:
-        give_codes(started, *GROUPS)
+        # Each takes the start of a program: only those who show a code.
+        signs = [step for steps in FLOWS.values() if any(each.what == "code" for each in steps) for step in steps]
+        give_codes(started, "owner", *sorted({step.value for step in signs if step.what == "sign"}))
         yield started
 
 
