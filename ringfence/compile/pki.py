@@ -12,7 +12,8 @@ from ringfence.model.identity import PROXY, Tls
 DIRECTORY = "/srv/ringfence/pki"
 # Where a service finds its certificate.
 TARGET = "/run/tls"
-_CADDY = ["caddy", "reload", "--force", "--config", "/etc/caddy/Caddyfile", "--address", "unix//run/caddy/admin.sock"]
+_CADDY = ["caddy", "reload", "--force", "--config", "/etc/caddy/Caddyfile", "--adapter", "caddyfile"]
+_CADDY += ["--address", "unix//run/caddy/admin.sock"]
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
