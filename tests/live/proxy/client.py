@@ -120,7 +120,7 @@ def ask(
 
 # -- signing in
 
-SECRET = base64.b32encode(b"ringfence-throwaway-2fa").decode().rstrip("=")
+SECRET = base64.b32encode(b"ringfence-throwaway2").decode()
 
 
 def code(moment: float, secret: str = SECRET) -> str:
