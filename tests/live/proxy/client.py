@@ -111,7 +111,14 @@ def ask(
     **how: Any,
 ) -> Answer:
     """Send one request to a site; the target goes out as it is."""
-    given = {"Host": name, "Connection": "close", **({"Cookie": cookie} if cookie else {}), **(headers or {})}
+    # As a browser does: others are told 401 instead of being sent to the portal.
+    given = {
+        "Host": name,
+        "Accept": "text/html",
+        "Connection": "close",
+        **({"Cookie": cookie} if cookie else {}),
+        **(headers or {}),
+    }
     if body:
         given |= {"Content-Type": "application/json", "Content-Length": str(len(body.encode()))}
     head = "".join(f"{key}: {value}\r\n" for key, value in given.items())

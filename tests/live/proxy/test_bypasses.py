@@ -288,7 +288,6 @@ def test_who_guesses_is_banned_by_the_real_address(lab: Lab) -> None:
 
 @pytest.mark.parametrize("how", ["stop", "pause"])
 def test_without_the_portal_nobody_gets_in(lab: Lab, anna: Session, nobody: Session, how: str) -> None:
-    lab.unwatch()
     undo: dict[str, str] = {"stop": "start", "pause": "unpause"}
     lab.sh(f"docker {how} authelia-authelia-1")
     try:

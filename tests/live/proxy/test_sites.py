@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from tests.live.labs import Lab, waited_for
 from tests.live.proxy.client import Session, ask
+from tests.live.proxy.conftest import signed_in
 
 SITES = ("cloud", "media", "vault")
 
@@ -57,7 +59,7 @@ def test_a_path_for_admins_from_another_place_is_refused_here_to_admins_too(owne
     assert owner.ask("vault", "/administrator").by_application
 
 
-def test_the_path_for_admins_from_its_own_place(lab: Lab, owner: Session, anna: Session) -> None:
+def test_the_path_for_admins_from_its_own_place(lab: Lab) -> None:
     """The same path, once this machine's network is the place."""
     services = lab.variables()["lab_services"]
     vault = services["vaultwarden"]
@@ -65,8 +67,8 @@ def test_the_path_for_admins_from_its_own_place(lab: Lab, owner: Session, anna: 
     lab.declare(lab_services={**services, "vaultwarden": {**vault, "access": access}})
     try:
         lab.pyinfra()
-        assert owner.ask("vault", "/admin/users").by_application
-        assert anna.ask("vault", "/admin/users").status == 403
+        assert signed_in(lab, "owner").ask("vault", "/admin/users").by_application
+        assert signed_in(lab, "anna").ask("vault", "/admin/users").status == 403
     finally:
         lab.undeclare()
         lab.pyinfra()
@@ -87,7 +89,8 @@ def test_a_site_without_access_is_closed(lab: Lab, owner: Session) -> None:
     lab.declare(lab_services={**services, "jellyfin": closed})
     try:
         lab.pyinfra()
-        assert (owner.ask("media").status, owner.ask("media").by_application) == (403, False)
+        answer = owner.ask("media")  # it asks nobody who they are
+        assert (answer.status, answer.by_application) == (403, False)
     finally:
         lab.undeclare()
         lab.pyinfra()
@@ -149,8 +152,6 @@ def test_hours_that_end_close_the_site_without_a_run(lab: Lab, anna: Session) ->
 
 
 def test_plain_http_leads_to_https_and_shows_nothing(lab: Lab, nobody: Session) -> None:
-    import http.client
-
     connection = http.client.HTTPConnection(lab.address(), 80, timeout=10)
     connection.request("GET", "/x?y=1", headers={"Host": nobody.site("cloud")})
     answer = connection.getresponse()
