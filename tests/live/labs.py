@@ -358,7 +358,8 @@ class Lab:
 
     def must_be_converged(self) -> None:
         """Raises AssertionError if a run of pyinfra changes anything."""
-        assert self.pyinfra().changed == []
+        changed = self.pyinfra().changed
+        assert changed == [], changed
 
 
 def waited_for(condition: Callable[[], bool], seconds: float, pause: float = 0.2) -> bool:
