@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.compile import large_lab
 from tests.live.conftest import fresh
-from tests.live.labs import Lab
+from tests.live.labs import NO_DOOR, Lab
 
 SEGMENTS, SERVICES = 70, 100
 # A small container each: it answers at the port that the large lab declares.
@@ -28,7 +28,7 @@ def lab() -> Iterator[Lab]:
     large = large_lab(SERVICES, SEGMENTS)
     services = {name: {**service, **CHEAP} for name, service in large["lab_services"].items()}
     for lab in fresh("t-large", "29"):
-        lab.declare(lab_segments=large["lab_segments"], lab_services=services)
+        lab.declare(lab_segments=large["lab_segments"], lab_services=services, **NO_DOOR)
         yield lab
 
 

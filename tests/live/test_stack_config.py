@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ringfence.render import render
 from tests.live.conftest import fresh
-from tests.live.labs import Lab, Run, waited_for
+from tests.live.labs import NO_DOOR, Lab, Run, waited_for
 from tests.live.stacks import BUSYBOX, STACKS, changes, container, sleeper, stack
 from tests.unit.stack.cases import LOG, SERVICES, program, project_of, undone
 
@@ -25,7 +25,7 @@ OLD_TEMPLATE = Path(__file__).resolve().parents[1] / "fixtures/stack-old/compose
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    for lab in fresh("t-config", "28.5"):
+    for lab in fresh("t-config", "28.5", **NO_DOOR):
         lab.declare(lab_services={"proxy": proxy("one")})
         lab.pyinfra()
         yield lab

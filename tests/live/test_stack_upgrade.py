@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import fresh
-from tests.live.labs import Lab, waited_for
+from tests.live.labs import NO_DOOR, Lab, waited_for
 from tests.live.stacks import BUSYBOX, STACKS, changes, container, sleeper, stack
 
 HELD = "/var/lib/ringfence/stack"
@@ -34,7 +34,7 @@ HEALTH = 'test "$(cat /data/format)" = $VERSION && { test $VERSION != slow || te
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     for lab in fresh("t-upgrade", "28.5"):
-        lab.declare(lab_services={})
+        lab.declare(lab_services={}, **NO_DOOR)
         lab.pyinfra()
         lab.sh(f"docker create --name base {BUSYBOX} true")
         for version in ("1", "2", "bad", "sick", "slow"):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.live.conftest import cannot, fresh
-from tests.live.labs import BIN, ROOT, Lab, Run, RunError
+from tests.live.labs import BIN, NO_DOOR, ROOT, Lab, Run, RunError
 from tests.live.ring.attack import Attack, declare, must_hold, start
 
 # Which engine takes over (the other one must find nothing to do), and from which release: the one whose policy denied
@@ -36,12 +38,23 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     yield from fresh(HOSTS[request.param][0], request.param)
 
 
+def as_declared_then(lab: Lab) -> Path:
+    """The inventory without what that release does not know."""
+    old = Path(shutil.copytree(lab.inventory, lab.state / "then"))
+    (old / "group_vars/demo/people.yml").unlink()
+    edits = old / "group_vars/demo/zz_edit.yml"
+    kept = {key: value for key, value in yaml.safe_load(edits.read_text()).items() if key not in NO_DOOR}
+    edits.write_text("---\n" + yaml.safe_dump(kept))
+    return old
+
+
 @pytest.fixture(scope="module")
 def attack(lab: Lab, before: Path) -> Attack:
     declare(lab)
+    old = as_declared_then(lab)
     done = subprocess.run(
         [str(BIN / "pyinfra"), "--yes", "inventory.py", "deploys/site.py"],
-        cwd=before, env=lab.environment, capture_output=True, text=True, check=False,
+        cwd=before, env={**lab.environment, "RINGFENCE_LAB": str(old)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
         raise RunError(done.stdout + done.stderr)

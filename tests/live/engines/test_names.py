@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.labs import Lab, waited_for
+from tests.live.labs import NO_DOOR, Lab, waited_for
 
 HERE = Path(__file__).parent / "names"
 BUSYBOX = "docker.io/library/busybox:1.37"
@@ -69,7 +69,7 @@ def resolvers(lab: Lab) -> None:
 def declare(lab: Lab, **services: dict[str, Any]) -> None:
     lab.undeclare()
     segments = {**lab.variables()["lab_segments"], "hall": {}}
-    lab.declare(lab_segments=segments, lab_services={**SERVICES, **services})
+    lab.declare(lab_segments=segments, lab_services={**SERVICES, **services}, **NO_DOOR)
 
 
 def internet(lab: Lab) -> str:

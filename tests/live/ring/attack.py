@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from tests.live.labs import Lab, RunError
+from tests.live.labs import NO_DOOR, Lab, RunError
 from tests.live.ring.attacks import World, attacks
 from tests.live.ring.declared import (
     ANYWHERE,
@@ -286,7 +286,7 @@ def declare(lab: Lab, **settings: Any) -> None:
     hosts = lab.variables()["lab_hosts"]
     services = {**hosts["atlas"].get("services", {}), **HOST_SERVICES}
     hosts = {**hosts, "atlas": {**hosts["atlas"], "services": services}}
-    lab.declare(lab_segments=SEGMENTS, lab_services=SERVICES, lab_hosts=hosts, **settings)
+    lab.declare(lab_segments=SEGMENTS, lab_services=SERVICES, lab_hosts=hosts, **NO_DOOR, **settings)
 
 
 def start(lab: Lab) -> Attack:
