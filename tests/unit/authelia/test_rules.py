@@ -115,7 +115,7 @@ def test_places_and_people_are_any_of_them() -> None:
     assert decided(made, "/", ADMIN, "wan") == "deny"
 
 
-PATHS = ("/a/b/*", "/a/b", "/a/*", "/c", "")
+PATHS = ("/a/b", "/a/b/*", "/a/*", "/c", "")
 RANK = {"bypass": 0, "one_factor": 1, "two_factor": 2, "deny": 3}
 
 
@@ -139,7 +139,8 @@ def test_a_path_decides_alone_who_gets_there_and_another_spelling_never_opens_mo
     requests = {"/a/b/x": "/a/b/*", "/a/b": "/a/b", "/a/x": "/a/*", "/c": "/c", "/x": ""}
     for path, wanted in requests.items():
         # The most specific path that is declared for this request.
-        covering = [wanted, *(["/a/*"] if path.startswith("/a/") else []), ""]
+        prefixes = [one for one in ("/a/b/*", "/a/*") if f"{path}/".startswith(one[:-1])]
+        covering = [wanted, *prefixes, ""]
         own = next(each for each in covering if any(one["path"] == each for one in declared))
         for who in (ADMIN, FAMILY, {"user:ann"}):
             for place in ("lan", "vpn", "wan"):

@@ -18,6 +18,8 @@ def ask(world: World, site: str, path: str, cookie: str = "") -> Answer:
 
 
 OPEN = [
+    "/public",
+    "/public?x=y",
     "/public/",
     "/public/x",
     "/public/x?y=/../admin//;%2e",
@@ -67,7 +69,7 @@ def test_what_can_be_read_in_two_ways_is_not_answered(world: World, site: str, p
 
 NEARLY = [
     # Nearly the open path: the application may take it for another one.
-    "/public", "/publicx", "/public.", "/public-/x", "/PUBLIC/x", "/Public/", "/status/", "/status/../", "/STATUS",
+    "/publicx", "/public.", "/public-/x", "/PUBLIC/x", "/Public/", "/status/", "/status/../", "/STATUS",
     "/status.php", "/statusx", "/status%20", "/status&x", "/status,", "/status/x", "/x/public/", "/x/status",
     "/admin?/public/", "/admin?x=/status", "/?/public/", "/admin#/public/", "/status#",
 ]  # fmt: skip
