@@ -103,9 +103,9 @@ def test_a_full_disk_under_the_stacks(lab: Lab, run: Callable[[Lab], Run]) -> No
     root = "/opt/ringfence/stacks"
     used = int(lab.sh(f"du -sk {root}").split()[0])
     lab.sh(
-        f"mount -t tmpfs -o size={used + 160}k,mode=711 none /mnt && cp -a {root}/. /mnt && mount --move /mnt {root}"
+        f"mount -t tmpfs -o size={used + 200}k,mode=711 none /mnt && cp -a {root}/. /mnt && mount --move /mnt {root}"
         f" && ! head -c 100M /dev/zero > {root}/mosquitto/filler 2>/dev/null; rm {root}/mosquitto/filler;"
-        f" head -c 120k /dev/zero > {root}/filler"
+        f" head -c $(($(df --output=avail {root} | tail -n 1) - 60))k /dev/zero > {root}/filler"
     )
     try:
         refused = run(lab)

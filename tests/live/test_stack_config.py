@@ -64,9 +64,9 @@ def proxy(answer: str, **more: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# Every 10 ms a connection of its own, meanwhile one slow download; it ends when its standard input does. As browsers do,
-# it asks once more where a connection ends before an answer: Caddy closes those whose first request comes after it was told
-# to read its configuration again.
+# Every 10 ms a connection of its own, meanwhile one slow download; it ends when its input does. As browsers do,
+# it asks once more where a connection ends before an answer: Caddy closes those whose first request comes after it was
+# told to read its configuration again.
 CLIENT = """
 import http.client, json, select, socket, sys, threading, time
 answers, faults, size = {}, [], [0, -1]
