@@ -360,8 +360,8 @@ class Lab:
 
     def must_be_converged(self) -> None:
         """Raises AssertionError if a run of pyinfra changes anything."""
-        changed = self.pyinfra().changed
-        assert changed == [], changed
+        run = self.pyinfra()
+        assert run.changed == [], f"{run.changed}: {run.text}"
 
 
 def waited_for(condition: Callable[[], bool], seconds: float, pause: float = 0.2) -> bool:

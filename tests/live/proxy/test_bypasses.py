@@ -301,6 +301,9 @@ def test_without_the_portal_nobody_gets_in(lab: Lab, anna: Session, nobody: Sess
     finally:
         lab.sh(f"docker {undo[how]} authelia-authelia-1")
     assert waited_for(lambda: anna_again(lab).by_application, 60, 1)
+    # Docker calls what was paused unhealthy until it is checked again, and a run would start it anew.
+    health = "docker inspect -f '{{.State.Health.Status}}' authelia-authelia-1"
+    assert waited_for(lambda: lab.sh(health).strip() == "healthy", 60, 1)
 
 
 def anna_again(lab: Lab) -> Answer:
