@@ -173,24 +173,30 @@ def running(folder: Path, *, real: bool, changes: Mapping[str, Mapping[str, Any]
     prepare(folder, port, changes)
     program = Program([os.environ["RINGFENCE_AUTHELIA"]] if real else DOUBLE, folder, port, real=real)
     program.set_people(people())
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(
-        [*program.command, "--config", str(folder / "configuration.yml")],
-        env=program.environment,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while program.ask("GET", "/api/health").status != 200:
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline, (folder / "log").read_text()
-            time.sleep(0.1)
+    with started(program):
         yield program
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
+
+
+@contextlib.contextmanager
+def started(program: Program) -> Iterator[Program]:
+    """Start one whose folder is ready. Raises AssertionError with its words where it ends before it answers."""
+    with (program.folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*program.command, "--config", str(program.folder / "configuration.yml")],
+            env=program.environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while program.ask("GET", "/api/health").status != 200:
+                assert process.poll() is None, (program.folder / "log").read_text()
+                assert time.monotonic() < deadline, (program.folder / "log").read_text()
+                time.sleep(0.1)
+            yield program
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 def give_codes(program: Program, *names: str) -> None:
