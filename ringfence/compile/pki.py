@@ -32,6 +32,12 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
 def leaves(plan: Plan, host: str) -> list[dict[str, Any]]:
     """Return the host's certificates: the proxy's, for all sites, and one for each service with ``tls``."""
     found = [_leaf(plan, name, tls) for name in plan.services_on(host) if (tls := plan.lab.services[name].tls)]
+    found += [
+        _client(plan, client)
+        for name in plan.services_on(host)
+        if (tls := plan.lab.services[name].tls)
+        for client in tls.clients
+    ]
     proxy = plan.lab.proxy
     if proxy and proxy.host == host:
         wanted = plan.site_names if proxy.certificates == "lab" else []
@@ -52,6 +58,12 @@ def _leaf(plan: Plan, name: str, tls: Tls) -> dict[str, Any]:
             "signal": reload.signal,
         },
     }
+
+
+def _client(plan: Plan, name: str) -> dict[str, Any]:
+    """Return the certificate of a machine outside of Docker: nobody is told of a new one."""
+    entry = _entry(name, [f"{name}.{plan.lab.domain}"], "0", ["client"], [], "")
+    return {**entry, "reload": {**entry["reload"], "container": ""}}
 
 
 def _entry(

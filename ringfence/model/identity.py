@@ -135,6 +135,9 @@ class Tls(Declared):
         None,
         description="command, or {signal: SIGHUP}, by which it reads a new one; by default its reload, or a restart",
     )
+    clients: tuple[HostLabel, ...] = Field(
+        (), description="machines outside of Docker that get a client certificate: a name for each, made on the host"
+    )
 
 
 def tls_of(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.identity import EVERYONE, Access, Hours, Oidc, Rule
 from ringfence.model.lab import ANYWHERE, Lab, Service
 from ringfence.model.problems import Problem, did_you_mean, listed
@@ -153,6 +154,13 @@ def _reported(draft: Draft) -> set[str]:
 
 def _certificates(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
+    taken = dict.fromkeys((*lab.services, *ROLE_SERVICES), "a service")
+    for name, service in lab.services.items():
+        for client in service.tls.clients if service.tls else ():
+            if client in taken:
+                owner, what = f"lab_services.{name}.tls.clients", taken[client]
+                yield Problem(owner, f"'{client}' is the name of {what} already (choose another one)")
+            taken[client] = f"a client of '{name}'"
     if lab.ca is not None or "lab_ca" in _reported(draft):
         return
     for name, service in lab.services.items():

@@ -136,6 +136,14 @@ def test_a_service_with_tls_is_called_by_the_name_in_its_certificate(atlas: dict
     assert volumes["app-db"] == [{"source": "/srv/ringfence/pki/app-db", "target": "/run/tls", "read_only": True}]
 
 
+def test_machines_outside_of_docker_get_client_certificates(lab: dict[str, Any]) -> None:
+    service = lab["lab_services"]["app-db"]
+    changed = {**service, "tls": {**service["tls"], "clients": ["hall-sensor"]}}
+    made = compile_lab({**lab, "lab_services": {**lab["lab_services"], "app-db": changed}}).hosts["atlas"]
+    [leaf] = [leaf for leaf in made["pki_leaves"] if leaf["name"] == "hall-sensor"]
+    assert (leaf["names"], leaf["usage"], leaf["reload"]["container"]) == (["hall-sensor.fixture.home"], ["client"], "")
+
+
 def test_the_portal_knows_its_database_by_its_certificate(atlas: dict[str, Any]) -> None:
     assert atlas["authelia_postgres"] == {
         "address": "tcp://app-db.fixture.home:5432", "database": "authelia", "username": "authelia", "tls": True
