@@ -29,7 +29,7 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
         "caddy_ports": stack.ports(plan.lab.services[PROXY]),
         "caddy_domain": plan.lab.domain,
         "caddy_certificates": proxy.certificates,
-        "caddy_acme": {"email": acme.email, "ca": acme.ca, "dns": acme.dns} if acme else {},
+        "caddy_acme": {"email": acme.email, "ca": acme.ca, "ca_root": acme.root, "dns": acme.dns} if acme else {},
         "caddy_secrets": {"acme_dns": acme.token} if acme and acme.token else {},
         "caddy_max_body": proxy.max_body,
         "caddy_portal": _portal(plan),

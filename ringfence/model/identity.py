@@ -175,6 +175,7 @@ class Acme(Declared):
 
     email: Annotated[str, BeforeValidator(_email)] = Field(description="where it writes to before a certificate ends")
     ca: str = Field("", description="URL of its directory; by default Let's Encrypt")
+    root: str = Field("", description="root certificate in PEM of a CA that is not among the public ones")
     dns: str = Field(
         "", pattern=r"^[a-z0-9_]*$", description="DNS provider for DNS-01; its module must be in the image"
     )

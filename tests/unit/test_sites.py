@@ -136,6 +136,15 @@ def test_a_service_with_tls_is_called_by_the_name_in_its_certificate(atlas: dict
     assert volumes["app-db"] == [{"source": "/srv/ringfence/pki/app-db", "target": "/run/tls", "read_only": True}]
 
 
+def test_public_certificates_are_asked_of_the_declared_ca(lab: dict[str, Any]) -> None:
+    acme = {"email": "owner@lab.home", "ca": "https://ca.lab.home/directory", "root": "PEM", "dns": "x", "token": "t0"}
+    made = compile_lab({**lab, "lab_proxy": {**lab["lab_proxy"], "certificates": "acme", "acme": acme}}).hosts["atlas"]
+    assert made["caddy_certificates"] == "acme"
+    told = {"email": "owner@lab.home", "ca": "https://ca.lab.home/directory", "ca_root": "PEM", "dns": "x"}
+    assert made["caddy_acme"] == told
+    assert made["caddy_secrets"] == {"acme_dns": "t0"}  # never beside the rest
+
+
 def test_machines_outside_of_docker_get_client_certificates(lab: dict[str, Any]) -> None:
     service = lab["lab_services"]["app-db"]
     changed = {**service, "tls": {**service["tls"], "clients": ["hall-sensor"]}}
