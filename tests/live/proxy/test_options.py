@@ -56,6 +56,7 @@ local     all all trust
 hostssl   all all all       scram-sha-256 clientcert=verify-full
 hostnossl all all 0.0.0.0/0 reject
 """
+OTHER = "\\set secret `cat /run/secrets/postgres-password`\ncreate user other password :'secret';\n"
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +127,12 @@ def stranger(folder: Path) -> tuple[Path, Path]:
 
 
 def test_a_database_takes_who_shows_the_certificate_of_its_user(strict: Lab, nobody: Session) -> None:
+    database = "nextcloud-nextcloud-db-1 psql --set=ON_ERROR_STOP=1 --username nextcloud"
     assert nobody.ask("cloud", "/status.php").status == 200  # the application asks its database each time
     ask_it = (
         "import psycopg2, sys; secret = open('/run/secrets/nextcloud-db-password').read().strip(); "
-        f"print(psycopg2.connect(host='nextcloud-db.{domain(strict)}', dbname='nextcloud', password=secret, "
-        "**dict(word.split('=') for word in sys.argv[1:])))"
+        f"given = dict(host='nextcloud-db.{domain(strict)}', dbname='nextcloud', password=secret); "
+        "print(psycopg2.connect(**given | dict(word.split('=') for word in sys.argv[1:])))"
     )
 
     def connects(*words: str) -> str:
@@ -138,7 +140,14 @@ def test_a_database_takes_who_shows_the_certificate_of_its_user(strict: Lab, nob
 
     assert "connection object" in connects("user=nextcloud")
     assert "connection requires a valid client certificate" in connects("user=nextcloud", "sslcert=/none")
-    assert "certificate authentication failed" in connects("user=postgres")  # it is another one's
+    strict.sh(f"docker exec -i {database}", text=OTHER)
+    try:
+        # Whose password it knows, and whose certificate it does not have: the client is told nothing of that.
+        assert 'authentication failed for user "other"' in connects("user=other")
+        log = strict.sh("docker logs --since 1m nextcloud-nextcloud-db-1 2>&1")
+        assert 'certificate validation (clientcert=verify-full) failed for user "other": CN mismatch' in log
+    finally:
+        strict.sh(f"docker exec -i {database}", text="drop user other")
     assert "does not match host name" in connects("user=nextcloud", "host=nextcloud-db")
 
 
@@ -197,7 +206,8 @@ def test_a_version_of_the_portal_that_does_not_start_gives_way(lab: Lab, anna: S
     before = lab.sh(kept)
     lab.sh(
         f"cat > /run/sick && chmod 755 /run/sick && docker create --name sick {image} >/dev/null &&"
-        f" docker cp -q /run/sick sick:/usr/local/bin/authelia && docker commit sick {sick} >/dev/null && docker rm sick",
+        f" docker cp -q /run/sick sick:/usr/local/bin/authelia && docker commit sick {sick} >/dev/null &&"
+        " docker rm sick",
         text=SICK,
     )
     try:
