@@ -1,4 +1,4 @@
-"""`python3 -m lab up|down|status|ssh|poweroff|start|reboot NAME`."""
+"""`python3 -m lab up|down|status|ssh|load|poweroff|start|reboot NAME`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 from lab import hosts
 from lab.networks import get
-from lab.plan import HOSTS, SUITES
+from lab.plan import SUITES
 from lab.shell import LabError, say
-from lab.state import ssh_command
+from lab.state import ssh_command, state_of
 
 VERBS = {
     "up": "make an instance, or start what of it is stopped",
@@ -34,36 +34,47 @@ def main(argv: list[str]) -> int:
         if verb == "up":
             sub.add_argument("--engine", help=f"one of {', '.join(SUITES)} (default: 26.1)")
             sub.add_argument(
+                "--host",
+                action="append",
+                default=[],
+                metavar="NAME[=ENGINE][@SIDES]",
+                help="a further host to provision (default: none@lan); SIDES: lan, wan or lan+wan; may be repeated",
+            )
+            sub.add_argument(
                 "--preinstalled",
                 action="store_true",
                 help="the roles' Debian packages are there already: saves a minute",
             )
         if verb == "status":
-            sub.add_argument("--address-of", choices=HOSTS, help="print only this host's address in the lan")
-        if verb in ("ssh", "poweroff", "start", "reboot"):
-            sub.add_argument("--host", choices=HOSTS, default="atlas")
+            sub.add_argument("--address-of", metavar="HOST", help="print only where this host is reached")
+        if verb in ("ssh", "load", "poweroff", "start", "reboot"):
+            sub.add_argument("--host", default="atlas", help="which host (default: atlas)")
     words: list[str] = []
     if argv[:1] == ["ssh"]:
         argv, words = split_command(argv)
     given = parser.parse_args(argv)
     if given.verb == "up":
-        instance = hosts.up(given.name, given.engine, preinstalled=given.preinstalled)
+        instance = hosts.up(given.name, given.engine, given.host, preinstalled=given.preinstalled)
+        further = [f"{one.name} {instance.address(one.name)} (engine: {one.engine})" for one in instance.further]
         say(
-            f"'{instance.name}' is up: atlas {instance.lan.address('atlas')} (engine: {instance.engine}), "
-            f"outside {instance.lan.address('outside')}; `./run lab ssh {instance.name}` logs in"
+            f"'{instance.name}' is up: atlas {instance.address('atlas')} (engine: {instance.engine}), "
+            + ", ".join([f"outside {instance.address('outside')}", *further])
+            + f"; `./run lab ssh {instance.name}` logs in"
         )
+        if further:
+            say(f"RINGFENCE_LAB={state_of(instance.name) / 'inventory'} is the inventory that has them all")
     elif given.verb == "down":
         hosts.down(given.name)
     elif given.verb == "status":
         if given.address_of:
-            print(get(given.name).lan.address(given.address_of))
+            print(get(given.name).address(given.address_of))
         else:
             print("\n".join(hosts.status(given.name)) or "no instance is up")
     elif given.verb == "ssh":
         command = ssh_command(get(given.name), given.host)
         os.execvp(command[0], [*command, *words])  # noqa: S606
     elif given.verb == "load":
-        hosts.load(given.name)
+        hosts.load(given.name, given.host)
     else:
         hosts.switch(given.name, given.host, given.verb)
     return 0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import applications, engine
+from lab import applications, engine, further
 from lab.cache import alone, cache_dir
 from lab.engine import docker
 from lab.networks import (
@@ -15,13 +15,13 @@ from lab.networks import (
     check_wires,
     ensure_networks,
     existing,
-    forget_sources,
+    forget_rules,
     get,
-    keep_sources,
     resolvers,
+    set_rules,
     unusable_slots,
 )
-from lab.plan import HOSTS, LABEL, Instance, allocate_slot, check_engine, check_name
+from lab.plan import LABEL, OUTSIDE, Instance, Side, allocate_slot, check_engine, check_name
 from lab.preinstalled import ensure_preinstalled
 from lab.rootfs import ensure_image, host_recipe
 from lab.shell import LabError, output, run, say, step
@@ -30,24 +30,25 @@ from lab.state import identity, inventory, keys, ssh_command, state_of
 DEFAULT = "26.1"
 
 
-def up(name: str, wanted: str | None, *, preinstalled: bool = False) -> Instance:
+def up(name: str, wanted: str | None, hosts: Sequence[str] = (), *, preinstalled: bool = False) -> Instance:
     """Make an instance, or start what of it is stopped or missing. Raises LabError when it cannot be had.
 
     Args:
         wanted: its engine; None for the one that it has, or the default.
+        hosts: further hosts, as `lab.further.parse` reads them; those that it has need not be named.
         preinstalled: whether a new host to provision has the roles' packages already.
     """
     check_name(name)
+    wishes = [further.parse(text) for text in hosts]
     if wanted is not None:
         check_engine(wanted)
     engine.ensure_running(cache_dir() / "dockerd.log")
     known = existing()
     wanted = wanted or (known[name].engine if name in known else DEFAULT)
-    recipe = host_recipe(wanted)
-    images = {
-        "atlas": ensure_preinstalled(recipe, wanted) if preinstalled else ensure_image(recipe),
-        "outside": ensure_image(host_recipe("none")),
-    }
+    there = known.get(name)
+    others = further.join(name, there.further if there else (), wishes)
+    images = {one: image_of(one, preinstalled=preinstalled) for one in {wanted, *(host.engine for host in others)}}
+    bare = image_of("none", preinstalled=False)
     applications.ensure()
     with alone("slots"):
         known = existing()
@@ -56,43 +57,58 @@ def up(name: str, wanted: str | None, *, preinstalled: bool = False) -> Instance
             raise LabError(f"instance '{name}' has engine {there.engine}, not {wanted}: first `./run lab down {name}`")
         check_ours(name)
         slots = {other.name: other.slot for other in known.values()}
-        instance = there or Instance(name, allocate_slot(name, slots, unusable_slots()), wanted)
+        others = further.join(name, there.further if there else (), wishes)
+        unusable = unusable_slots(others)
+        instance = Instance(name, there.slot if there else allocate_slot(name, slots, unusable), wanted, others)
+        if there and len(instance.sides) > len(there.sides) and there.slot in unusable:
+            raise LabError(f"instance '{name}': {unusable[there.slot]}. Free that network, or put the hosts on the lan")
         ensure_networks(instance)
-        keep_sources(instance)
+        set_rules(instance)
+    have = {one["Name"] for one in engine.inspect("container", *map(instance.container, instance.names))}
+    missing = [host for host in instance.names if f"/{instance.container(host)}" not in have]
     keys(instance, fresh=there is None)
-    inventory(instance, fresh=there is None)
+    inventory(instance, fresh=there is None, changed=any(host.name in missing for host in others))
     engine.load_modules()
-    missing = [host for host in HOSTS if not engine.inspect("container", instance.container(host))]
-    for host in HOSTS:
-        if host in missing:
-            create(instance, host, images[host])
-        docker("start", instance.container(host))
-    wait_ready(instance)
+    for host in instance.hosts:
+        if host.name in missing:
+            create(instance, host.name, bare if host == OUTSIDE else images[host.engine])
+        docker("start", instance.container(host.name))
+    wait_ready(instance, instance.names)
     if missing:
-        check_wires(instance)
+        check_wires(instance, instance.names if OUTSIDE.name in missing else missing)
     return instance
+
+
+def image_of(wanted: str, *, preinstalled: bool) -> str:
+    """The image of a host with that engine, made when it is not there."""
+    recipe = host_recipe(wanted)
+    return ensure_preinstalled(recipe, wanted) if preinstalled else ensure_image(recipe)
 
 
 def create(instance: Instance, host: str, image: str) -> None:
     """Make a host's container, wired but not yet started."""
-    name = instance.container(host)
-    lan, wan = instance.sides
-    both = {side.name: f"{side.address(host)}/{side.subnet.prefixlen} {side.address6(host)}/64" for side in (lan, wan)}
+    name, sides = instance.container(host), instance.sides_of(host)
+    wires = " ".join(f"{side.name}={','.join(side.with_lengths(host))}" for side in sides)
+    out = " ".join(gateway for side in sides if side.name != "wan" for gateway in side.gateways)
+    labels = [f"{LABEL}={instance.name}", f"ringfence.host={host}"]
+    for one in instance.further:
+        if one.name == host:
+            labels += [f"ringfence.engine={one.engine}", f"ringfence.numbers={further.written(one)}"]
     mounts = []
-    if host == "atlas":
+    if host != OUTSIDE.name:
         for volume, target in instance.volumes(host).items():
             docker("volume", "create", "--label", f"{LABEL}={instance.name}", volume)
             mounts.append(f"--volume={volume}:{target}")
         mounts.append(f"--volume={applications.ensure()}:/var/lib/ringfence-lab/images:ro")
     tun = ["--device", "/dev/net/tun"] if Path("/dev/net/tun").exists() else []
     options = [
-        f"--name={name}", f"--hostname={host}", f"--label={LABEL}={instance.name}", f"--label=ringfence.host={host}",
+        f"--name={name}", f"--hostname={host}", *(f"--label={label}" for label in labels),
         "--stop-signal=SIGRTMIN+3", "--restart=on-failure", "--userns=host", "--cap-add=ALL",
         "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined",
         "--security-opt=systempaths=unconfined", "--cgroupns=private", "--tmpfs=/run", "--tmpfs=/run/lock",
-        *mounts, *tun, "--env=container=docker", f"--env=LAB_LAN={both['lan']}", f"--env=LAB_WAN={both['wan']}",
-        f"--env=LAB_GATEWAY={lan.gateway} {lan.gateway6}", f"--env=LAB_DNS={' '.join(resolvers())}",
-        f"--network={instance.network(lan)}", f"--ip={lan.address(host)}", f"--ip6={lan.address6(host)}",
+        *mounts, *tun, "--env=container=docker", f"--env=LAB_WIRES={wires}", f"--env=LAB_GATEWAYS={out}",
+        f"--env=LAB_DNS={' '.join(resolvers())}", f"--network={instance.network(sides[0])}",
+        *_plug(sides[0], host),
     ]  # fmt: skip
     try:
         # Engines up to 20.10 would grant it even where the machine itself lacks it, and then fail.
@@ -102,12 +118,22 @@ def create(instance: Instance, host: str, image: str) -> None:
         if "CAP_SYS_RESOURCE" not in str(error):
             raise
         docker("create", *options, image)
-    docker("network", "connect", "--ip", wan.address(host), "--ip6", wan.address6(host), instance.network(wan), name)
+    for side in sides[1:]:
+        docker("network", "connect", *_plug(side, host), instance.network(side), name)
     run(["docker", "cp", "-", f"{name}:/"], data=identity(instance, host))
 
 
-def wait_ready(instance: Instance, names: Sequence[str] = HOSTS, seconds: float = 120) -> None:
-    """Wait until hosts are booted and let the user in. Raises LabError after the deadline."""
+def _plug(side: Side, host: str) -> list[str]:
+    return [f"--ip={side.address(host)}", *([f"--ip6={side.address6(host)}"] if side.subnet6 else [])]
+
+
+def wait_ready(instance: Instance, names: Sequence[str], seconds: float = 120) -> None:
+    """Wait until hosts are booted and let the user in. Raises LabError after the deadline.
+
+    Args:
+        seconds: for two hosts; more of them have more.
+    """
+    seconds *= max(1, len(names) / 2)
     with step("waiting for " + " and ".join(names)):
         deadline = time.monotonic() + seconds
         for host in names:
@@ -157,33 +183,39 @@ def down(name: str) -> None:
         if found:
             say(f"removing {len(found)} {kind} of '{name}'")
             docker(*removal, *found)
-    forget_sources(name)
+    forget_rules(name)
     shutil.rmtree(state_of(name), ignore_errors=True)
 
 
 def switch(name: str, host: str, action: str) -> None:
     """Reboot a host, cut its power or start it again. Its network namespace, and all netfilter state, is then new."""
     instance = get(name)
+    instance.host(host)
     docker({"reboot": "restart", "poweroff": "kill", "start": "start"}[action], instance.container(host))
     if action != "poweroff":
         wait_ready(instance, (host,))
 
 
-def load(name: str) -> None:
-    """Load the applications' images into atlas' engine, unless it has them."""
-    with step(f"loading images into atlas of '{name}'"):
-        run(["docker", "exec", get(name).container("atlas"), "/usr/lib/ringfence-lab/load-images"], timeout=300)
+def load(name: str, host: str) -> None:
+    """Load the applications' images into a host's engine, unless it has them."""
+    instance = get(name)
+    instance.host(host)
+    with step(f"loading images into {host} of '{name}'"):
+        run(["docker", "exec", instance.container(host), "/usr/lib/ringfence-lab/load-images"], timeout=300)
 
 
 def status(name: str = "") -> list[str]:
-    """One line per instance: name, engine, addresses and states of its hosts."""
+    """One line per instance: name, engine, addresses and states of its hosts; and one per further host of it."""
     lines = []
     for instance in sorted(existing().values(), key=lambda one: one.slot):
         if name in ("", instance.name):
-            states = []
-            for host in HOSTS:
-                found = engine.inspect("container", instance.container(host))
-                state = found[0]["State"]["Status"] if found else "missing"
-                states.append(f"{host} {instance.lan.address(host)} {state}")
-            lines.append(f"{instance.name}  slot {instance.slot}  engine {instance.engine}  " + "  ".join(states))
+            found = engine.inspect("container", *map(instance.container, instance.names))
+            states = {one["Name"]: one["State"]["Status"] for one in found}
+            said = {
+                host: f"{host} {instance.address(host)} {states.get(f'/{instance.container(host)}', 'missing')}"
+                for host in instance.names
+            }
+            main = "  ".join(said[host.name] for host in instance.hosts if host not in instance.further)
+            lines.append(f"{instance.name}  slot {instance.slot}  engine {instance.engine}  {main}")
+            lines += [f"  {said[host.name]}  engine {host.engine}  on {host.sides}" for host in instance.further]
     return lines

@@ -7,10 +7,14 @@ import json
 import os
 import socket
 import urllib.parse
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 from lab.engine import docker
-from lab.plan import LABEL, SLOTS, Instance, check_name, clashes
+from lab.further import read
+from lab.plan import LABEL, OUTSIDE, SLOTS, Host, Instance, Side, check_name, clashes
 from lab.shell import LabError, run
 from lab.state import ROOT
 
@@ -29,6 +33,21 @@ def existing() -> dict[str, Instance]:
     for line in lines.splitlines():
         name, slot, wanted = line.split()
         found[name] = Instance(name, int(slot), wanted)
+    for name, further in _further().items():
+        if name in found:
+            found[name] = replace(found[name], further=tuple(further))
+    return found
+
+
+def _further() -> dict[str, list[Host]]:
+    """The further hosts of every instance, in the order in which they were made."""
+    labels = ("lab", "host", "engine", "numbers")
+    form = "\t".join(f'{{{{.Label "ringfence.{label}"}}}}' for label in labels)
+    lines = docker("ps", "-a", "--no-trunc", "--filter", "label=ringfence.numbers", "--format", form).splitlines()
+    found: dict[str, list[Host]] = {}
+    for line in reversed(lines):  # the newest is listed first
+        name, host, engine, numbers = line.split("\t")
+        found.setdefault(name, []).append(read(host, engine, numbers))
     return found
 
 
@@ -77,9 +96,10 @@ def needed() -> list[tuple[str, str]]:
     return found
 
 
-def unusable_slots() -> dict[int, str]:
+def unusable_slots(further: Sequence[Host] = ()) -> dict[int, str]:
+    """Why this machine cannot have an instance with these further hosts, for each slot where it cannot."""
     everything = needed()
-    return {slot: "; ".join(found) for slot in SLOTS if (found := clashes(slot, everything))}
+    return {slot: "; ".join(found) for slot in SLOTS if (found := clashes(slot, everything, further))}
 
 
 def ensure_networks(instance: Instance) -> None:
@@ -92,17 +112,7 @@ def ensure_networks(instance: Instance) -> None:
                 "create",
                 "--driver",
                 "bridge",
-                "--ipv6",
-                # Leads nowhere, as no host routes by it. An `--internal` one would drop forged sources.
-                *(["-o", "com.docker.network.bridge.enable_ip_masquerade=false"] if side.name == "wan" else []),
-                "--subnet",
-                str(side.subnet),
-                "--gateway",
-                side.gateway,
-                "--subnet",
-                str(side.subnet6),
-                "--gateway",
-                side.gateway6,
+                *_options(side),
                 "--label",
                 f"{LABEL}={instance.name}",
                 "--label",
@@ -115,46 +125,74 @@ def ensure_networks(instance: Instance) -> None:
             )
 
 
+def _options(side: Side) -> list[str]:
+    options = {
+        # Leads nowhere, as no host routes by it. An `--internal` one would drop forged sources.
+        "wan": ["-o", "com.docker.network.bridge.enable_ip_masquerade=false"],
+        # A way to packages, and to nobody of the lab.
+        "supply": ["-o", "com.docker.network.bridge.enable_icc=false"],
+    }.get(side.name, [])
+    if side.subnet6:
+        options.append("--ipv6")
+    for subnet, gateway in zip(side.subnets, side.gateways, strict=True):
+        options += ["--subnet", str(subnet), "--gateway", gateway]
+    return options
+
+
 def _table(name: str) -> str:
     return f"inet rf-lab-{name}"
 
 
-def keep_sources(instance: Instance) -> None:
-    """Have what passes the wan arrive as it was sent.
+def set_rules(instance: Instance) -> None:
+    """Have what passes the wan arrive as it was sent, and nothing pass from one network of an instance to another.
 
     Docker masquerades what has an address of the lan and leaves by another bridge than the lan's, also where the
     machine only bridges it: a forged source would arrive as an honest one.
+
+    The machine is on all the networks, and forwards. Engines that leave IPv6 alone keep only IPv4 from going from one
+    to another by it; and those on the supply are strangers to each other, also by addresses that they gave themselves.
     """
-    bridge = f"br-{docker('network', 'inspect', '--format', '{{.Id}}', instance.network(instance.wan))[:12]}"
+    sides = [side.name for side in instance.sides]
+    ids = docker("network", "inspect", "--format", "{{.Id}}", *(instance.network(side) for side in instance.sides))
+    bridges = dict(zip(sides, (f"br-{one[:12]}" for one in ids.split()), strict=True))
+    pairs = [*permutations(sides, 2), *([("supply", "supply")] if "supply" in sides else [])]
+    apart = ", ".join(f'"{bridges[one]}" . "{bridges[other]}"' for one, other in pairs)
     table = _table(instance.name)
     rules = f"""add table {table}
         delete table {table}
         table {table} {{
             chain wan {{
                 type filter hook prerouting priority raw; policy accept;
-                iifname "{bridge}" notrack
+                iifname "{bridges["wan"]}" notrack
+            }}
+            chain apart {{
+                type filter hook forward priority filter; policy accept;
+                iifname . oifname {{ {apart} }} drop
             }}
         }}"""
     run(["nft", "-f", "-"], data=rules.encode())
 
 
-def forget_sources(name: str) -> None:
-    """Take back what `keep_sources` did, where it was done."""
+def forget_rules(name: str) -> None:
+    """Take back what `set_rules` did, where it was done."""
     table = _table(name)
     run(["nft", "-f", "-"], data=f"add table {table}\ndelete table {table}\n".encode())
 
 
-def check_wires(instance: Instance) -> None:
-    """Raises LabError when the hosts do not see each other: the machine's own firewall is in between."""
-    targets = [address for side in instance.sides for address in (side.address("atlas"), side.address6("atlas"))]
-    for target in targets:
-        if run(
-            ["docker", "exec", instance.container("outside"), "ping", "-c", "1", "-W", "3", target], check=False
-        ).returncode:
-            raise LabError(
-                f"outside does not reach atlas at {target}: a firewall of this machine drops traffic "
-                "between containers of one network (see `iptables -S FORWARD`, `ip6tables -S FORWARD`)"
-            )
+def check_wires(instance: Instance, names: Sequence[str]) -> None:
+    """Raises LabError when `outside` does not see these hosts: the machine's own firewall is in between."""
+    inside = ["docker", "exec", instance.container(OUTSIDE.name)]
+    for host in (name for name in names if name != OUTSIDE.name):
+        for target in (address for side in (instance.lan, instance.wan) for address in _addresses(side, host)):
+            if run([*inside, "ping", "-c", "1", "-W", "3", target], check=False).returncode:
+                raise LabError(
+                    f"outside does not reach {host} at {target}: a firewall of this machine drops traffic "
+                    "between containers of one network (see `iptables -S FORWARD`, `ip6tables -S FORWARD`)"
+                )
+
+
+def _addresses(side: Side, host: str) -> tuple[str, ...]:
+    return side.addresses(host) if host in side.numbers else ()
 
 
 def nameservers() -> list[str]:

@@ -30,6 +30,7 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "26.1": ("docker-cli", "docker-compose", "docker.io"),
     "28.5": ("docker-cli", "docker-compose", "docker.io"),
     "29": (),
+    "none": (),
 }
 # As a role installs them, but nothing is started: there is no systemd yet.
 SCRIPT = """
@@ -47,7 +48,8 @@ def ensure_preinstalled(recipe: Recipe, engine: str) -> str:
     """
     base = ensure_image(recipe)
     packages = (*ROLES, *ENGINES[engine])
-    repository = f"ringfence-lab/{recipe.name}-preinstalled"
+    # Two engines may have one recipe, and an image's older versions are those of its repository.
+    repository = f"ringfence-lab/{recipe.name}{'-none' if engine == 'none' else ''}-preinstalled"
     image = f"{repository}:{hashlib.sha256(repr((base, packages, SCRIPT)).encode()).hexdigest()[:12]}"
     if run(["docker", "image", "inspect", image], check=False).returncode == 0:
         return image

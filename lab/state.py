@@ -7,8 +7,9 @@ import secrets
 import shutil
 from pathlib import Path
 
+from lab import declaration
 from lab.archive import Entry, layer
-from lab.plan import DEMO, HOSTS, Instance
+from lab.plan import DEMO, Instance
 from lab.shell import LabError, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,27 +58,45 @@ def keys(instance: Instance, *, fresh: bool) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    wanted = {"id_ed25519": f"ringfence-lab-{instance.name}", **{f"host_{host}": host for host in HOSTS}}
+    wanted = {"id_ed25519": f"ringfence-lab-{instance.name}", **{f"host_{host}": host for host in instance.names}}
     for file, comment in wanted.items():
         if not (folder / file).exists():
             run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(folder / file)])
     lines = []
-    for host in HOSTS:
+    for host in instance.names:
         kind, key = (folder / f"host_{host}.pub").read_text().split()[:2]
-        names = [side.address(host) for side in instance.sides] + [side.address6(host) for side in instance.sides]
+        names = [address for side in instance.sides_of(host) for address in side.addresses(host)]
         lines.append(f"{','.join(names)} {kind} {key}\n")
     (folder / "known_hosts").write_text("".join(lines))
 
 
-def inventory(instance: Instance, *, fresh: bool) -> None:
-    """A copy of the demo's inventory with this instance's addresses: `<state>/inventory`."""
+def inventory(instance: Instance, *, fresh: bool, changed: bool) -> None:
+    """A copy of the demo's inventory with this instance's addresses and hosts: `<state>/inventory`.
+
+    Args:
+        fresh: whether it is made anew, whatever is there.
+        changed: whether further hosts have come.
+    """
     source, target = ROOT / "inventories" / DEMO, state_of(instance.name) / "inventory"
-    if not source.is_dir() or (target.is_dir() and not fresh):
+    folder = target / "group_vars" / DEMO
+    if not source.is_dir():
         return
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target)
-    folder = target / "group_vars" / "demo"
-    folder.mkdir(parents=True, exist_ok=True)
+    if made := fresh or not target.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(source, target)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_facts(instance, folder)
+    if instance.further and (made or changed):
+        for path, content in (
+            (target / "hosts.yml", declaration.hosts(instance)),
+            # After site.yml, whose values it replaces, and before what a test or a user adds.
+            (folder / "site_hosts.yml", declaration.variables(instance)),
+        ):
+            # JSON is YAML, and Python's own library has no other writer of it.
+            path.write_text(f"---\n# Written by `./run lab up`.\n{json.dumps(content, indent=2)}\n")
+
+
+def write_facts(instance: Instance, folder: Path) -> None:
     (folder / "instance.yml").write_text(
         "---\n# Written by `./run lab up`.\n"
         f"demo_name: {instance.name}\ndemo_slot: {instance.slot}\n"
@@ -120,5 +139,5 @@ def ssh_command(instance: Instance, host: str) -> list[str]:
         "BatchMode=yes",
         "-o",
         "LogLevel=ERROR",
-        f"root@{instance.lan.address(host)}",
+        f"root@{instance.address(host)}",
     ]

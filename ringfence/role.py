@@ -9,6 +9,7 @@ can be compared with a host in one round trip. Ansible reads the same files (``l
     <role>_files:     [{src: a file of files/, or template: one of templates/, dest:, mode:, owner: root, group: root}]
     <role>_guarded:   whether applying can cut off the controller (default: no)
     <role>_program:   the role whose program brings the desired state about (default: the role itself)
+    <role>_shares:    the variable in which a host finds what the role's program shares on the others (default: none)
 
 A role whose program asks something of the controller has an ``answer.py`` (`ringfence.answering`).
 """
@@ -127,6 +128,11 @@ class Role:
     def constants(self) -> Variables:
         """What both engines bring to a host: ``vars/main.yml``."""
         return self._read("vars/main.yml")
+
+    @property
+    def shares(self) -> str:
+        """The variable in which a host finds what this role's program shares on the others; "" for none."""
+        return str(self.constants.get(f"{self.name}_shares") or "")
 
     @cached_property
     def _options(self) -> dict[str, Any]:

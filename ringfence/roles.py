@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the compiler and the inventory read the names only, and pay for nothing else
     from ringfence.role import Role
 
-ROLES = ("guard", "base", "ufw", "docker", "policy", "segments", "pki", "people", "stack", "authelia", "caddy", "watch")
+ROLES = (
+    "guard", "base", "ufw", "docker", "wireguard", "policy", "segments", "pki", "people", "stack", "authelia", "caddy",
+    "watch",
+)  # fmt: skip
 
 
 def role(name: str) -> Role:

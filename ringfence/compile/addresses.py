@@ -43,6 +43,9 @@ def reserved_by(lab: Lab, docker_pools: Sequence[Mapping[str, object]]) -> list[
         for address in (vantage.address, vantage.address6):
             if address is not None:
                 found.append(Reserved(f"the vantage '{name}'", ipaddress.ip_network(address)))
+    if lab.vpn:
+        found += [Reserved("lab_vpn.network", lab.vpn.network)]
+        found += [Reserved("lab_vpn.network6", lab.vpn.network6)] if lab.vpn.network6 else []
     found += [Reserved("lab_resolvers", ipaddress.ip_network(a)) for a in lab.resolvers or ()]
     return found
 
@@ -105,7 +108,7 @@ def _numbered(book: Book) -> Iterator[tuple[str, str]]:
     return ((name, segment) for name, numbers in book.services.items() for segment in numbers)
 
 
-def _slots(name: str, count: int) -> Iterator[int]:
+def slots(name: str, count: int) -> Iterator[int]:
     """Yield 0 … count-1, beginning at the name's preferred one."""
     start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % count
     return ((start + step) % count for step in range(count))
@@ -197,7 +200,7 @@ def _free_subnet(pool: IPv4Network, name: str, taken: Sequence[Reserved]) -> IPv
         return None
     near = [t for t in taken if t.network.version == 4 and t.network.overlaps(pool)]
     base = int(pool.network_address)
-    for slot in _slots(name, 2 ** (24 - pool.prefixlen)):
+    for slot in slots(name, 2 ** (24 - pool.prefixlen)):
         subnet = IPv4Network((base + slot * 256, 24))
         if _clash(subnet, near) is None:
             return subnet
@@ -214,7 +217,7 @@ def _ids(lab: Lab, places: Mapping[Place, str], booked: Mapping[Place, tuple[str
     taken = set(ids.values()) | {0}
     for place in places:
         if place not in ids:
-            ids[place] = next(slot for slot in _slots(places[place], room) if slot not in taken)
+            ids[place] = next(slot for slot in slots(places[place], room) if slot not in taken)
             taken.add(ids[place])
     return ids
 
@@ -271,9 +274,9 @@ def _numbers_on(
     for name in members:
         if name in numbers:
             continue
-        free = (s + 2 for s in _slots(name, last - 1) if s + 2 not in taken)
+        free = (s + 2 for s in slots(name, last - 1) if s + 2 not in taken)
         slot = next((s for s in free if s not in held), None) or next(
-            (s + 2 for s in _slots(name, last - 1) if s + 2 not in taken), None
+            (s + 2 for s in slots(name, last - 1) if s + 2 not in taken), None
         )
         if slot is None:
             problems.append(

@@ -9,7 +9,7 @@ from typing import Any
 from ringfence.compile import stack
 from ringfence.compile.people import DIRECTORY
 from ringfence.compile.plan import Plan
-from ringfence.compile.sites import SiteRule, full_name, networks, portal_name, sites
+from ringfence.compile.sites import SiteRule, full_name, portal_name, sites
 from ringfence.model import ANYWHERE
 from ringfence.model.expand import POSTGRES
 from ringfence.model.identity import EVERYONE, PORTAL, Oidc, Portal
@@ -81,7 +81,7 @@ def _backends(plan: Plan, portal: Portal) -> dict[str, Any]:
 
 def places(plan: Plan) -> dict[str, list[str]]:
     """Return the networks of every place and device."""
-    return {name: networks(plan, (name,)) for name in sorted({*plan.lab.places, *plan.lab.devices})}
+    return {name: plan.sources((name,)) for name in sorted(plan.lab.places)}
 
 
 def rules(plan: Plan) -> list[dict[str, Any]]:

@@ -37,10 +37,12 @@ class Book:
     Attributes:
         segments: place → (IPv4 subnet, number of its /64 in lab_ula).
         services: service → segment → host number (the same in IPv4 and IPv6; 1 is the gateway).
+        vpn: host or device → its number in the VPN's networks (the same in IPv4 and IPv6).
     """
 
     segments: Mapping[Place, tuple[str, int]] = field(default_factory=dict)
     services: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    vpn: Mapping[str, int] = field(default_factory=dict)
 
 
 class BookError(Exception):
@@ -62,11 +64,12 @@ def parse(text: str, name: str) -> Book:
             str(k): {str(segment): int(number) for segment, number in v.items()}
             for k, v in (data.get("services") or {}).items()
         }
+        vpn = {str(k): int(v) for k, v in (data.get("vpn") or {}).items()}
     except yaml.YAMLError as error:
         raise BookError(f"{name}: it is not YAML: {' '.join(str(error).split())} ({fix})") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BookError(f"{name}: an entry is not readable: {error!r} ({fix})") from error
-    return Book(segments, services)
+    return Book(segments, services, vpn)
 
 
 def _place(key: str) -> Place:
@@ -83,6 +86,8 @@ def dump(book: Book) -> str:
     for name, numbers in sorted(book.services.items()):
         inner = ", ".join(f"{_quoted(segment)}: {number}" for segment, number in sorted(numbers.items()))
         lines.append(f"  {_quoted(name)}: {{{inner}}}")
+    if book.vpn:
+        lines += ["vpn:", *(f"  {_quoted(name)}: {number}" for name, number in sorted(book.vpn.items()))]
     return HEADER + "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ringfence.compile import stack
 from ringfence.compile.hours import windows
 from ringfence.compile.plan import Plan
-from ringfence.compile.sites import Site, full_name, networks, portal_name, sites
+from ringfence.compile.sites import Site, full_name, portal_name, sites
 from ringfence.model.expand import PORTAL_PORT
 from ringfence.model.identity import PORTAL, PROXY
 from ringfence.model.lab import Service
@@ -45,7 +45,7 @@ def _portal(plan: Plan) -> dict[str, Any]:
     return {
         "name": portal_name(plan),
         "upstream": f"{PORTAL}:{PORTAL_PORT}",
-        "networks": networks(plan, places),
+        "networks": plan.sources(places),
     }
 
 
@@ -62,7 +62,7 @@ def _site(plan: Plan, site: Site) -> dict[str, Any]:
             {
                 "path": rule.path,
                 "login": rule.factor != "none",
-                "networks": networks(plan, rule.places),
+                "networks": plan.sources(rule.places),
                 "hours": windows(plan.lab.hours, rule.hours),
             }
             for rule in site.rules

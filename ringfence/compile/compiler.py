@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from ringfence.compile import calls, hosts, verify
+from ringfence.compile import calls, hosts, verify, vpn
 from ringfence.compile.addresses import Reserved, allocate, reserved_by
 from ringfence.compile.book import Book
 from ringfence.compile.plan import Plan
@@ -61,11 +61,12 @@ def compile_lab(
     problems += _ula(draft, reserved)
     try:
         allocated = allocate(_well_formed(draft), book or Book(), reserved)
+        allocated = replace(allocated, vpn=vpn.numbers(draft.lab, book or Book()))
     except LabError as error:
         raise LabError([*problems, *error.problems]) from error
     if problems:
         raise LabError(problems)
-    plan = Plan(draft.lab, allocated, tuple(calls.implied(draft.lab)))
+    plan = Plan(vpn.with_places(draft.lab, allocated.vpn), allocated, tuple(calls.implied(draft.lab)))
     proof = verify.variables(plan)
     compiled: dict[str, dict[str, Any]] = {vantage.host: dict(proof) for vantage in draft.lab.vantages.values()}
     for host in draft.lab.hosts:

@@ -158,6 +158,11 @@ class Plan:
         one, other = self.lab.services[caller], self.lab.services[callee]
         return one.host == other.host and bool(set(one.segments) & set(other.segments))
 
+    def flows_between(self, host: str) -> tuple[Flow, ...]:
+        """Return the flows that begin or end on a host and have their other end on another one."""
+        ends = ((f, {f.source.network.host, f.destination.network.host}) for f in self.flows)
+        return tuple(f for f, hosts in ends if host in hosts and len(hosts) > 1)
+
     def flows_within(self, host: str) -> tuple[Flow, ...]:
         """Return the flows that begin and end on a host. Those between hosts have a bridge of it at one end only."""
         return tuple(f for f in self.flows if f.source.network.host == f.destination.network.host == host)

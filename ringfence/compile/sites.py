@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ringfence.compile.plan import Plan
-from ringfence.model import ANYWHERE
 from ringfence.model.identity import EVERYONE, PROXY, Access, Rule
 from ringfence.model.lab import Service
 from ringfence.model.site_checks import effective_factor
@@ -63,22 +62,6 @@ def sites(plan: Plan) -> list[Site]:
 def portal_name(plan: Plan) -> str:
     """Return the name of the site where people sign in; "" where there is none."""
     return full_name(plan, plan.lab.portal.site) if plan.lab.portal else ""
-
-
-def networks(plan: Plan, places: tuple[str, ...]) -> list[str]:
-    """Return the networks of places and devices, or ["any"]."""
-    known = {**plan.lab.places, **{name: device.addresses for name, device in plan.lab.devices.items()}}
-    if ANYWHERE in places:
-        return ["any"]
-    found: list[str] = []
-    for place in places:
-        found += [text for text in map(_network, known[place]) if text not in found]
-    return found
-
-
-def _network(given: object) -> str:
-    text = str(given)
-    return text if "/" in text else f"{text}/{128 if ':' in text else 32}"
 
 
 def _rules(plan: Plan, service: Service) -> list[SiteRule]:

@@ -39,6 +39,17 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
                     "interface": source.interface,
                 }
             )
+    if plan.lab.vpn is not None:
+        rules.append(
+            {
+                "name": "vpn",
+                "action": "allow",
+                "proto": "udp",
+                "port": str(plan.lab.vpn.port),
+                "source": "any",
+                "interface": "",
+            }
+        )
     return {"ufw_rules": rules}
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringfence.compile import calls, ufw
+from ringfence.compile import calls, ufw, vpn
 from ringfence.compile.hours import windows
 from ringfence.compile.plan import Plan
-from ringfence.compile.sites import networks, portal_name, sites
+from ringfence.compile.sites import portal_name, sites
+from ringfence.compile.wireguard import INTERFACE
 from ringfence.host.grants import FORGING
+from ringfence.model.vpn import VPN
 
 
 def variables(plan: Plan) -> dict[str, Any]:
@@ -31,8 +33,20 @@ def variables(plan: Plan) -> dict[str, Any]:
             for name, vantage in sorted(plan.lab.vantages.items())
         ],
         "verify_sites": _sites(plan),
+        "verify_vpn": _vpn(plan),
         "verify_portal": portal_name(plan),
         "verify_root": plan.lab.ca.certificate if plan.lab.ca and _own_certificates(plan) else "",
+    }
+
+
+def _vpn(plan: Plan) -> dict[str, Any]:
+    if plan.lab.vpn is None:
+        return {}
+    addresses = vpn.addresses(plan.lab, plan.book.vpn)
+    return {
+        "interface": INTERFACE,
+        "networks": [str(network) for network in vpn.networks(plan.lab)],
+        "addresses": {name: list(own) for name, own in sorted(addresses.items())},
     }
 
 
@@ -57,7 +71,7 @@ def _sites(plan: Plan) -> list[dict[str, Any]]:
                     "people": list(rule.people),
                     "groups": list(rule.groups),
                     "places": list(rule.places),
-                    "networks": networks(plan, rule.places),
+                    "networks": plan.sources(rule.places),
                     "hours": windows(plan.lab.hours, rule.hours),
                     "hours_name": ", ".join(rule.hours),
                 }
@@ -121,6 +135,13 @@ def _published(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
+def _tunnel(plan: Plan) -> list[dict[str, Any]]:
+    """The VPN's own port: who has no key gets no answer there."""
+    if plan.lab.vpn is None:
+        return []
+    return [{"name": VPN, "proto": "udp", "port": plan.lab.vpn.port, "sources": ["any"], "outside": True}]
+
+
 def _hosts(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
@@ -134,7 +155,8 @@ def _hosts(plan: Plan) -> list[dict[str, Any]]:
                     "sources": [source.network for source in ufw.sources(plan, service)],
                 }
                 for service_name, service in sorted(host.services.items())
-            ],
+            ]
+            + _tunnel(plan),
         }
         for name, host in sorted(plan.lab.hosts.items())
     ]

@@ -95,8 +95,11 @@ def forget(host: Host) -> None:
     _known.pop(host.name, None)
 
 
-def wanted_of(role: Role, host: Host) -> Wanted:
+def wanted_of(role: Role, host: Host, told: Mapping[str, Any] | None = None) -> Wanted:
     """Compute what a role wants on a host from the host's variables.
+
+    Args:
+        told: variables that the run has found out itself, which win.
 
     Raises:
         RoleError: they do not fit the role, or one of them cannot be worked out before the run.
@@ -107,4 +110,4 @@ def wanted_of(role: Role, host: Host) -> Wanted:
         if name in unresolved:
             raise RoleError(f"role {role.name}: {name} cannot be worked out before the run: {unresolved[name]}")
     data = {name: host.data.get(name) for name in role.defaults if host.data.get(name) is not None}
-    return role.wanted(role.variables(data))
+    return role.wanted(role.variables({**data, **(told or {})}))

@@ -18,6 +18,7 @@ from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.site_checks import SITE_CHECKS
 from ringfence.model.values import Network
+from ringfence.model.vpn_checks import VPN_CHECKS
 
 # What only its own application should reach; publishing one of these has to be said twice.
 DATABASE_PORTS = {
@@ -38,7 +39,7 @@ _SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 def check_lab(draft: Draft) -> list[Problem]:
     """Return every problem of the well-formed part of a lab, beside those that reading it found."""
-    return [_owned(problem) for check in (*_CHECKS, *SITE_CHECKS) for problem in check(draft)]
+    return [_owned(problem) for check in (*_CHECKS, *SITE_CHECKS, *VPN_CHECKS) for problem in check(draft)]
 
 
 def _owned(problem: Problem) -> Problem:
@@ -80,11 +81,11 @@ def _call(draft: Draft, owner: str, name: str, service: Service, call: Call) -> 
     callee = draft.lab.services.get(call.service)
     if callee is None:
         return
-    if callee.host != service.host:
+    if callee.host != service.host and not draft.connected:
         yield Problem(
             owner,
-            f"'{call.service}' runs on '{callee.host}' and '{name}' on '{service.host}': calls between hosts are not "
-            f"supported yet (move one of them, or publish the port there and declare an egress to it here)",
+            f"'{call.service}' runs on '{callee.host}' and '{name}' on '{service.host}', and nothing connects them "
+            f"(declare lab_vpn, or move one of them)",
         )
     if call.port is None and callee.port is None:
         yield Problem(
@@ -135,13 +136,13 @@ def _sources(draft: Draft) -> Iterator[Problem]:
         for publish in service.publish:
             owner = f"lab_services.{name}.publish.{publish.port}.from"
             for source in publish.sources:
-                if source != ANYWHERE:
+                if source != ANYWHERE and source not in draft.names["devices"]:
                     yield from _known(draft, owner, "places", source, "a place")
     for host_name, host in lab.hosts.items():
         for name, host_service in host.services.items():
             owner = f"lab_hosts.{host_name}.services.{name}.from"
             for source in host_service.sources:
-                if source == ANYWHERE or source in draft.names["places"]:
+                if source == ANYWHERE or source in draft.names["places"] | draft.names["devices"]:
                     continue
                 if source not in draft.names["services"]:
                     names = draft.names["places"] | draft.names["services"]

@@ -20,6 +20,7 @@ from ringfence.model.values import (
     UrlPath,
     as_mapping,
 )
+from ringfence.model.vpn import PublicKey
 
 # The services that roles of the same names run.
 PROXY, PORTAL = "caddy", "authelia"
@@ -164,10 +165,11 @@ class Person(Declared):
 
 
 class Device(Declared):
-    """A machine of a person, which `access` can name like a place."""
+    """A machine of a person: a place of its own, by its fixed addresses and by the one that it has in the VPN."""
 
     owner: str = Field("", description="whose it is, one of lab_people")
-    addresses: tuple[AnyAddress, ...] = Field(min_length=1, description="its fixed addresses")
+    addresses: tuple[AnyAddress, ...] = Field((), description="its fixed addresses outside the VPN")
+    key: PublicKey = Field("", description="its public key, as its app shows it: it is in the VPN then")
 
 
 class Acme(Declared):

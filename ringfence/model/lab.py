@@ -55,6 +55,7 @@ from ringfence.model.values import (
     as_mapping,
     split_port,
 )
+from ringfence.model.vpn import HostVpn, Vpn
 
 # `from: [anywhere]`: any address outside the lab's own segments. `to: internet`: any address that is not private.
 ANYWHERE = "anywhere"
@@ -91,6 +92,7 @@ class Host(Declared):
     interfaces: dict[str, Annotated[Interfaces, Field(min_length=1)]] = Field(
         {}, description="{place: [interface]}: by which a place comes in, besides the one that the routes name"
     )
+    vpn: HostVpn = Field(HostVpn.model_construct(), description="how it takes part in lab_vpn")
 
 
 class Publish(WithPort):
@@ -255,6 +257,7 @@ class Lab(Declared):
     proxy: Proxy | None = None
     portal: Portal | None = None
     ca: Ca | None = None
+    vpn: Vpn | None = None
 
     def hosts_of(self, segment: str) -> list[str]:
         """Return the hosts with services in a segment, sorted."""

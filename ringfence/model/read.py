@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ringfence.model import base, identity
+from ringfence.model import base, identity, vpn
 from ringfence.model import lab as models
 from ringfence.model.expand import ROLE_SERVICES, expand
 from ringfence.model.problems import Problem, did_you_mean
@@ -47,6 +47,7 @@ LAB_VARIABLES = (
     "lab_people",
     "lab_devices",
     "lab_hours",
+    "lab_vpn",
 )
 DEFAULT_DOMAIN = "lab.home"
 DEFAULT_POOL = "172.20.0.0/14"
@@ -76,6 +77,8 @@ _MODEL_BY_KEY: dict[str, type[BaseModel]] = {
     "lab_people": identity.Person,
     "lab_devices": identity.Device,
     "lab_hours": identity.Hours,
+    "lab_vpn": vpn.Vpn,
+    "vpn": vpn.HostVpn,
     "site": identity.Site,
     "access": identity.Access,
     "paths": identity.Rule,
@@ -102,6 +105,16 @@ class Draft:
     lab: models.Lab
     problems: list[Problem] = field(default_factory=list)
     names: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def reported(self) -> set[str]:
+        """The variables that have a problem of their own."""
+        return {problem.owner.partition(".")[0] for problem in self.problems}
+
+    @property
+    def connected(self) -> bool:
+        """Whether a service may reach one on another host, as far as that could be read."""
+        return self.lab.vpn is not None or "lab_vpn" in self.reported
 
 
 def default_ula(domain: str) -> str:
@@ -134,8 +147,11 @@ def read_lab(variables: Mapping[str, Any]) -> Draft:
         proxy=reader.single("lab_proxy", given.get("lab_proxy"), identity.Proxy),
         portal=reader.single("lab_portal", given.get("lab_portal"), identity.Portal),
         ca=reader.single("lab_ca", given.get("lab_ca"), identity.Ca),
+        vpn=reader.single("lab_vpn", given.get("lab_vpn"), vpn.Vpn),
     )
     names = {kind: _keys(given.get(f"lab_{kind}")) for kind in _KINDS}
+    if given.get("lab_vpn") is not None:
+        names["places"] |= {vpn.VPN}
     for role, variable in ROLE_SERVICES.items():
         if role in names["services"] and given.get(variable) is not None:
             reader.add(

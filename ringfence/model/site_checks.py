@@ -36,11 +36,11 @@ def _sites(draft: Draft) -> Iterator[Problem]:
             continue
         if lab.proxy is None:
             yield Problem(f"{owner}.site", f"'{site.name}' has no proxy in front of it (declare lab_proxy)")
-        elif lab.proxy.host != service.host:
+        elif lab.proxy.host != service.host and not draft.connected:
             yield Problem(
                 f"{owner}.site",
-                f"'{name}' runs on '{service.host}' and the proxy on '{lab.proxy.host}': calls between hosts are not "
-                "supported yet (move one of them)",
+                f"'{name}' runs on '{service.host}' and the proxy on '{lab.proxy.host}', and nothing connects them "
+                "(declare lab_vpn, or move one of them)",
             )
         if site.name in taken:
             yield Problem(f"{owner}.site", f"'{site.name}' is already {taken[site.name]} (choose another name)")
@@ -123,7 +123,7 @@ def _proxy_and_portal(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
     if lab.proxy and lab.proxy.certificates == "acme" and lab.proxy.acme is None:
         yield Problem("lab_proxy.acme", "'acme' needs an address to write to (add acme: {email: …})")
-    if lab.proxy and lab.proxy.certificates == "lab" and lab.ca is None and "lab_ca" not in _reported(draft):
+    if lab.proxy and lab.proxy.certificates == "lab" and lab.ca is None and "lab_ca" not in draft.reported:
         yield Problem(
             "lab_ca", "'lab' certificates need a CA (python -m ringfence.pki makes one; or certificates: acme)"
         )
@@ -148,10 +148,6 @@ def _proxy_and_portal(draft: Draft) -> Iterator[Problem]:
             yield Problem(f"lab_portal.{key}", f"'{used.service}' runs on another host (move one of them)")
 
 
-def _reported(draft: Draft) -> set[str]:
-    return {problem.owner.partition(".")[0] for problem in draft.problems}
-
-
 def _certificates(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
     taken = dict.fromkeys((*lab.services, *ROLE_SERVICES), "a service")
@@ -161,7 +157,7 @@ def _certificates(draft: Draft) -> Iterator[Problem]:
                 owner, what = f"lab_services.{name}.tls.clients", taken[client]
                 yield Problem(owner, f"'{client}' is the name of {what} already (choose another one)")
             taken[client] = f"a client of '{name}'"
-    if lab.ca is not None or "lab_ca" in _reported(draft):
+    if lab.ca is not None or "lab_ca" in draft.reported:
         return
     for name, service in lab.services.items():
         if service.tls is not None:

@@ -17,6 +17,7 @@ from pyinfra.context import state as current_state
 from ringfence.facts.survey import Difference, forget, survey, wanted_of
 from ringfence.operations.asking import apply_answering
 from ringfence.operations.guarded import LoudCommand, confirm, window
+from ringfence.operations.sharing import shared
 from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError, Wanted
@@ -34,7 +35,7 @@ def converge(role: Role) -> None:
     wishes = _wanted(role)
     packages(name="packages", role=role.name, wanted=wishes)
     files(name="files", role=role.name, wanted=wishes)
-    program(name="state", role=role.name, wanted=wishes)
+    program(name="state", role=role.name, wanted=wishes, sharing=role if role.shares else None)
 
 
 def preflight(roles: Sequence[Role]) -> None:
@@ -103,8 +104,15 @@ def files(role: str, wanted: Wanted) -> Commands:
 
 
 @operation()
-def program(role: str, wanted: Wanted) -> Commands:
-    """Have the role's program bring about the desired state, inside the guard's window where that is needed."""
+def program(role: str, wanted: Wanted, sharing: Role | None = None) -> Commands:
+    """Have the role's program bring about the desired state, inside the guard's window where that is needed.
+
+    Args:
+        sharing: the role, where its hosts tell one another something: by now they have it.
+    """
+    if sharing and current_state.is_executing:
+        wanted = _told(sharing, make=True)
+        forget(_host())
     difference = _difference(role, wanted)
     yield from _refuse(_host(), {role: difference})
     if not difference.changes:
@@ -134,10 +142,16 @@ def _wanted(role: Role) -> Wanted:
     key = (_host().name, str(role.directory))
     if key not in _wishes:
         try:
-            _wishes[key] = wanted_of(role, _host())
+            _wishes[key] = _told(role) if role.shares else wanted_of(role, _host())
         except (RoleError, RenderError) as error:
             raise DeployError(str(error)) from None
     return _wishes[key]
+
+
+def _told(role: Role, *, make: bool = False) -> Wanted:
+    """What a role wants on the current host, with what the other hosts share for it."""
+    told = {**(_host().data.get(role.shares) or {}), **shared(current_state, role, GROUP, make=make)}
+    return wanted_of(role, _host(), {role.shares: told})
 
 
 def _about_to_change(host: Host) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 ANY = "any"
@@ -55,12 +55,13 @@ class Published:
 
 @dataclass(frozen=True)
 class HostService:
-    """A service of the host itself. ``proto`` may be "any"."""
+    """A service of the host itself. ``proto`` may be "any"; ``outside``: containers are not meant by "any"."""
 
     name: str
     proto: str
     port: int
     sources: tuple[str, ...]
+    outside: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,15 @@ class Vantage:
 
 
 @dataclass(frozen=True)
+class Vpn:
+    """The tunnels between hosts. ``addresses``: host or device → its own ones there."""
+
+    interface: str = ""
+    networks: tuple[str, ...] = ()
+    addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Declared:
     """The whole lab. ``places`` are all networks that are not the internet although they may be public ones."""
 
@@ -114,6 +124,7 @@ class Declared:
     egress: tuple[Egress, ...] = ()
     vantages: tuple[Vantage, ...] = ()
     places: tuple[str, ...] = ()
+    vpn: Vpn = field(default_factory=lambda: Vpn())
 
     def is_internet(self, address: str) -> bool:
         """Whether an address counts as the internet in ``egress: {to: internet}``."""
@@ -147,7 +158,10 @@ def read(data: Mapping[str, Any]) -> Declared:
                 Machine(
                     h["name"], tuple(h["addresses"]),
                     tuple(
-                        HostService(s["name"], s["proto"], int(s["port"]), tuple(s["sources"])) for s in h["services"]
+                        HostService(
+                            s["name"], s["proto"], int(s["port"]), tuple(s["sources"]), bool(s.get("outside"))
+                        )
+                        for s in h["services"]
                     ),
                 )
                 for h in data.get("verify_hosts") or ()
@@ -163,10 +177,18 @@ def read(data: Mapping[str, Any]) -> Declared:
                 Vantage(v["name"], v["host"], v.get("address") or "", v.get("address6") or "")
                 for v in data.get("verify_vantages") or ()
             ),
+            vpn=_vpn(data.get("verify_vpn") or {}),
             places=tuple(str(n) for networks in (data.get("lab_places") or {}).values() for n in networks),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"verify_*: not the shape that docs/verify.md describes: {error!r}") from None
+
+
+def _vpn(said: Mapping[str, Any]) -> Vpn:
+    if not said:
+        return Vpn()
+    addresses = {str(name): tuple(own) for name, own in said["addresses"].items()}
+    return Vpn(said["interface"], tuple(said["networks"]), addresses)
 
 
 def matches(sources: Iterable[str], address: str) -> bool:

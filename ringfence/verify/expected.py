@@ -121,7 +121,9 @@ class Rules:
             return True
         if source.vantage:
             return self.way(source, host, address) is not None
-        return source.host == host or self.seen[source.host].hands_on(address, self.seen[host])
+        return source.host == host or self.seen[source.host].hands_on(
+            address, self.seen[host], self.declared.vpn.interface
+        )
 
     def way(self, source: Source, host: str, address: str) -> str | None:
         """Return the neighbour by which a vantage reaches a host's inner address: the host itself, next to it."""
@@ -227,7 +229,7 @@ class Rules:
 
     def _to_service(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
         for service in machine.services:
-            if service.port != port or service.proto not in (proto, ANY):
+            if service.port != port or service.proto not in (proto, ANY) or (service.outside and source.container):
                 continue
             name = f"{service.name} of {machine.name}"
             if source.container and source.host != machine.name:
@@ -244,6 +246,11 @@ class Rules:
         mine = source.addresses(family(address))
         there = self.seen[machine.name]
         near = [a for own in mine for a in there.next_to(own, self.seen[source.host])]
+        places = self.declared.places
+        apart = not near and not any(matches(places, own) for own in machine.addresses)
+        if apart and any(matches(places, own) for own in mine):
+            # A place comes in by the way that leads to it; by another one its addresses are anybody's.
+            return Verdict("either", f"{name}, from a place that {machine.name} is not in")
         if address in near or (not near and address in machine.addresses):
             return Verdict("open", name)
         return Verdict("either", f"{name}, by another address of the host")
@@ -259,8 +266,12 @@ class Rules:
         self, source: Source, sources: tuple[str, ...], address: str, proto: str, port: int, name: str
     ) -> Verdict:
         """Judge a container's way to another host: its own egress and that host's door must both be declared."""
-        # It leaves its host masqueraded, so the other host sees its host's address.
-        theirs = [own for _, own, _ in self.seen[source.host].addresses if family(own) == family(address)]
+        # It leaves its host masqueraded, so the other host sees its host's address; through the VPN it is seen itself.
+        here = self.seen[source.host]
+        way, tunnel = here.goes_by(address), self.declared.vpn.interface
+        inside = bool(tunnel) and way is not None and way[1] == tunnel
+        of_host = [own for _, own, _ in here.addresses if family(own) == family(address)]
+        theirs = source.addresses(family(address)) if inside else of_host
         if not any(matches(sources, own) for own in theirs):
             return NOT_DECLARED
         if source.foreign:

@@ -175,7 +175,7 @@ def _listen(state: State, host: Host) -> bool:
 
 _VARIABLES = (
     "verify_services", "verify_published", "verify_hosts", "verify_flows", "verify_egress", "verify_vantages",
-    "verify_sites", "verify_portal", "verify_root",
+    "verify_sites", "verify_portal", "verify_root", "verify_vpn",
 )  # fmt: skip
 NOT_READ_TWICE = (
     "no host sees the declaration itself (lab_hosts), so it was not read a second time: "

@@ -16,7 +16,7 @@ from ringfence.verify import second_sites
 from ringfence.verify.declared import ANY, INTERNET, Declared
 
 LAB_VARIABLES = (
-    "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_vantages", *second_sites.LAB_VARIABLES,
+    "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_vantages", "lab_vpn", *second_sites.LAB_VARIABLES,
 )  # fmt: skip
 _Fact = tuple[str, ...]  # kind, owner, what is said
 
@@ -67,7 +67,12 @@ class _Reading:
         self.services: Mapping[str, Any] = {**(lab.get("lab_services") or {}), **_of_roles(lab)}
         self.hosts: Mapping[str, Any] = lab.get("lab_hosts") or {}
         self.places = {name: _list(networks) for name, networks in (lab.get("lab_places") or {}).items()}
-        self.devices = {n: _list(of["addresses"]) for n, of in (lab.get("lab_devices") or {}).items()}
+        self.tunnel: Mapping[str, Any] = lab.get("lab_vpn") or {}
+        if self.tunnel:
+            self.places["vpn"] = list(declared.vpn.networks)
+        for name, of in (lab.get("lab_devices") or {}).items():
+            inside = declared.vpn.addresses.get(name, ()) if of.get("key") else ()
+            self.places[name] = [*_list(of.get("addresses") or []), *inside]
         self.resolvers = lab.get("lab_resolvers") or []
         self.vantages: Mapping[str, Any] = lab.get("lab_vantages") or {}
         # Which addresses a container was given is not declared; that they are the ones in use is seen on the host.
@@ -86,6 +91,8 @@ class _Reading:
                 port, proto = _port(entry["port"], entry.get("proto"))
                 networks = self._networks(entry["from"])
                 found.add(("host service", name, of, f"{proto}/{port}", "from", *networks))
+            if self.tunnel:
+                found.add(("host service", name, "vpn", f"udp/{self.tunnel.get('port') or 51820}", "from", ANY))
         for name, vantage in self.vantages.items():
             found.add(("vantage", name, vantage["host"], *sorted(_present(vantage))))
         return found
@@ -129,7 +136,7 @@ class _Reading:
 
     def places_of(self, names: list[str]) -> list[str]:
         """Return the networks of places and devices."""
-        known: Mapping[str, list[str]] = {"anywhere": [ANY], **self.places, **self.devices}
+        known: Mapping[str, list[str]] = {"anywhere": [ANY], **self.places}
         return _sorted(network for name in names for network in known[name])
 
     def _networks(self, names: Any) -> list[str]:

@@ -48,7 +48,7 @@ class Allow:
 @dataclass(frozen=True)
 class Seen:
     """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process); ``routes``:
-    (network, gateway), without those that are everything; ``clock``: its time, in seconds since 1970."""
+    (network, gateway, device), without those that are everything; ``clock``: its time, in seconds since 1970."""
 
     host: str
     addresses: tuple[tuple[str, str, int], ...] = ()
@@ -59,7 +59,7 @@ class Seen:
     allows: tuple[Allow, ...] = ()
     engine: str = ""
     complaints: tuple[str, ...] = ()
-    routes: tuple[tuple[str, str], ...] = ()
+    routes: tuple[tuple[str, str, str], ...] = ()
     clock: float = 0.0
 
     def find(self, service: Service) -> Container | None:
@@ -78,16 +78,27 @@ class Seen:
         return [own for _, own, _ in self.addresses if ipaddress.ip_address(own) in network]
 
     @cached_property
-    def _ways(self) -> list[tuple[Network, str]]:
+    def _ways(self) -> list[tuple[Network, str, str]]:
         """The routes, the narrowest first: it decides."""
-        ways = [(ipaddress.ip_network(network), gateway) for network, gateway in self.routes]
+        ways = [(ipaddress.ip_network(network), gateway, device) for network, gateway, device in self.routes]
         return sorted(ways, key=lambda way: -way[0].prefixlen)
 
-    def hands_on(self, address: str, to: Seen) -> bool:
-        """Whether this host's routes (but not one for everything) lead to an address by way of a given host."""
+    def goes_by(self, address: str) -> tuple[str, str] | None:
+        """Return gateway ("" for a neighbour) and device of the route to an address; None by one for everything."""
         target = ipaddress.ip_address(address)
-        gateway = next((gateway for network, gateway in self._ways if target in network), None)
-        return gateway is not None and any((gateway or address) == own for _, own, _ in to.addresses)
+        return next(((gateway, device) for network, gateway, device in self._ways if target in network), None)
+
+    def hands_on(self, address: str, to: Seen, tunnel: str = "") -> bool:
+        """Whether this host's routes (but not one for everything) lead to an address by way of a given host.
+
+        Args:
+            tunnel: the interface of the lab's VPN, behind which nobody else's networks are.
+        """
+        way = self.goes_by(address)
+        if way is None:
+            return False
+        gateway, device = way
+        return (tunnel != "" and device == tunnel) or any((gateway or address) == own for _, own, _ in to.addresses)
 
     def kept_rule(self, proto: str, port: int, source: str, destination: str, devices: Collection[str] = ()) -> bool:
         """Whether some UFW rule on the host, whoever made it, lets an address in to a port of one of the host's.
@@ -135,7 +146,7 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
         ),
         engine=answer["engine"],
         complaints=tuple(answer["complaints"]),
-        routes=tuple((r["network"], r["gateway"]) for r in answer["routes"]),
+        routes=tuple((r["network"], r["gateway"], r["device"]) for r in answer["routes"]),
         clock=float(answer["time"]),
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NoReturn
@@ -72,7 +72,13 @@ def cannot(reason: str) -> NoReturn:
 
 
 def fresh(
-    name: str, engine: str, *, preinstalled: bool = True, watched: bool = False, **standing: object
+    name: str,
+    engine: str,
+    *,
+    preinstalled: bool = True,
+    watched: bool = False,
+    hosts: Mapping[str, str] | None = None,
+    **standing: object,
 ) -> Iterator[Lab]:
     """A fresh instance of the lab, removed afterwards unless RINGFENCE_KEEP is set.
 
@@ -81,10 +87,12 @@ def fresh(
         engine: Docker's version; "none" for a host without it.
         preinstalled: whether the roles' packages are there already, as where their installation is not what is tested.
         watched: whether the host's timer looks as often as everybody's. Several hosts at once have little time for it.
+        hosts: further hosts to provision, as `Lab` takes them.
         standing: what is declared for this instance, beneath the edits of its tests.
     """
     # Several clones can test on one machine side by side if each has names of its own.
-    lab = Lab(os.environ.get("RINGFENCE_LAB_PREFIX", "") + name, engine, preinstalled=preinstalled and engine != "none")
+    preinstalled = preinstalled and engine != "none"
+    lab = Lab(os.environ.get("RINGFENCE_LAB_PREFIX", "") + name, engine, preinstalled=preinstalled, hosts=hosts)
     lab.up()
     lab.stand({**({} if watched else {"watch_seconds": RARELY}), **standing})
     yield lab

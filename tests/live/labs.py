@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,21 @@ CAUGHT = "/run/caught"
 class Lab:
     """One instance of the throwaway lab, with an inventory of its own that tests may edit."""
 
-    def __init__(self, name: str, engine: str, *, preinstalled: bool = False) -> None:
-        """`preinstalled`: whether the roles' Debian packages are there before the first run."""
+    def __init__(
+        self, name: str, engine: str, *, preinstalled: bool = False, hosts: Mapping[str, str] | None = None
+    ) -> None:
+        """An instance that `up` makes.
+
+        Args:
+            name: of the instance.
+            engine: of `atlas`.
+            preinstalled: whether the roles' Debian packages are there before the first run.
+            hosts: further hosts: name → ENGINE, @SIDES or ENGINE@SIDES, as in {"nas": "20.10@lan", "edge": "@wan"}.
+        """
         self.name = name
         self.engine = engine
         self.preinstalled = preinstalled
+        self.hosts = dict(hosts or {})
         self.state = ROOT / ".lab" / name
         self.inventory = self.state / "inventory"
         self.environment = {**os.environ, "RINGFENCE_LAB": str(self.inventory), "ANSIBLE_NOCOLOR": "1"}
@@ -62,7 +72,9 @@ class Lab:
 
     def up(self) -> None:
         self.lab("down")
-        self.lab("up", "--engine", self.engine, *["--preinstalled"] * self.preinstalled)
+        further = [f"{name}{what}" if what[:1] in ("", "@") else f"{name}={what}" for name, what in self.hosts.items()]
+        words = [*["--preinstalled"] * self.preinstalled, *(f"--host={host}" for host in further)]
+        self.lab("up", "--engine", self.engine, *words)
         self._addresses.clear()
 
     def ssh(
@@ -113,26 +125,26 @@ class Lab:
             self._addresses[host] = str(self.variables(host)["ansible_host"])
         return self._addresses[host]
 
-    def controller(self) -> str:
+    def controller(self, host: str = "atlas") -> str:
         """This machine's address, as the host sees it."""
-        return self.ssh("echo $SSH_CONNECTION").split()[0]
+        return self.ssh("echo $SSH_CONNECTION", host).split()[0]
 
-    def wait_for_ssh(self, seconds: float = 90) -> None:
+    def wait_for_ssh(self, seconds: float = 90, host: str = "atlas") -> None:
         """Wait until a new connection works; raises RunError after the deadline."""
         deadline = time.monotonic() + seconds
-        while "up" not in self.ssh("echo up", check=False, timeout=20):
+        while "up" not in self.ssh("echo up", host, check=False, timeout=20):
             if time.monotonic() > deadline:
-                raise RunError(f"{self.name}: no ssh within {seconds} s")
+                raise RunError(f"{self.name}: no ssh to {host} within {seconds} s")
 
-    def reaches(self, port: int, seconds: float = 2) -> bool:
+    def reaches(self, port: int, seconds: float = 2, host: str = "atlas") -> bool:
         """Whether this machine can open a new connection to a TCP port of the host."""
         try:
-            with socket.create_connection((self.address(), port), timeout=seconds):
+            with socket.create_connection((self.address(host), port), timeout=seconds):
                 return True
         except OSError:
             return False
 
-    def listen(self, port: int) -> None:
+    def listen(self, port: int, host: str = "atlas") -> None:
         """Have somebody listen at a TCP port of the host, on both families, also after a reboot."""
         unit = (
             "[Service]\\nExecStart=/usr/bin/python3 -m http.server --bind :: --directory /run/sshd %%i\\n"
@@ -141,7 +153,8 @@ class Lab:
         self.sh(
             f"printf '{unit}' > /etc/systemd/system/listen@.service && systemctl daemon-reload &&"
             f" systemctl enable --now listen@{port}.service 2>/dev/null &&"
-            f" timeout 20 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'"
+            f" timeout 20 sh -c 'until ss -Hltn sport = :{port} | grep -q .; do sleep 0.1; done'",
+            host,
         )
 
     def unwatch(self, host: str = "atlas") -> None:
@@ -185,7 +198,7 @@ class Lab:
 
     def beside(self, name: str) -> Lab:
         """The same instance as another controller knows it: a copy of the inventory, with edits of its own."""
-        other = Lab(self.name, self.engine)
+        other = Lab(self.name, self.engine, hosts=self.hosts)
         other.inventory = self.state / name
         shutil.copytree(self.inventory, other.inventory, dirs_exist_ok=True)
         other.undeclare()
@@ -329,31 +342,34 @@ class Lab:
             (c["source"], c["destination"], c["proto"], c["port"], c["family"]) for c in cells if c["got"] == "open"
         }
 
-    def must_pass_the_checks_of_the_roles(self, roles: str = "roles/*", least: int = len(ROLES)) -> None:
-        """Run roles' own testinfra checks on the host; raises RunError if one fails.
+    def must_pass_the_checks_of_the_roles(
+        self, roles: str = "roles/*", least: int = len(ROLES), host: str = "atlas"
+    ) -> None:
+        """Run roles' own testinfra checks on a host; raises RunError if one fails.
 
         Args:
             roles: their folders, with wildcards.
             least: how many files of checks there must be.
+            host: which host.
         """
         configuration = self.state / "ssh_config"
         # One connection for all checks; its socket is not in .lab, whose path may be too long for one.
         sockets = tempfile.mkdtemp(prefix="rf-ssh-")
         configuration.write_text(
-            f"Host atlas\n  HostName {self.address()}\n  User root\n  IdentityFile {self.state / 'id_ed25519'}\n"
+            f"Host {host}\n  HostName {self.address(host)}\n  User root\n  IdentityFile {self.state / 'id_ed25519'}\n"
             f"  UserKnownHostsFile {self.state / 'known_hosts'}\n  ControlPath {sockets}/%C\n",
             encoding="utf-8",
         )
         checks = sorted(str(path) for path in ROOT.glob(f"{roles}/tests/test_*.py"))
         assert len(checks) >= least, checks
         command = [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "--noconftest", "--hosts=ssh://atlas",
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", "--noconftest", f"--hosts=ssh://{host}",
             f"--ssh-config={configuration}", *checks,
         ]  # fmt: skip
         done = subprocess.run(
             command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
         )
-        subprocess.run(["ssh", "-F", str(configuration), "-O", "exit", "atlas"], capture_output=True, check=False)
+        subprocess.run(["ssh", "-F", str(configuration), "-O", "exit", host], capture_output=True, check=False)
         shutil.rmtree(sockets)
         if done.returncode != 0:
             raise RunError(done.stdout + done.stderr)

@@ -328,5 +328,5 @@ def test_documentation_of_the_module_can_be_read() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert set(json.loads(done.stdout)["ringfence_role"]["doc"]["options"]) == {
-        "name", "preflight", "remove", "confirmed",
+        "name", "preflight", "remove", "confirmed", "share",
     }  # fmt: skip

@@ -169,3 +169,40 @@ def test_a_table_full_of_connections_is_judged_in_a_moment() -> None:
     for n in range(50_000):
         assert allowed.allows(one(WEB, f"{11 + n // 65536}.{n // 256 % 256}.{n % 256}.7"))
     assert time.process_time() - began < 10  # it took minutes
+
+
+VPN: dict[str, Any] = {
+    "interface": "wg-ringfence",
+    "networks": ["10.99.0.0/24", "172.30.0.0/24", "fd00:30::/64"],
+    "transit": [
+        {"name": "a > b", "source": "10.99.0.7/32", "destination": "172.30.0.9", "proto": "tcp", "port": 22},
+    ],
+}
+OUT = FLOW | {"to_bridge": "wg-ringfence", "destination": "172.30.0.5", "destination6": "fd00:30::5"}
+INTO = FLOW | {"from_bridge": "wg-ringfence", "source": "172.30.0.5", "source6": "fd00:30::5"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "source", "destination", "port"),
+    [
+        (True, WEB, "172.30.0.5", 5432),
+        (True, WEB6, "fd00:30::5", 5432),
+        (False, WEB, "172.30.0.5", 5433),
+        (False, WEB, "172.30.0.6", 5432),
+        (False, DB, "172.30.0.5", 5432),
+        (True, "172.30.0.5", DB, 5432),
+        (False, "172.30.0.6", DB, 5432),
+        (False, "172.30.0.5", WEB, 5432),
+        # What the hub passes on between others.
+        (True, "10.99.0.7", "172.30.0.9", 22),
+        (False, "10.99.0.8", "172.30.0.9", 22),
+        (False, "10.99.0.7", "172.30.0.9", 23),
+        (False, "172.30.0.9", "10.99.0.7", 22),
+    ],
+)
+def test_between_hosts_lives_what_is_declared(expected: bool, source: str, destination: str, port: int) -> None:
+    assert allows(source, destination, port, flows=[OUT, INTO], vpn=VPN) is expected
+
+
+def test_a_call_to_another_host_is_none_by_what_it_publishes() -> None:
+    assert not allows(WEB, "10.99.0.9", 8080, "172.30.0.5", 5432, flows=[OUT], vpn=VPN)

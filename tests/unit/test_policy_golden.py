@@ -138,6 +138,30 @@ CASES: dict[str, dict[str, Any]] = {
         "policy_egress": [egress("web > internet", "internet", "tcp", 443)],
         "policy_published": [published("web 8080", "192.168.10.0/24", "10.99.0.0/24")],
     },
+    # The hub of a VPN: a call to another host, one from there, one between two others, who publishes for whom.
+    "vpn": {
+        "policy_segments": [FRONTEND, BACKEND],
+        "policy_endpoints": endpoints("frontend.10", "backend.11"),
+        "policy_places": [{"name": "vpn", "networks": ["10.99.0.0/24", "fd00:99::/64"], "interfaces": []}],
+        "policy_flows": [
+            flow("web > far-db", "frontend.10", "backend.11", "tcp", 5432)
+            | {"to_bridge": "wg-ringfence", "destination": "172.23.0.11", "destination6": "fd00:23::11"},
+            flow("far-web > db", "frontend.10", "backend.11", "tcp", 5432)
+            | {"from_bridge": "wg-ringfence", "source": "172.24.0.10", "source6": "fd00:24::10"},
+        ],
+        "policy_published": [published("web 8080", "10.99.0.7/32")],
+        "policy_vpn": {
+            "interface": "wg-ringfence",
+            "networks": [
+                "10.99.0.0/24", "172.23.0.0/24", "172.24.0.0/24", "fd00:23::/64", "fd00:24::/64", "fd00:99::/64",
+            ],
+            "transit": [
+                {"name": "a > b", "source": "172.23.0.5", "source6": "fd00:23::5", "destination": "172.24.0.6",
+                 "destination6": "fd00:24::6", "proto": "udp", "port": 53},
+                {"name": "ssh", "source": "10.99.0.7/32", "destination": "10.99.0.9", "proto": "tcp", "port": 22},
+            ],
+        },
+    },
 }  # fmt: skip
 # What only the host knows: a network card, a tunnel, Docker's own bridge and one with an odd name.
 AROUND = Around(("eth0", "wg0"), ("docker0", "media"), ("172.17.0.0/16", "10.5.0.0/24"))
@@ -146,6 +170,7 @@ HOSTS: dict[str, tuple[str, str, Around]] = {
     **{case: (case, "iptables", AROUND) for case in CASES},
     "homelab.nftables": ("homelab", "nftables", AROUND),
     "homelab.old-kernel": ("homelab", "iptables", AROUND._replace(tells=False)),
+    "vpn.nftables": ("vpn", "nftables", AROUND),
     "unknown-surroundings": ("homelab", "iptables", Around()),
 }
 OPENS = {
@@ -254,6 +279,7 @@ def test_every_chain_that_a_packet_of_a_segment_cannot_leave_ends_in_a_drop(host
     names = [segment["name"] for segment in wish(HOSTS[host][0])["segments"]]
     final = {f"RF-{name}/{end}" for name in names for end in ("drop", "in", "host")}
     final |= {"RF-IN", "RF-DROP", "RF-FORGED", "RF-OUT", *(["RF-FRAME/drop"] if names else [])}
+    final |= {"RF-VPN", "RF-ASTRAY"} & {rule.chain for rule in rules(host)}
     ends = {rule.chain: rule.verdict for rule in rules(host) if rule.chain in final}
     assert ends == dict.fromkeys(final, "drop")
     ways = {rule.chain: rule.verdict for rule in rules(host) if rule.chain in {f"RF-{name}" for name in names}}

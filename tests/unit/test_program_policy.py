@@ -194,6 +194,35 @@ def test_a_wish_that_cannot_be_loaded_is_refused_by_name(
     assert policy.check(wish(**changes))["refusals"] == [refusal]
 
 
+VPN: dict[str, Any] = {"interface": "wg-ringfence", "networks": ["10.99.0.0/24"], "transit": []}
+PASSED_ON = {"name": "a > b", "source": "10.99.0.7/32", "destination": "10.99.0.9", "proto": "tcp", "port": 22}
+
+
+@pytest.mark.parametrize(
+    ("vpn", "refusal"),
+    [
+        ({"interface": "rf-vpn"}, "policy_vpn.interface: 'rf-vpn' must have at most 15 characters and not begin with"),
+        ({"networks": ["10.99.0.0/33"]}, "policy_vpn.networks: '10.99.0.0/33' is not a network in CIDR notation"),
+        ({"transit": [PASSED_ON | {"port": "x"}]}, "policy_vpn.transit.a > b.port: 'x' is no port and no range"),
+        ({"transit": [PASSED_ON | {"source": "here"}]}, "policy_vpn.transit.a > b.source: 'here' is not a network"),
+    ],
+)
+def test_a_way_to_other_hosts_that_cannot_be_is_refused_by_name(
+    policy: ModuleType, vpn: dict[str, Any], refusal: str
+) -> None:
+    assert policy.wish_refusals(wish(vpn=VPN)) == []
+    [said] = policy.wish_refusals(wish(vpn=VPN | vpn))
+    assert said.startswith(refusal)
+
+
+def test_a_flow_has_one_end_here(policy: ModuleType) -> None:
+    out, into = {"to_bridge": "wg-ringfence"}, {"from_bridge": "wg-ringfence"}
+    assert policy.wish_refusals(wish(vpn=VPN, flows=[FLOW | out, FLOW | into])) == []
+    [said] = policy.wish_refusals(wish(vpn=VPN, flows=[FLOW | out | into]))
+    assert "both ends are other hosts; write it as policy_vpn.transit" in said
+    assert "is not in policy_segments" in policy.wish_refusals(wish(flows=[FLOW | out]))[0]
+
+
 def test_a_good_wish_is_not_refused(policy: ModuleType) -> None:
     assert policy.wish_refusals(wish()) == []
     assert policy.wish_refusals(wish(flows=[{**FLOW, "port": "8000-8010"}])) == []

@@ -162,6 +162,26 @@ def test_a_program_that_fails_or_answers_nonsense_is_a_refusal_not_a_silence(pro
     assert said in survey({"a": _wish(program)})["a"]["refusals"][0]
 
 
+SHARES = """
+import json
+made = REQUEST["arguments"] == ["make"]
+print(json.dumps({"shared": "key" if made else "?", "changes": ["+ key"]}))
+"""
+
+
+def test_what_a_program_shares_is_told_and_made_where_that_is_asked() -> None:
+    assert remote.share("x", _wish(SHARES)) == {"shared": "?", "changes": ["+ key"]}
+    assert remote.share("x", _wish(SHARES), make=True) == {"shared": "key", "changes": ["+ key"]}
+
+
+@pytest.mark.parametrize(
+    ("program", "said"), [("raise SystemExit('no')", "role x: no"), ("print('{}')", "cannot be read")]
+)
+def test_a_program_that_shares_nothing_that_can_be_read_has_failed(program: str, said: str) -> None:
+    with pytest.raises(Fault, match=said):
+        remote.share("x", _wish(program))
+
+
 def test_only_what_everybody_may_read_is_answered_for_a_diff(file: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("hush", encoding="utf-8")

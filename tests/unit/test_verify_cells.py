@@ -427,7 +427,11 @@ def two_hosts(**more: Any) -> tuple[Declared, dict[str, Seen]]:
 
 def routed(seen: dict[str, Seen]) -> dict[str, Seen]:
     """The same hosts, where atlas has a route to what is inside of borea."""
-    routes = (("172.20.0.0/24", ""), ("172.16.0.0/12", "10.213.0.1"), ("172.30.0.0/16", "10.213.0.11"))
+    routes = (
+        ("172.20.0.0/24", "", "rf-front"),
+        ("172.16.0.0/12", "10.213.0.1", "eth0"),
+        ("172.30.0.0/16", "10.213.0.11", "eth0"),
+    )
     return {**seen, "atlas": replace(seen["atlas"], routes=routes)}
 
 
@@ -461,7 +465,7 @@ def test_where_a_route_leads_into_another_host_its_containers_are_tried_and_clos
     assert (found.host, found.expected, found.reason) == ("atlas", "closed", "not declared")
     assert ("atlas", "far") in matrix.untried  # IPv6: there is no route for it
     assert cell(matrix, "web", "172.30.0.1", "tcp", 22).expected == "closed"
-    others = replace(seen["atlas"], routes=(("172.30.0.0/16", "10.213.0.1"),))
+    others = replace(seen["atlas"], routes=(("172.30.0.0/16", "10.213.0.1", "eth0"),))
     assert not any(
         c.address == "172.30.0.50" and c.host == "atlas" for c in build(lab, {**seen, "atlas": others}).cells
     )
@@ -525,11 +529,11 @@ def test_a_host_answer_is_read() -> None:
                                        {"name": "theirs", "internal": False, "segment": ""},
                                        {"name": "bridge", "internal": False, "segment": ""}],
         "time": 1000.5, "ufw": [], "engine": "26.1.5", "complaints": [],
-        "routes": [{"network": "172.30.0.0/16", "gateway": "10.213.0.11"}],
+        "routes": [{"network": "172.30.0.0/16", "gateway": "10.213.0.11", "device": "eth0"}],
     })  # fmt: skip
     assert seen.sockets == (("tcp", 22, "sshd"),)
     assert seen.clock == 1000.5
-    assert seen.routes == (("172.30.0.0/16", "10.213.0.11"),)
+    assert seen.routes == (("172.30.0.0/16", "10.213.0.11", "eth0"),)
     assert (seen.internal, seen.unmanaged) == (frozenset({"rf-back"}), ("theirs",))
 
 

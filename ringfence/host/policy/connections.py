@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ringfence.host.policy.rules import Around, address, ends, span
+from ringfence.host.policy.rules import Around, address, ends, span, vpn_of
 from ringfence.host.policy.sources import link_local
 from ringfence.host.running import HUNG, MISSING, Fault, must, run
 from ringfence.host.tables import families
@@ -91,6 +91,13 @@ class Allowed:
                 way = (entry.get("proto", "any"), span(entry.get("port", "any")), to)
                 self.egress.setdefault(source, []).append(way)
         self.published = [_Door.of(entry) for entry in wish["published"]]
+        vpn = vpn_of(wish)
+        self.far = [ipaddress.ip_network(network) for network in vpn.get("networks", ())]
+        self.transit: list[tuple[dict[str, Any], IpNetwork, IpNetwork]] = [
+            (entry, ipaddress.ip_network(source), ipaddress.ip_network(destination))
+            for entry in vpn.get("transit", ())
+            for _, source, destination in ends(entry, "source", "destination")
+        ]
         self.known: dict[Connection, bool] = {}
 
     def bridge_of(self, one: str) -> str:
@@ -118,18 +125,33 @@ class Allowed:
         if caller and c.callee in self.local:
             return any(self._host(entry, c, caller) for entry in self.wish["host"])
         if caller and callee:
-            if c.destination != c.callee:
-                return False  # by an address of the host, as what is published
-            return any(within(c.callee_port, ports) for ports in self.flows.get((c.source, c.callee, c.proto), ()))
+            return self._called(c)
         if caller:
-            return any(self._leads(way, c) for way in self.egress.get(c.source, ()))
+            return self._called(c) or any(self._leads(way, c) for way in self.egress.get(c.source, ()))
+        if callee and self._is_far(c.source) and self._called(c):
+            return True
         if callee and c.callee not in self.local:  # a segment's gateway is the host
             return any(door.answers(c) and door.is_of(c) and door.is_for(c) for door in self.published)
         if c.callee in self.local:  # a published port that the userland proxy answers
             same = [door for door in self.published if door.answers(c)]
             return not same or any(door.is_for(c) for door in same)
+        if self._is_far(c.source) and self._is_far(c.callee):
+            return any(self._passes(entry, source, to, c) for entry, source, to in self.transit)
         ends = (ipaddress.ip_address(c.source), ipaddress.ip_address(c.callee))
         return not any(end in network for end in ends for network in self.closed)
+
+    def _called(self, c: Connection) -> bool:
+        """Whether it is a declared call; by an address of the host, as what is published, it is none."""
+        ports = self.flows.get((c.source, c.callee, c.proto), ()) if c.destination == c.callee else ()
+        return any(within(c.callee_port, declared) for declared in ports)
+
+    def _is_far(self, one: str) -> bool:
+        found = ipaddress.ip_address(one)
+        return any(found in network for network in self.far)
+
+    def _passes(self, entry: dict[str, Any], source: IpNetwork, destination: IpNetwork, c: Connection) -> bool:
+        own = ipaddress.ip_address(c.source) in source and ipaddress.ip_address(c.callee) in destination
+        return own and self._ports(entry, c)
 
     def _host(self, entry: dict[str, Any], c: Connection, bridge: str) -> bool:
         own = {address(entry.get("source") or ""), address(entry.get("source6") or "")} - {""}

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ringfence.host.engine import DAEMON_CONFIG
-from ringfence.host.policy.rules import OWN, address, family_of, span
+from ringfence.host.policy.rules import OWN, address, family_of, span, vpn_of
 from ringfence.host.running import Fault
 from ringfence.host.tables import parse_save
 
@@ -15,7 +15,7 @@ SEGMENT_BRIDGE = re.compile(r"rf-[A-Za-z0-9_.-]{1,12}")
 
 CHAINS = (  # no segment's name
     "PRE", "FROM", "NEIGHBOUR", "TRIED", "RAW", "FORGED", "FRAME", "FWD", "IN", "PUBLIC", "DROP", "HOST", "PROXY",
-    "GUESTS", "OUT", "NAT", "OPEN", "BRIDGED", "SHUT",
+    "GUESTS", "OUT", "NAT", "OPEN", "BRIDGED", "SHUT", "VPN", "ASTRAY",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ class Refused(Fault):
 def wish_refusals(wish: dict[str, Any]) -> list[str]:
     """Why this cannot be loaded on any host."""
     refusals = []
-    bridges = {segment["bridge"] for segment in wish["segments"]}
+    bridges, vpn = {segment["bridge"] for segment in wish["segments"]}, vpn_of(wish)
     for segment in wish["segments"]:
         owner, bridge = f"policy_segments.{segment['name']}", segment["bridge"]
         if not SEGMENT_BRIDGE.fullmatch(bridge):
@@ -49,8 +49,9 @@ def wish_refusals(wish: dict[str, Any]) -> list[str]:
     refusals += [
         f"{owner}: bridge '{bridge}' is not in policy_segments; add it, or correct the name"
         for owner, bridge in used
-        if bridge not in bridges
+        if bridge not in bridges and not (vpn and bridge == vpn["interface"] and owner.startswith("policy_flows."))
     ]
+    refusals += vpn_refusals(wish, vpn) if vpn else []
     for kind, keys in (
         ("flows", ("port",)),
         ("egress", ("port",)),
@@ -78,6 +79,28 @@ def wish_refusals(wish: dict[str, Any]) -> list[str]:
         if not INTERFACE.fullmatch(name)
     ]
     return list(dict.fromkeys(refusals))
+
+
+def vpn_refusals(wish: dict[str, Any], vpn: dict[str, Any]) -> list[str]:
+    """Why the interface that leads to other hosts cannot be one."""
+    found, name = [], vpn["interface"]
+    if not INTERFACE.fullmatch(name) or name.startswith("rf-"):
+        found.append(f"policy_vpn.interface: '{name}' must have at most 15 characters and not begin with 'rf-'")
+    for flow in wish["flows"]:
+        if flow["from_bridge"] == flow["to_bridge"] == name:
+            found.append(f"policy_flows.{flow['name']}: both ends are other hosts; write it as policy_vpn.transit")
+    for entry in vpn["transit"]:
+        if not is_port(span(entry["port"])):
+            found.append(f"policy_vpn.transit.{entry['name']}.port: '{entry['port']}' is no port and no range of them")
+    values = [("networks", network) for network in vpn["networks"]]
+    keys = ("source", "source6", "destination", "destination6")
+    values += [(f"transit.{e['name']}.{key}", e[key]) for e in vpn["transit"] for key in keys if e.get(key)]
+    for key, value in values:
+        try:
+            address(value)
+        except ValueError:
+            found.append(f"policy_vpn.{key}: '{value}' is not a network in CIDR notation")
+    return found
 
 
 def is_port(text: str) -> bool:
@@ -130,7 +153,8 @@ def endpoint_refusals(wish: dict[str, Any]) -> list[str]:
     known = {
         (entry["bridge"], entry.get(key)) for entry in wish["endpoints"] for key in ("address", "address6")
     }  # fmt: skip
-    sources = [("flows", flow, flow["from_bridge"]) for flow in wish["flows"]]
+    elsewhere = vpn_of(wish).get("interface")
+    sources = [("flows", flow, flow["from_bridge"]) for flow in wish["flows"] if flow["from_bridge"] != elsewhere]
     sources += [(kind, entry, entry["bridge"]) for kind in ("egress", "host") for entry in wish[kind]]
     for kind, entry, bridge in sources:
         for key in ("source", "source6"):

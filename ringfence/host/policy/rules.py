@@ -150,16 +150,21 @@ def build(wish: dict[str, Any], around: Around) -> list[Rule]:
 
 def _forward(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     """What is forwarded. Everything is entered by goto, so that a pass in any chain leaves all of them."""
-    segments = wish["segments"]
+    segments, vpn = wish["segments"], vpn_of(wish)
 
     def fwd(verdict: str, name: str = "fence", **match: Any) -> Rule:
         return Rule("RF-FWD", name, verdict, **match)
 
     yield fwd("pass", into=EVERY, state="established")
     yield fwd("pass", out=EVERY, state="established")
+    if vpn:
+        yield fwd("pass", "other hosts", into=vpn["interface"], state="established")
+        yield fwd("pass", "other hosts", out=vpn["interface"], state="established")
     yield fwd("accept", state="established")
     yield fwd("drop", into=EVERY, state="invalid")
     yield fwd("drop", out=EVERY, state="invalid")
+    if vpn:
+        yield fwd("goto RF-VPN", "other hosts", into=vpn["interface"])
     yield by_bridge("RF-FWD", "segments", "iifname", {s["bridge"]: chain_of(s["bridge"]) for s in segments})
     yield fwd("log RF DROP unknown segment", into=EVERY)
     yield fwd("drop", into=EVERY)
@@ -167,6 +172,10 @@ def _forward(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     yield fwd("goto RF-IN", "outside", out=EVERY, **outside(around, "iifname"))
     yield fwd("log RF DROP other bridge", out=EVERY)
     yield fwd("drop", out=EVERY)
+    if vpn:
+        yield fwd("log RF DROP to other hosts", "other hosts", out=vpn["interface"])
+        yield fwd("drop", "other hosts", out=vpn["interface"])
+        yield from _vpn(wish, vpn)
     if wish["unmanaged"] == "close":
         inner = {
             "keys": ("iifname", "oifname"),
@@ -179,6 +188,28 @@ def _forward(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
         yield from _segment(wish, segment, around)
     yield from _into(wish)
     yield from _public(wish)
+
+
+def vpn_of(wish: dict[str, Any]) -> dict[str, Any]:
+    """What is wished of the interface that leads to other hosts; {} where there is none."""
+    vpn: dict[str, Any] = wish.get("vpn") or {}
+    return vpn if vpn.get("interface") else {}
+
+
+def _vpn(wish: dict[str, Any], vpn: dict[str, Any]) -> Iterator[Rule]:
+    """What other hosts and devices send through the VPN: declared flows, published ports, and at the hub what is for
+    others. Who may send what into the tunnel is WireGuard's matter, whom it reaches is not."""
+    for flow in wish["flows"]:
+        if flow["from_bridge"] == vpn["interface"]:
+            for match in _flow(flow):
+                yield Rule("RF-VPN", of_proto(f"flow {flow['name']}", flow["proto"], flow["port"]), "pass", **match)
+    for flow in vpn["transit"]:
+        for match in _flow({**flow, "to_bridge": vpn["interface"]}):
+            yield Rule("RF-VPN", of_proto(f"transit {flow['name']}", flow["proto"], flow["port"]), "pass", **match)
+    # What is published for a place inside the VPN comes by it like by any other way.
+    yield Rule("RF-VPN", "other hosts", "goto RF-IN", out=EVERY)
+    yield Rule("RF-VPN", "other hosts", "log RF DROP from other hosts")
+    yield Rule("RF-VPN", "other hosts", "drop")
 
 
 def by_bridge(chain: str, name: str, key: str, chains: dict[str, str]) -> Rule:
@@ -351,6 +382,13 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
     def out(verdict: str, name: str = "fence", **match: Any) -> Rule:
         return Rule("RF-OUT", name, verdict, **match)
 
+    vpn = vpn_of(wish)
+    for family, key in (("v4", "ip daddr"), ("v6", "ip6 daddr")) if vpn else ():
+        # While the tunnel is down its routes are gone, and the way outside is in plain text.
+        there = among(networks(vpn["networks"], family))
+        yield out(
+            "goto RF-ASTRAY", "other hosts", family=family, out=f"!{vpn['interface']}", keys=(key,), elements=there
+        )
     yield out("accept", out=f"!{EVERY}")
     yield out("accept", state="established")
     yield out("accept", "root of the host", words="meta skuid 0")
@@ -365,9 +403,16 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
     for segment in wish["segments"]:
         yield out(f"log RF DROP the host to {segment['name']}", f"segment {segment['name']}", out=segment["bridge"])
     yield out("drop")
+    if vpn:
+        yield Rule("RF-ASTRAY", "own addresses", "accept", out="lo")
+        yield Rule("RF-ASTRAY", "other hosts", "log RF DROP outside the vpn")
+        yield Rule("RF-ASTRAY", "other hosts", "drop")
 
 
 def _nat(wish: dict[str, Any]) -> Iterator[Rule]:
+    if vpn_of(wish):
+        # Other hosts are told who calls.
+        yield Rule("RF-NAT", "other hosts", "accept", out=vpn_of(wish)["interface"])
     for family, key, subnet in (("v4", "ip saddr", "subnet"), ("v6", "ip6 saddr", "subnet6")):
         own = among(networks((s.get(subnet) or "" for s in wish["segments"]), family))
         if own:

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
-from ringfence.host.policy.rules import EVERY, ICMP, Around, Rule, among, ends, networks, outside, plain
+from ringfence.host.policy.rules import EVERY, ICMP, Around, Rule, among, ends, networks, outside, plain, vpn_of
 
 FAMILIES = (("v4", "ip", "address", "subnet"), ("v6", "ip6", "address6", "subnet6"))
 
@@ -33,11 +33,11 @@ def sources(wish: dict[str, Any], around: Around, backend: str) -> list[Rule]:
         wish: the desired state.
         backend: "iptables" or "nftables", Docker's.
     """
-    found = [*_before(wish, around), *_from_segments(wish, backend), *_forged(wish), *_frames(wish, around)]
+    found = [*_before(wish, around, backend), *_from_segments(wish, backend), *_forged(wish), *_frames(wish, around)]
     return [rule._replace(name=plain(rule.name)) for rule in found]
 
 
-def _before(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
+def _before(wish: dict[str, Any], around: Around, backend: str) -> Iterator[Rule]:
     def pre(verdict: str, name: str, **match: Any) -> Rule:
         return Rule("RF-PRE", name, verdict, **match)
 
@@ -63,10 +63,18 @@ def _before(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
                 "goto RF-FORGED", "places by another way", family=family, keys=(f"{ip} saddr",), elements=among(found),
                 words=f"{to} {ANOTHER_WAY}",
             )  # fmt: skip
+    vpn = vpn_of(wish)
+    for family, ip, _, _ in FAMILIES if vpn else ():
+        yield pre(
+            "goto RF-FORGED", "other hosts by another way", family=family, into=f"!{vpn['interface']}",
+            keys=(f"{ip} saddr",), elements=among(networks(vpn["networks"], family)),
+        )  # fmt: skip
     yield pre(
         "goto RF-FORGED", "others' addresses from inside", words=f"fib daddr type local {ANOTHER_WAY}",
         **outside(around, "!iifname"),
     )  # fmt: skip
+    if vpn and backend == "iptables":
+        yield pre("goto RF-RAW", "other hosts", into=vpn["interface"])
 
 
 def _from_segments(wish: dict[str, Any], backend: str) -> Iterator[Rule]:

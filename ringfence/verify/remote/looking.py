@@ -23,14 +23,15 @@ def addresses() -> list[Json]:
 
 
 def routes() -> list[Json]:
-    """The host's routes, without default ones and those of links: [{network, gateway}], gateway "" for a neighbour."""
+    """The host's routes, without default ones and those of links: [{network, gateway, device}], gateway "" for a
+    neighbour."""
     found = []
     for flag in ("-4", "-6"):
         # Where there is none it says nothing at all.
         for entry in json.loads(asked("ip", flag, "-j", "route", "show") or "[]"):
             network = entry.get("dst", "default")
             if network != "default" and not ipaddress.ip_network(network, strict=False).is_link_local:
-                found.append({"network": network, "gateway": entry.get("gateway", "")})
+                found.append({"network": network, "gateway": entry.get("gateway", ""), "device": entry.get("dev", "")})
     return found
 
 

@@ -42,6 +42,9 @@ options:
     description: Roles that are compared in one round trip and may refuse; nothing is changed.
     type: list
     elements: str
+  share:
+    description: C(true) has the role's program say what other hosts are to know of this one; it becomes a fact.
+    type: bool
   remove:
     description: Roles that leave the host, in this order; what would go is listed, and goes only if it is confirmed.
     type: list
@@ -664,6 +667,33 @@ LISTED = ("remove", "--dry")
 LAST = "guard"  # it watches over the others' leaving
 
 
+def share(role: str, want: Wish, make: bool = False) -> dict[str, Any]:
+    """Ask a role's program what other hosts are to know of this one, such as a public key.
+
+    Args:
+        make: whether it makes what it does not have yet; else it says what it would make.
+
+    Returns:
+        ``{"shared": what they are to know, "changes": [what was, or would be, made]}``
+    """
+    missing = missing_packages(want["packages"])
+    if make and missing:
+        install(missing)
+    check = Check(role, want, ("make",) if make else ("share",))
+    try:
+        if not check.ended(time.monotonic() + CHECK_SECONDS):
+            raise Fault(f"role {role}: its program did not say within {CHECK_SECONDS} s what it shares")
+        if check.code:
+            raise Fault(f"role {role}: {_text(check.err).strip()[-2000:] or f'exit code {check.code}'}")
+        found = json.loads(_text(check.out))
+        changes = [*(f"+ package {name}" for name in missing), *found["changes"]]
+        return {"shared": found["shared"], "changes": changes}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Fault(f"role {role}: what its program shares cannot be read: {error!r}") from None
+    finally:
+        check.kill()
+
+
 def removal(roles: list[Leaving]) -> dict[str, Any]:
     """Say what would go if roles left this host, in this order; nothing is changed.
 
@@ -759,7 +789,7 @@ def clear(roles: list[Leaving]) -> None:
 
 
 VERBS: dict[str, Callable[..., Any]] = {
-    "survey": survey, "install": install, "place": place, "apply": apply, "bring": bring,
+    "survey": survey, "install": install, "place": place, "apply": apply, "bring": bring, "share": share,
     "removal": removal, "remove": remove, "clear": clear,
 }  # fmt: skip
 

@@ -76,7 +76,7 @@ class RoleFolder:
 class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typed
     """Compare, show, and unless this is a check, bring about."""
 
-    _VALID_ARGS = frozenset({"name", "preflight", "remove", "confirmed"})
+    _VALID_ARGS = frozenset({"name", "preflight", "remove", "confirmed", "share"})
 
     def run(self, tmp: Any = None, task_vars: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return ``changed``, ``changes`` and, if asked for, ``diff``.
@@ -92,6 +92,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         here = Path(self._task._role._role_path)
         folders = [RoleFolder(here.parent / name) for name in names]
         is_preflight = bool(self._task.args.get("preflight"))
+        if self._task.args.get("share"):
+            return result | self._share(folders[0])
         if is_preflight:
             self._must_fit(folders)
         wishes = {folder.name: self._wish(folder) for folder in folders}
@@ -115,6 +117,28 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             result["progress"] = self._bring(folder, wishes[folder.name])
         return result
 
+    # -- what hosts tell one another
+
+    def _share(self, folder: RoleFolder) -> dict[str, Any]:
+        """Have the host say what others are to know of it; it becomes a fact, from which `_told` reads it."""
+        asked = {"role": folder.name, "want": without_contents(self._wish(folder)), "make": not self._task.check_mode}
+        found = self._ask("share", asked)
+        return {
+            "changed": bool(found["changes"]),
+            "changes": found["changes"],
+            "ansible_facts": {f"ringfence_shared_{folder.name}": found["shared"]},
+        }
+
+    def _told(self, folder: RoleFolder) -> dict[str, Any]:
+        """Return the variable in which a role finds what its program shares on the other hosts, with all of that."""
+        variable = folder.constants.get(f"{folder.name}_shares")
+        if not variable:
+            return {}
+        fact, every = f"ringfence_shared_{folder.name}", self._vars.get("hostvars") or {}
+        facts = {host: (every[host].get("ansible_facts") or {}).get(fact) for host in every}
+        given = self._templar.template(self._vars.get(str(variable)) or {})
+        return {str(variable): {**given, **{host: said for host, said in facts.items() if said is not None}}}
+
     # -- what a role wants
 
     def _must_fit(self, folders: list[RoleFolder]) -> None:
@@ -132,7 +156,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
 
     def _variables(self, folder: RoleFolder) -> dict[str, Any]:
         defaults = self._loader.load_from_file(str(folder.directory / "defaults" / "main.yml"))
-        return {**(defaults or {}), **self._vars, **folder.constants}
+        return {**(defaults or {}), **self._vars, **folder.constants, **self._told(folder)}
 
     def _wish(self, folder: RoleFolder) -> dict[str, Any]:
         """Return what `ringfence.role.Role.wanted` returns for pyinfra, with everything rendered."""

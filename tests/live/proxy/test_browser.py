@@ -18,7 +18,7 @@ from tests.live.conftest import cannot
 from tests.live.labs import Lab
 from tests.live.proxy.client import Session, next_code
 
-SECONDS = 30
+SECONDS = 60  # a page that is there at once on a machine with nothing else to do
 
 
 @pytest.fixture

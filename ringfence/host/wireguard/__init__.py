@@ -1,0 +1,1 @@
+"""What the program of the role `wireguard` is made of."""

@@ -1,0 +1,87 @@
+"""Checks of the VPN: who is in it, how they reach each other, and what its networks must leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ringfence.model.lab import Lab
+from ringfence.model.problems import Problem, did_you_mean, listed
+from ringfence.model.read import Draft
+from ringfence.model.values import Network
+from ringfence.model.vpn import VPN, Vpn
+
+LARGEST, SMALLEST = 16, 28
+
+
+def _hub(draft: Draft) -> Iterator[Problem]:
+    lab, vpn = draft.lab, draft.lab.vpn
+    if vpn is None:
+        return
+    hosts = draft.names["hosts"]
+    if vpn.hub not in hosts:
+        fix = did_you_mean(vpn.hub, hosts, f"declared in lab_hosts: {listed(hosts)}")
+        yield Problem("lab_vpn.hub", f"'{vpn.hub}' is not a host ({fix})")
+    elif vpn.hub in lab.hosts and lab.hosts[vpn.hub].vpn.nat:
+        yield Problem(
+            f"lab_hosts.{vpn.hub}.vpn.nat",
+            f"'{vpn.hub}' is the hub, which all others call (forward UDP port {vpn.port} to it and write its endpoint "
+            "instead, or take another hub)",
+        )
+    if VPN in lab.places:
+        yield Problem(f"lab_places.{VPN}", f"'{VPN}' is the place that lab_vpn makes (remove it here)")
+
+
+def _networks(draft: Draft) -> Iterator[Problem]:
+    lab, vpn = draft.lab, draft.lab.vpn
+    if vpn is None:
+        return
+    if not vpn.network.is_private:
+        yield Problem("lab_vpn.network", f"'{vpn.network}' is public (take a part of 10.0.0.0/8, such as 10.99.0.0/24)")
+    if not LARGEST <= vpn.network.prefixlen <= SMALLEST:
+        yield Problem("lab_vpn.network", f"'{vpn.network}' has the wrong size (write one from /16 to /28, usually /24)")
+    elif vpn.network.num_addresses - 2 < len(lab.hosts) + len(_peers(lab)):
+        yield Problem("lab_vpn.network", f"'{vpn.network}' has too few addresses (take a larger one, such as a /24)")
+    if vpn.network6 and (vpn.network6.prefixlen != 64 or not vpn.network6.is_private):
+        yield Problem("lab_vpn.network6", f"'{vpn.network6}' is no local /64 (leave it out to get one of lab_ula)")
+    for owner, network in _given(vpn):
+        for name, other in _taken(lab):
+            if other.version == network.version and other.overlaps(network):
+                yield Problem(owner, f"'{network}' overlaps {name}, {other} (choose another)")
+
+
+def _given(vpn: Vpn) -> Iterator[tuple[str, Network]]:
+    yield "lab_vpn.network", vpn.network
+    if vpn.network6:
+        yield "lab_vpn.network6", vpn.network6
+
+
+def _taken(lab: Lab) -> Iterator[tuple[str, Network]]:
+    for name, networks in lab.places.items():
+        if name != VPN:
+            yield from ((f"the place '{name}'", network) for network in networks if network.prefixlen)
+    for name, segment in lab.segments.items():
+        yield from ((f"the segment '{name}'", network) for network in segment.subnet.values())
+
+
+def _peers(lab: Lab) -> list[str]:
+    return [name for name, device in lab.devices.items() if device.key]
+
+
+def _devices(draft: Draft) -> Iterator[Problem]:
+    lab = draft.lab
+    keys: dict[str, str] = {}
+    for name, device in lab.devices.items():
+        owner = f"lab_devices.{name}"
+        if not device.addresses and not device.key:
+            yield Problem(owner, f"'{name}' has neither addresses nor a key (give it one of them)")
+        if device.key and not draft.connected:
+            yield Problem(f"{owner}.key", f"'{name}' has no VPN to be in (declare lab_vpn, or remove the key)")
+        if device.key:
+            other = keys.setdefault(device.key, name)
+            if other != name:
+                yield Problem(f"{owner}.key", f"'{name}' has the key of '{other}' (each device makes its own)")
+        if lab.vpn and name in draft.names["hosts"]:
+            yield Problem(owner, f"'{name}' is a host as well (rename one: both are in the VPN)")
+
+
+VPN_CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (_hub, _networks, _devices)

@@ -1,0 +1,119 @@
+"""One policy over several hosts: what is declared passes between them, in the tunnels and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from tests.live.labs import Lab, waited_for
+from tests.live.proxy.client import Session
+from tests.live.proxy.test_life import heard
+
+INTERFACE = "wg-ringfence"
+
+
+def address(lab: Lab, host: str, at: str = INTERFACE) -> str:
+    """A host's IPv4 address at an interface."""
+    return lab.sh(f"ip -4 -br address show {at}", host).split()[2].partition("/")[0]
+
+
+def test_neither_engine_has_anything_to_change(lab: Lab) -> None:
+    assert lab.plan().changed == []
+    lab.must_be_converged()
+    assert lab.ansible().changed == []
+
+
+def test_exactly_the_declared_traffic_passes_between_hosts(lab: Lab) -> None:
+    run = lab.verify()
+    assert run.changed == [], run.text
+    assert re.search(r"\d+ cells: \d+ open, \d+ closed, .*0 differences", run.text), run.text
+
+
+def test_a_database_on_another_host_sees_who_calls(lab: Lab) -> None:
+    answer = Session(lab).ask("cloud", "/status.php")
+    assert (answer.status, answer.by_application) == (200, True), answer
+    addresses = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    own = lab.sh(f"docker inspect -f '{addresses}' nextcloud-nextcloud-1").split()
+    assert any(one in answer.body for one in own), answer.body
+
+
+def plain(lab: Lab, ask: Callable[[], object]) -> dict[str, bool]:
+    """Where on the way from the proxy to the films a mark in the request can be read."""
+    mark = b"X-Ringfence-Mark: films"
+    return {at: mark in heard(lab, at, ask) for at in ("rf-frontend", "eth0", "eth1")}
+
+
+def test_between_hosts_nothing_passes_in_plain_text(lab: Lab) -> None:
+    session = Session(lab, "anna")
+
+    def ask() -> None:
+        assert session.ask("media", "/", headers={"X-Ringfence-Mark": "films"}).by_application
+
+    # The application speaks no TLS: the listener on the proxy's own bridge can read it.
+    assert plain(lab, ask) == {"rf-frontend": True, "eth0": False, "eth1": False}
+
+
+def test_without_the_tunnel_nothing_takes_another_way(lab: Lab) -> None:
+    session = Session(lab, "anna")
+    assert session.ask("media").by_application
+    try:
+        lab.sh(f"systemctl stop ringfence-wireguard.timer wg-quick@{INTERFACE}")
+
+        def ask() -> None:
+            answer = session.ask("media", "/", headers={"X-Ringfence-Mark": "films"})
+            assert not answer.by_application, answer
+
+        assert plain(lab, ask) == {"rf-frontend": True, "eth0": False, "eth1": False}
+    finally:
+        lab.pyinfra()
+    assert waited_for(
+        lambda: session.ask("media").by_application or Session(lab, "anna").ask("media").by_application, 60
+    )
+    lab.must_be_converged()
+
+
+def test_what_a_neighbour_sends_in_another_hosts_name_does_not_arrive(lab: Lab) -> None:
+    """A machine of the LAN takes the address that a host has in the tunnel, or a container of it."""
+    nas, tunnel = address(lab, "nas", "eth0"), address(lab, "atlas")
+    lab.sh(f"ip address add {tunnel}/32 dev eth0", "outside")
+    try:
+        probe = (
+            f"import socket; s = socket.socket(); s.settimeout(3); s.bind(('{tunnel}', 0)); s.connect(('{nas}', 22))"
+        )
+        assert "timed out" in lab.sh(f'python3 -c "{probe}" 2>&1', "outside", check=False)
+    finally:
+        lab.sh(f"ip address del {tunnel}/32 dev eth0", "outside")
+    # The same door is open for who is there by right.
+    assert lab.sh(f"timeout 5 bash -c 'exec 3<>/dev/tcp/{address(lab, 'nas')}/22; head -c 4 <&3'") == "SSH-"
+
+
+def test_a_hosts_key_is_changed_by_a_number_and_its_peers_follow(lab: Lab) -> None:
+    before = lab.sh(f"wg show {INTERFACE} public-key", "nas")
+    hosts = lab.variables()["lab_hosts"]
+    try:
+        lab.declare(lab_hosts={**hosts, "nas": {**hosts["nas"], "vpn": {"key": 2}}})
+        plan = lab.plan()
+        assert plan.changed == ["wireguard | state"]
+        assert lab.pyinfra().changed == plan.changed
+        after = lab.sh(f"wg show {INTERFACE} public-key", "nas")
+        assert after != before
+        assert after.strip() in lab.sh(f"wg show {INTERFACE} peers")
+        assert before.strip() not in lab.sh(f"wg show {INTERFACE} peers")
+        assert waited_for(lambda: Session(lab).ask("cloud", "/status.php").status == 200, 30)
+        lab.must_be_converged()
+    finally:
+        lab.undeclare()
+        lab.pyinfra()
+
+
+def test_a_host_that_is_down_stops_nobody_else(lab: Lab) -> None:
+    lab.lab("poweroff", "--host=edge")
+    try:
+        run = lab.pyinfra(check=False)
+        assert "edge" in run.text
+        peers = lab.sh(f"wg show {INTERFACE} peers").split()
+        assert len(peers) == 2  # its key stays known
+        assert Session(lab).ask("cloud", "/status.php").status == 200
+    finally:
+        lab.lab("start", "--host=edge")
+    assert waited_for(lambda: Session(lab, "anna").ask("media").by_application, 90, 1)
