@@ -23,6 +23,8 @@ ROLES = (
     "ulogd2",
     "ulogd2-json",
     "unattended-upgrades",
+    "wireguard-go",
+    "wireguard-tools",
 )
 # What the role docker installs, by the lab's engine; Debian 12 has one package only.
 ENGINES: dict[str, tuple[str, ...]] = {

@@ -13,7 +13,7 @@ from ringfence.model.values import Address
 from ringfence.model.vpn import ENDPOINT, VPN, Vpn
 
 INTERFACE = "wg-ringfence"
-_KEEPALIVE = 25  # seconds; shorter than routers forget a UDP flow (30 is the shortest that is seen)
+KEEPALIVE = 25  # seconds; shorter than routers forget a UDP flow (30 is the shortest that is seen)
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
@@ -90,19 +90,29 @@ def _host(plan: Plan, declared: Vpn, host: str, name: str, near: list[str]) -> d
         "allowed": allowed,
         "endpoint": endpoint(plan, name, host),
         # Both ends may be behind something that forgets; who cannot be called keeps the way open.
-        "keepalive": _KEEPALIVE if us.nat else 0,
+        "keepalive": KEEPALIVE if us.nat else 0,
     }
 
 
 def endpoint(plan: Plan, host: str, caller: str) -> str:
-    """Return where another host finds a host's UDP port: in the place that both are in, or else as it is declared, or
-    else at its first address; "" where it is behind NAT and calls."""
+    """Return where another host finds a host's UDP port: in a place that both are in, or else where everybody finds it;
+    "" where it is behind NAT and calls."""
     near = _neighbour(plan, host, caller)
-    if near is None and plan.lab.hosts[host].vpn.nat:
-        return ""
-    first = near or plan.lab.hosts[host].addresses[0]
-    said = "" if near else plan.lab.hosts[host].vpn.endpoint
-    text = said or (f"[{first}]" if first.version == 6 else str(first))
+    if near is not None:
+        return _with_port(plan, _written(near))
+    return "" if plan.lab.hosts[host].vpn.nat else found_at(plan, host)
+
+
+def found_at(plan: Plan, host: str) -> str:
+    """Return where everybody finds a host's UDP port: as it is declared, or else at its first address."""
+    return _with_port(plan, plan.lab.hosts[host].vpn.endpoint or _written(plan.lab.hosts[host].addresses[0]))
+
+
+def _written(address: Address) -> str:
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _with_port(plan: Plan, text: str) -> str:
     found = ENDPOINT.fullmatch(text)
     port = plan.lab.vpn.port if plan.lab.vpn else 0
     return text if found and found["port"] else f"{text}:{port}"

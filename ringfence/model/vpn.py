@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from ringfence.model.base import Declared
-from ringfence.model.values import Network4, Network6, PortNumber, PositiveInt, Text
+from ringfence.model.values import AnyAddress, Network4, Network6, PortNumber, PositiveInt, Text
 
 # The place of everything inside the VPN: hosts and devices.
 VPN = "vpn"
@@ -31,7 +31,7 @@ def is_key(text: str) -> bool:
 def _key(value: Any) -> Any:
     if value and not (isinstance(value, str) and is_key(value)):
         raise ValueError(
-            "the value is no key of WireGuard: 44 characters (what `wg pubkey` or the app of the device shows)"
+            "the value is no key of WireGuard: 44 characters (its app shows one, or deploys/device.py makes one)"
         )
     return value
 
@@ -64,6 +64,7 @@ class Vpn(Declared):
     port: PortNumber = Field(51820, description="UDP port, on every host")
     mesh: bool = Field(False, description="whether hosts that reach each other talk directly, and not by the hub")
     mtu: int = Field(1420, ge=1280, le=9000, description="largest packet in a tunnel; 1412 where the line is PPPoE")
+    dns: tuple[AnyAddress, ...] = Field((), description="DNS servers that devices ask, such as your router's")
     secret: Text = Field(
         repr=False,
         min_length=32,

@@ -73,7 +73,9 @@ def _devices(draft: Draft) -> Iterator[Problem]:
     for name, device in lab.devices.items():
         owner = f"lab_devices.{name}"
         if not device.addresses and not device.key:
-            yield Problem(owner, f"'{name}' has neither addresses nor a key (give it one of them)")
+            yield Problem(
+                owner, f"'{name}' has neither addresses nor a key (give it one of them; deploys/device.py makes a key)"
+            )
         if device.key and not draft.connected:
             yield Problem(f"{owner}.key", f"'{name}' has no VPN to be in (declare lab_vpn, or remove the key)")
         if device.key:

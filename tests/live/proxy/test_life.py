@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,8 +103,9 @@ def test_adding_a_person_is_one_edit(lab: Lab) -> None:
 def heard(lab: Lab, bridge: str, ask_for: Any) -> bytes:
     """What passes a bridge while something is asked for."""
     lab.sh("rm -f /run/hear*; cat > /run/hear.py", text=(HERE / "hear.py").read_text())
+    # A unit of its own each time: the one before may not have been collected yet.
     lab.sh(
-        f"systemd-run --quiet --collect --unit=hear python3 /run/hear.py {bridge} &&"
+        f"systemd-run --quiet --collect --unit=hear-{secrets.token_hex(4)} python3 /run/hear.py {bridge} &&"
         " timeout 10 sh -c 'until test -e /run/hearing; do sleep 0.1; done'"
     )
     try:
