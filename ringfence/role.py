@@ -10,6 +10,7 @@ can be compared with a host in one round trip. Ansible reads the same files (``l
     <role>_guarded:   whether applying can cut off the controller (default: no)
     <role>_program:   the role whose program brings the desired state about (default: the role itself)
     <role>_shares:    the variable in which a host finds what the role's program shares on the others (default: none)
+    <role>_shares_where: the variable that says whether a host takes part in that: by being set, and not empty
 
 A role whose program asks something of the controller has an ``answer.py`` (`ringfence.answering`).
 """
@@ -133,6 +134,10 @@ class Role:
     def shares(self) -> str:
         """The variable in which a host finds what this role's program shares on the others; "" for none."""
         return str(self.constants.get(f"{self.name}_shares") or "")
+
+    def shares_on(self, data: Any) -> bool:
+        """Return whether a host with these variables (anything with a ``get``) takes part in what the role shares."""
+        return bool(self.shares and data.get(self.constants[f"{self.name}_shares_where"]))
 
     @cached_property
     def _options(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pyinfra.context import state as current_state
 from ringfence.facts.survey import Difference, forget, survey, wanted_of
 from ringfence.operations.asking import apply_answering
 from ringfence.operations.guarded import LoudCommand, confirm, window
-from ringfence.operations.sharing import shared
+from ringfence.operations.sharing import awaited, shared
 from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError, Wanted
@@ -35,7 +35,7 @@ def converge(role: Role) -> None:
     wishes = _wanted(role)
     packages(name="packages", role=role.name, wanted=wishes)
     files(name="files", role=role.name, wanted=wishes)
-    program(name="state", role=role.name, wanted=wishes, sharing=role if role.shares else None)
+    program(name="state", role=role.name, wanted=wishes, sharing=role if role.shares_on(_host().data) else None)
 
 
 def preflight(roles: Sequence[Role]) -> None:
@@ -108,9 +108,9 @@ def program(role: str, wanted: Wanted, sharing: Role | None = None) -> Commands:
     """Have the role's program bring about the desired state, inside the guard's window where that is needed.
 
     Args:
-        sharing: the role, where its hosts tell one another something: by now they have it.
+        sharing: the role, where its hosts tell one another something: by now they have it, or make it.
     """
-    if sharing and current_state.is_executing:
+    if sharing and current_state.is_executing and awaited(current_state, sharing, GROUP):
         wanted = _told(sharing, make=True)
         forget(_host())
     difference = _difference(role, wanted)
@@ -142,7 +142,7 @@ def _wanted(role: Role) -> Wanted:
     key = (_host().name, str(role.directory))
     if key not in _wishes:
         try:
-            _wishes[key] = _told(role) if role.shares else wanted_of(role, _host())
+            _wishes[key] = _told(role) if role.shares_on(_host().data) else wanted_of(role, _host())
         except (RoleError, RenderError) as error:
             raise DeployError(str(error)) from None
     return _wishes[key]

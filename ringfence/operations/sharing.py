@@ -20,7 +20,7 @@ from ringfence.facts.survey import wanted_of, wish
 from ringfence.role import Role
 
 _lock = BoundedSemaphore()
-# (role, whether it was made where it was missing) → host → what it shares. Of each plan and each run once.
+# (role, whether it was made where it was missing) → host → its answer. Of each plan and each run once.
 _told: dict[tuple[str, bool], dict[str, Any]] = {}
 
 
@@ -32,14 +32,25 @@ def shared(state: State, role: Role, group: str, *, make: bool) -> Mapping[str, 
         make: whether a host makes what it does not have yet; else it says what it would make.
 
     Returns:
-        Host → what its program shares; without those that do not answer, which is said when they are compared.
+        Host → what its program shares; without those that do not answer, which is said when they are compared, and
+        without those that do not take part.
 
     Raises:
         RoleError: a host's variables do not fit the role.
     """
+    return {name: answer["shared"] for name, answer in _answers(state, role, group, make=make).items()}
+
+
+def awaited(state: State, role: Role, group: str) -> bool:
+    """Return whether something of what hosts share is still to be made: where nothing is, nobody is asked again."""
+    return any(answer["changes"] for answer in _answers(state, role, group, make=False).values())
+
+
+def _answers(state: State, role: Role, group: str, *, make: bool) -> Mapping[str, Any]:
     with _lock:
         if (role.name, make) not in _told:
-            hosts = [host for host in state.inventory.get_active_hosts() if group in host.groups]
+            active = [host for host in state.inventory.get_active_hosts() if group in host.groups]
+            hosts = [host for host in active if role.shares_on(host.data)]
             asked = {host.name: gevent.spawn(_ask, role, host, make) for host in hosts}
             gevent.joinall(list(asked.values()))
             answers = {name: greenlet.get() for name, greenlet in asked.items()}
@@ -50,6 +61,6 @@ def shared(state: State, role: Role, group: str, *, make: bool) -> Mapping[str, 
 def _ask(role: Role, host: Host, make: bool) -> Any:
     try:
         asked = {"role": role.name, "want": wish(wanted_of(role, host)), "make": make}
-        return ask(host, "share", asked)["shared"]
+        return ask(host, "share", asked)
     except NoAnswerError:
         return None

@@ -124,7 +124,7 @@ class Declared:
     egress: tuple[Egress, ...] = ()
     vantages: tuple[Vantage, ...] = ()
     places: tuple[str, ...] = ()
-    vpn: Vpn = field(default_factory=lambda: Vpn())
+    vpn: Vpn = field(default_factory=Vpn)
 
     def is_internet(self, address: str) -> bool:
         """Whether an address counts as the internet in ``egress: {to: internet}``."""

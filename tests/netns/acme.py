@@ -12,10 +12,10 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+from tests.live.labs import waited_for
 from tests.unit.caddy.proxy import caddyfile, program
 
 NAMES = ("ca.lab.home", "auth.lab.home", "cloud.lab.home")
@@ -54,19 +54,15 @@ def run(folder: Path, text: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
-def issuer(name: str, root: Path, seconds: float = 0) -> str:
-    """Who signed a name's certificate, once there is one; "" where there is none."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            context = ssl.create_default_context(cafile=root)
-            with context.wrap_socket(socket.create_connection(("127.0.0.1", 443), 5), server_hostname=name) as found:
-                parts = dict(part for [part] in (found.getpeercert() or {})["issuer"])
-                return str(parts["commonName"])
-        except OSError:
-            if time.monotonic() > deadline:
-                return ""
-            time.sleep(0.2)
+def issuer(name: str, root: Path) -> str:
+    """Who signed a name's certificate; "" where there is none."""
+    try:
+        context = ssl.create_default_context(cafile=root)
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", 443), 5), server_hostname=name) as found:
+            parts = dict(part for [part] in (found.getpeercert() or {})["issuer"])
+            return str(parts["commonName"])
+    except OSError:
+        return ""
 
 
 def plain(path: str) -> list[Any]:
@@ -84,10 +80,7 @@ def main(folder: Path) -> None:
     running = [run(folder / "ca", SERVER)]
     root = folder / "ca/caddy/pki/authorities/public/root.crt"
     try:
-        deadline = time.monotonic() + 30
-        while not root.exists():
-            assert time.monotonic() < deadline, (folder / "ca/log").read_text()
-            time.sleep(0.1)
+        assert waited_for(root.exists, 30), (folder / "ca/log").read_text()
         everybody = {"login": True, "networks": ["any"], "hours": {}}
         text = caddyfile(
             certificates="acme",
@@ -104,7 +97,9 @@ def main(folder: Path) -> None:
         for there, here in (("/etc/caddy/acme-root.pem", root), ("unix//run/caddy/", f"unix/{folder}/proxy/run/")):
             text = text.replace(there, str(here))
         running.append(run(folder / "proxy", text))
-        signed = {name: issuer(name, root, 60) for name in ("cloud.lab.home", "auth.lab.home")}
+        sites = ("cloud.lab.home", "auth.lab.home")
+        waited_for(lambda: all(issuer(name, root) for name in sites), 60)
+        signed = {name: issuer(name, root) for name in sites}
         print(
             json.dumps(
                 {

@@ -6,10 +6,8 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
@@ -21,17 +19,14 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as Mailbox
 from aiosmtpd.smtp import AuthResult
 
+from tests.live.labs import waited_for
 from tests.portal.program import Program, people, started
 from tests.unit.authelia.cases import desired
 from tests.unit.authelia.test_real import a_key
+from tests.unit.caddy.proxy import free_ports, listens
 
 SECRET = "throwaway-secret"
 DOMAIN = "dc=lab,dc=home"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ def prepared(folder: Path, given: Mapping[str, Any]) -> Program:
     variables = {"authelia_name": "auth.lab.home", **given}
     [project] = (made := desired(variables))["projects"]
     [service] = project["services"]
-    port, metrics = free_port(), free_port()
+    port, metrics = free_ports(2)
     for name in ("people", "data", "secrets", "certificates"):
         (folder / name).mkdir(parents=True)
     for secret in project["secrets"]:
@@ -108,11 +103,8 @@ def serving(command: list[str], log: Path, is_there: Callable[[], bool]) -> Iter
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         try:
-            deadline = time.monotonic() + 30
-            while not is_there():
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
+            assert waited_for(lambda: is_there() or process.poll() is not None, 30, 0.1), log.read_text()
+            assert process.poll() is None, log.read_text()
             yield
         finally:
             process.terminate()
@@ -125,14 +117,6 @@ def need(package: str, pattern: str) -> Path:
     if not found:
         pytest.skip(f"apt-get install {package}: the real Authelia was not tried with it")
     return found[-1]
-
-
-def answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
-    except OSError:
-        return False
-    return True
 
 
 # -- a directory (slapd in lldap's place, with lldap's kind of tree)
@@ -223,9 +207,9 @@ def directory(folder: Path, tls: Certificate, passwords: Mapping[str, str]) -> I
     subprocess.run(
         [str(adds), "-f", str(folder / "slapd.conf")], input=tree, text=True, check=True, capture_output=True
     )
-    port = free_port()
+    [port] = free_ports(1)
     command = [str(program), "-d", "0", "-f", str(folder / "slapd.conf"), "-h", f"ldaps://127.0.0.1:{port}/"]
-    with serving(command, folder / "slapd.log", lambda: answers(port)):
+    with serving(command, folder / "slapd.log", lambda: listens(port)):
         yield Directory(port)
 
 
@@ -249,7 +233,7 @@ class Database:
 def database(folder: Path, tls: Certificate) -> Iterator[Database]:
     """A Postgres that takes TLS only, with the database authelia of the user authelia."""
     binaries = need("postgresql", "/usr/lib/postgresql/*/bin/initdb").parent
-    data, port = folder / "db", free_port()
+    data, [port] = folder / "db", free_ports(1)
     data.mkdir()
     # It refuses to run as root, and its user has to get to the folder.
     shutil.copy(tls.cert, data.parent / "db.pem")
@@ -277,7 +261,7 @@ def database(folder: Path, tls: Certificate) -> Iterator[Database]:
     with serving(
         [*command, *(f"-c{name}={value}" for name, value in options.items())],
         folder / "postgres.log",
-        lambda: answers(port) and (data / f".s.PGSQL.{port}").exists(),
+        lambda: listens(port) and (data / f".s.PGSQL.{port}").exists(),
     ):
         found.ask(f"create user authelia password '{SECRET}'")
         found.ask("create database authelia owner authelia")
@@ -322,7 +306,7 @@ def mail_server(tls: Certificate | None) -> Iterator[MailServer]:
     controller = Controller(
         box,
         hostname="127.0.0.1",
-        port=free_port(),
+        port=free_ports(1)[0],
         tls_context=context,
         require_starttls=bool(tls),
         auth_required=True,

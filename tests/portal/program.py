@@ -21,6 +21,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.live.labs import waited_for
 from tests.portal.policy import PLACES, access_control
 
 HERE = Path(__file__).parent
@@ -188,11 +189,11 @@ def started(program: Program) -> Iterator[Program]:
             stderr=subprocess.STDOUT,
         )
         try:
-            deadline = time.monotonic() + 60
-            while program.ask("GET", "/api/health").status != 200:
-                assert process.poll() is None, (program.folder / "log").read_text()
-                assert time.monotonic() < deadline, (program.folder / "log").read_text()
-                time.sleep(0.1)
+            up = waited_for(
+                lambda: program.ask("GET", "/api/health").status == 200 or process.poll() is not None, 60, 0.1
+            )
+            assert up, (program.folder / "log").read_text()
+            assert process.poll() is None, (program.folder / "log").read_text()
             yield program
         finally:
             process.terminate()

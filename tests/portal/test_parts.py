@@ -6,8 +6,7 @@ import base64
 import hashlib
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -18,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from ringfence.compile.authelia import hashed
+from tests.live.labs import waited_for
 from tests.portal.conftest import need_real
 from tests.portal.parts import (
     DOMAIN,
@@ -57,15 +57,6 @@ def asked(program: Program, name: str, cookie: str, address: str = ADDRESS) -> A
     headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": name, "X-Forwarded-Uri": "/"}
     headers |= {"X-Forwarded-For": address, "X-Forwarded-Method": "GET", "Cookie": f"authelia_session={cookie}"}
     return program.ask("GET", "/api/authz/forward-auth", headers | {"Accept": "text/html"})
-
-
-def eventually(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.5)
-    return True
 
 
 # -- LDAP
@@ -113,8 +104,8 @@ def test_who_leaves_a_directory_is_out_within_a_minute(tmp_path: Path, tls: Cert
             f"member: uid=anna,ou=people,{DOMAIN}\n"
         )
         house.change(f"dn: uid=ben,ou=people,{DOMAIN}\nchangetype: delete\n")
-        assert eventually(lambda: asked(program, "cloud.lab.home", anna).status == 403, 60)
-        assert eventually(lambda: asked(program, "cloud.lab.home", ben).status == 302, 60)
+        assert waited_for(lambda: asked(program, "cloud.lab.home", anna).status == 403, 60)
+        assert waited_for(lambda: asked(program, "cloud.lab.home", ben).status == 302, 60)
 
 
 def test_a_directory_with_another_certificate_is_not_believed(tmp_path: Path, house: Directory) -> None:
@@ -178,7 +169,7 @@ def test_a_password_is_reset_by_mail(tmp_path: Path, tls: Certificate) -> None:
         for name in ("kid", "nobody-here"):
             answer = program.portal("/api/reset-password/identity/start", {"username": name}, "", ADDRESS)
             assert answer.json == {"status": "OK"}  # it does not tell who there is
-        assert eventually(lambda: len(mail.box.mails) == 1, 10)
+        assert waited_for(lambda: len(mail.box.mails) == 1, 10)
         assert "kid@lab.home" in mail.box.mails[0]["To"]
         token = re.search(r"https://auth\.lab\.home/reset-password/step2\?token=(\S+)", mail.box.text())
         assert token, mail.box.text()
@@ -190,7 +181,7 @@ def test_a_password_is_reset_by_mail(tmp_path: Path, tls: Certificate) -> None:
         answer = program.portal("/api/reset-password", {"password": "horse battery correct"}, cookie, ADDRESS)
         assert (answer.status, answer.body) == (200, b"")
         new = {"username": "kid", "password": "horse battery correct"}
-        assert eventually(lambda: program.portal("/api/firstfactor", new, "", ADDRESS).status == 200, 10)
+        assert waited_for(lambda: program.portal("/api/firstfactor", new, "", ADDRESS).status == 200, 10)
         users = yaml.safe_load((program.folder / "people/users.yml").read_text())["users"]
         assert users["kid"]["password"].startswith("$argon2id$v=19$m=65536,t=3,p=4$")
         again = program.portal("/api/reset-password/identity/finish", {"token": token[1]}, "", ADDRESS)
@@ -201,7 +192,7 @@ def test_a_password_is_reset_by_mail(tmp_path: Path, tls: Certificate) -> None:
 def test_a_mail_server_without_tls_gets_no_password(tmp_path: Path) -> None:
     with mail_server(None) as mail, portal(tmp_path / "it", smtp(mail.port)) as program:
         program.portal("/api/reset-password/identity/start", {"username": "kid"}, "", ADDRESS)
-        assert eventually(lambda: "STARTTLS" in (program.folder / "log").read_text().upper(), 10)
+        assert waited_for(lambda: "STARTTLS" in (program.folder / "log").read_text().upper(), 10)
         assert mail.box.mails == []
 
 

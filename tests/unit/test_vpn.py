@@ -12,6 +12,8 @@ from ringfence.compile import compile_lab
 from ringfence.compile.book import Book, dump, parse
 from ringfence.compile.compiler import Compiled
 from ringfence.compile.wireguard import INTERFACE, preshared
+from ringfence.role import Role
+from tests.programs import ROLES
 
 FIXTURE = Path(__file__).resolve().parents[1] / "fixtures/valid/three-hosts.yml"
 
@@ -147,6 +149,14 @@ def test_the_port_of_the_vpn_is_open_on_every_host(compiled: Compiled) -> None:
     for host in ("atlas", "nas", "edge"):
         [rule] = [rule for rule in compiled.hosts[host]["ufw_rules"] if rule["name"] == "vpn"]
         assert (rule["proto"], rule["port"], rule["source"]) == ("udp", "51820", "any")
+
+
+def test_who_has_no_vpn_is_not_asked_for_a_key() -> None:
+    role = Role(str(ROLES / "wireguard" / "deploy.py"))
+    assert role.shares == "wireguard_keys"
+    assert role.shares_on({"wireguard_addresses": ["10.99.0.1/24"]})
+    assert not role.shares_on({})
+    assert not Role(str(ROLES / "pki" / "deploy.py")).shares_on({"wireguard_addresses": ["10.99.0.1/24"]})
 
 
 def test_without_a_vpn_nothing_of_it_is_there(lab: dict[str, Any]) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.live.hearing import heard
 from tests.live.labs import BIN, ROOT, Lab, waited_for
 from tests.live.proxy.client import Session
-from tests.live.proxy.test_life import heard
 
 INTERFACE = "wg-ringfence"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.live.hearing import heard
 from tests.live.labs import Lab, waited_for
 from tests.live.proxy.client import Answer, Session, ask
 
@@ -98,21 +98,6 @@ def test_adding_a_person_is_one_edit(lab: Lab) -> None:
 
 
 # -- certificates
-
-
-def heard(lab: Lab, bridge: str, ask_for: Any) -> bytes:
-    """What passes a bridge while something is asked for."""
-    lab.sh("rm -f /run/hear*; cat > /run/hear.py", text=(HERE / "hear.py").read_text())
-    # A unit of its own each time: the one before may not have been collected yet.
-    lab.sh(
-        f"systemd-run --quiet --collect --unit=hear-{secrets.token_hex(4)} python3 /run/hear.py {bridge} &&"
-        " timeout 10 sh -c 'until test -e /run/hearing; do sleep 0.1; done'"
-    )
-    try:
-        ask_for()
-    finally:
-        lab.sh("touch /run/heard; timeout 30 sh -c 'until test -e /run/heard.bytes; do sleep 0.1; done'")
-    return (lab.root() / "run/heard.bytes").read_bytes()
 
 
 def test_nothing_passes_the_databases_bridge_in_plain_text(lab: Lab, nobody: Session) -> None:

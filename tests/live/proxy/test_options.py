@@ -12,6 +12,7 @@ import pytest
 from tests.live.labs import Lab
 from tests.live.proxy.client import Session, ask, root_of
 from tests.live.proxy.quic import ask_by_http3
+from tests.portal.parts import certificate
 
 PKI = "/srv/ringfence/pki"
 
@@ -120,8 +121,6 @@ def test_the_broker_takes_who_shows_a_certificate_of_the_lab(strict: Lab, tmp_pa
 
 def stranger(folder: Path) -> tuple[Path, Path]:
     """A pair that the lab's CA has not signed."""
-    from tests.portal.parts import certificate
-
     made = certificate(folder, "stranger")
     return made.cert, made.key
 

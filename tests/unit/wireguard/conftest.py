@@ -294,7 +294,7 @@ def reaches(node: Node, address: str, seconds: float = 8) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with asking(node, address, 0.2) as counted:
-            time.sleep(0.7)
+            time.sleep(0.7)  # how long it asks before it is looked at whether anything came back
         if counted[0][0]:
             return True
     return False
