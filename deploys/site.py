@@ -5,10 +5,11 @@ from __future__ import annotations
 from pyinfra import host
 
 from ringfence.operations.converge import preflight
-from ringfence.roles import ROLES, deploy, role
+from ringfence.roles import deploy, of, role
 
 if "docker_hosts" in host.groups:
-    preflight([role(name) for name in ROLES])
+    names = of(host.data.get("ringfence_skipped"))
+    preflight([role(name) for name in names])
     # pyinfra tells operations apart by the lines that call them; `host.loop` adds the position in the list.
-    for name in host.loop(ROLES):
+    for name in host.loop(names):
         deploy(name)()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from lab import hosts
 from lab.networks import get
@@ -41,6 +42,14 @@ def main(argv: list[str]) -> int:
                 help="a further host to provision (default: none@lan); SIDES: lan, wan or lan+wan; may be repeated",
             )
             sub.add_argument(
+                "--vars",
+                action="append",
+                type=Path,
+                default=[],
+                metavar="FILE",
+                help="variables that its inventory gets besides; may be repeated",
+            )
+            sub.add_argument(
                 "--preinstalled",
                 action="store_true",
                 help="the roles' Debian packages are there already: saves a minute",
@@ -54,7 +63,7 @@ def main(argv: list[str]) -> int:
         argv, words = split_command(argv)
     given = parser.parse_args(argv)
     if given.verb == "up":
-        instance = hosts.up(given.name, given.engine, given.host, preinstalled=given.preinstalled)
+        instance = hosts.up(given.name, given.engine, given.host, preinstalled=given.preinstalled, variables=given.vars)
         further = [f"{one.name} {instance.address(one.name)} (engine: {one.engine})" for one in instance.further]
         say(
             f"'{instance.name}' is up: atlas {instance.address('atlas')} (engine: {instance.engine}), "

@@ -7,9 +7,8 @@ from typing import Any
 from lab.plan import DEMO, OUTSIDE, Instance
 
 SSH_PORT = 22
-VPN = ("10.99.0.0/24", "fd52:4699::/64")
-# This machine, as hosts see it that are on the wan alone.
-UPLINK = "uplink"
+# The house, as hosts see it that are on the wan alone: there this machine is its router.
+HOME = "home"
 
 
 def hosts(instance: Instance) -> dict[str, Any]:
@@ -21,22 +20,33 @@ def hosts(instance: Instance) -> dict[str, Any]:
 
 
 def variables(instance: Instance) -> dict[str, Any]:
-    """`lab_hosts` with all hosts; and, where some are on the wan alone, `lab_places` with whence they are managed."""
-    declared = {}
+    """`lab_hosts` with all hosts; and, where some are on the wan alone, what connects them.
+
+    The first of those is the hub of a VPN; the others are a house behind NAT, in `lab_places` as the hub sees it.
+    """
+    declared: dict[str, Any] = {}
     for host in instance.hosts:
         if host != OUTSIDE:
             sides = [side for side in (instance.lan, instance.wan) if host.name in side.numbers]
-            ways = ["lan", "vpn"] if "lan" in host.numbers else [UPLINK, "vpn"]
+            ways = ["lan", "vpn"] if "lan" in host.numbers else [HOME, "vpn"]
             declared[host.name] = {
                 "addresses": [address for side in sides for address in side.addresses(host.name)],
                 "services": {"ssh": {"port": SSH_PORT, "from": ways}},
             }
     if not instance.supply.numbers:
         return {"lab_hosts": declared}
+    rented = [host.name for host in instance.further if "lan" not in host.numbers]
+    for name, host in declared.items():
+        if name not in rented:
+            host["vpn"] = {"nat": True}
     lengths = {4: 32, 6: 128}
-    uplink = [
+    home = [
         f"{address}/{lengths[subnet.version]}"
         for address, subnet in zip(instance.wan.gateways, instance.wan.subnets, strict=True)
     ]
     lan = [str(subnet) for subnet in instance.lan.subnets]
-    return {"lab_hosts": declared, "lab_places": {"lan": lan, "vpn": list(VPN), UPLINK: uplink}}
+    return {
+        "lab_hosts": declared,
+        "lab_places": {"lan": lan, HOME: home},
+        "lab_vpn": {"hub": rented[0], "mesh": True, "secret": "{{ vault_lab_vpn }}"},
+    }

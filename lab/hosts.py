@@ -21,7 +21,7 @@ from lab.networks import (
     set_rules,
     unusable_slots,
 )
-from lab.plan import LABEL, OUTSIDE, Instance, Side, allocate_slot, check_engine, check_name
+from lab.plan import DEMO, LABEL, OUTSIDE, Instance, Side, allocate_slot, check_engine, check_name
 from lab.preinstalled import ensure_preinstalled
 from lab.rootfs import ensure_image, host_recipe
 from lab.shell import LabError, output, run, say, step
@@ -30,15 +30,26 @@ from lab.state import identity, inventory, keys, ssh_command, state_of
 DEFAULT = "26.1"
 
 
-def up(name: str, wanted: str | None, hosts: Sequence[str] = (), *, preinstalled: bool = False) -> Instance:
+def up(
+    name: str,
+    wanted: str | None,
+    hosts: Sequence[str] = (),
+    *,
+    preinstalled: bool = False,
+    variables: Sequence[Path] = (),
+) -> Instance:
     """Make an instance, or start what of it is stopped or missing. Raises LabError when it cannot be had.
 
     Args:
         wanted: its engine; None for the one that it has, or the default.
         hosts: further hosts, as `lab.further.parse` reads them; those that it has need not be named.
         preinstalled: whether a new host to provision has the roles' packages already.
+        variables: files that the inventory gets besides.
     """
     check_name(name)
+    for file in variables:
+        if not file.is_file():
+            raise LabError(f"--vars {file}: there is no such file")
     wishes = [further.parse(text) for text in hosts]
     if wanted is not None:
         check_engine(wanted)
@@ -68,6 +79,8 @@ def up(name: str, wanted: str | None, hosts: Sequence[str] = (), *, preinstalled
     missing = [host for host in instance.names if f"/{instance.container(host)}" not in have]
     keys(instance, fresh=there is None)
     inventory(instance, fresh=there is None, changed=any(host.name in missing for host in others))
+    for file in variables:
+        shutil.copy(file, state_of(name) / "inventory" / "group_vars" / DEMO)
     engine.load_modules()
     for host in instance.hosts:
         if host.name in missing:

@@ -6,7 +6,7 @@ those that it needs: `guard` first, the policy before the networks that it gover
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,13 @@ ROLES = (
     "guard", "base", "ufw", "docker", "wireguard", "policy", "segments", "pki", "people", "stack", "authelia", "caddy",
     "watch",
 )  # fmt: skip
+# Those of a host that runs containers; the others are every host's.
+OF_DOCKER = ("docker", "segments", "pki", "people", "stack", "authelia", "caddy")
+
+
+def of(skipped: Iterable[str] | None) -> list[str]:
+    """Return the roles of a host, in order, without those that its variable ``ringfence_skipped`` names."""
+    return [name for name in ROLES if name not in (skipped or ())]
 
 
 def role(name: str) -> Role:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.compile.plan import Plan
+from ringfence.roles import OF_DOCKER
 
 # Room for 2048 networks that ringfence does not manage; the default pool of the lab lies below it.
 DOCKER_ADDRESS_POOLS: list[dict[str, Any]] = [{"base": "172.24.0.0/13", "size": 24}]
@@ -13,13 +14,15 @@ _DEFAULT_SSH_PORT = 22
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
-    """Return sshd's port, the ports that the guard must find open, and Docker's pools for undeclared networks."""
+    """Return sshd's port, the ports that the guard must find open, Docker's pools for undeclared networks, and the roles
+    that the host has no use for."""
     ssh = plan.lab.hosts[host].services.get(_SSH)
     port = ssh.port if ssh else _DEFAULT_SSH_PORT
     return {
         "base_ssh_port": port,
         "guard_ports": [port],
         "docker_address_pools": DOCKER_ADDRESS_POOLS,
+        "ringfence_skipped": [] if plan.lab.hosts[host].docker else list(OF_DOCKER),
     }
 
 

@@ -63,6 +63,12 @@ def _references(draft: Draft) -> Iterator[Problem]:
     for name, service in draft.lab.services.items():
         owner = f"lab_services.{name}"
         yield from _known(draft, f"{owner}.host", "hosts", service.host, "a host")
+        if service.host in draft.lab.hosts and not draft.lab.hosts[service.host].docker:
+            yield Problem(
+                f"{owner}.host",
+                f"'{service.host}' runs no containers (remove docker: false from lab_hosts.{service.host}, or take "
+                "another host)",
+            )
         for segment in service.segments:
             yield from _known(draft, f"{owner}.segments", "segments", segment, "a segment")
         for segment in sorted({s for s in service.segments if service.segments.count(s) > 1}):
@@ -232,16 +238,21 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
                 )
 
 
+def _volumes(service: Service) -> set[str]:
+    return {volume.source for volume in service.volumes if not volume.source.startswith("/")}
+
+
 def _stacks(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
     for (first, a), (second, b) in combinations(lab.services.items(), 2):
         if lab.project(first) != lab.project(second):
             continue
-        if a.host != b.host:
+        # Each host has a part of the stack, and a volume belongs to a part.
+        for volume in sorted(_volumes(a) & _volumes(b)) if a.host != b.host else ():
             yield Problem(
-                f"lab_services.{second}.stack",
-                f"'{lab.project(second)}' has '{first}' on '{a.host}' and '{second}' on '{b.host}' "
-                f"(a stack lives on one host: give one of them another stack)",
+                f"lab_services.{second}.volumes",
+                f"'{volume}' is a volume of '{first}' on '{a.host}' too, and hosts share none "
+                f"(run both on one host, or give it another name)",
             )
         for secret in sorted(set(a.secrets) & set(b.secrets)):
             if a.secrets[secret] != b.secrets[secret]:

@@ -93,6 +93,7 @@ class Host(Declared):
         {}, description="{place: [interface]}: by which a place comes in, besides the one that the routes name"
     )
     vpn: HostVpn = Field(HostVpn.model_construct(), description="how it takes part in lab_vpn")
+    docker: bool = Field(True, description="whether it runs containers; without it there is nothing of Docker on it")
 
 
 class Publish(WithPort):
@@ -204,11 +205,15 @@ class Service(Declared):
     init: bool = Field(False, description="whether Docker's small init reaps processes as PID 1")
     pids: PositiveInt = Field(200, description="most processes and threads that it may have")
     memory: Memory = Field("", description="most memory that it may use, such as 512m")
-    stack: StackName | None = Field(None, description="compose project; by default its own name")
+    stack: StackName | None = Field(
+        None, description="compose project, of each host on which it has services; by default its own name"
+    )
     address: Annotated[dict[str, Address4], BeforeValidator(_addresses)] = Field(
         {}, description="fixed IPv4 address, or {segment: address}; by default one is chosen and recorded"
     )
-    depends: Names = Field((), description="services of the same stack that must be healthy first")
+    depends: Names = Field(
+        (), description="services of the same stack that must be healthy first, where they are on the same host"
+    )
     site: Annotated[Site | None, BeforeValidator(site_of)] = Field(
         None, description="its name under lab_domain, by which the proxy serves it"
     )

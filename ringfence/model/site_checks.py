@@ -132,8 +132,12 @@ def _proxy_and_portal(draft: Draft) -> Iterator[Problem]:
         return
     if lab.proxy is None:
         yield Problem("lab_portal", "'authelia' has no proxy in front of it (declare lab_proxy)")
-    elif lab.proxy.host != portal.host:
-        yield Problem("lab_portal.host", f"'{portal.host}' is not the proxy's host (write {lab.proxy.host})")
+    elif lab.proxy.host != portal.host and not draft.connected:
+        yield Problem(
+            "lab_portal.host",
+            f"'{portal.host}' is not the proxy's host, and nothing connects them "
+            f"(write {lab.proxy.host}, or declare lab_vpn)",
+        )
     if "." not in lab.domain:
         yield Problem("lab_domain", f"'{lab.domain}' is one word, which no cookie can be for (write it as lab.home)")
     if not portal.ldap and not draft.names["people"]:

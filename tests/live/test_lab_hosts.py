@@ -109,7 +109,7 @@ def test_both_engines_find_every_host_to_provision(lab: Lab) -> None:
         assert done.returncode == 0, said
         assert names <= {*said.replace("[", " ").replace("]", " ").split()}, said
     # A host on the wan alone is managed from a place that its declaration knows.
-    assert f"{lab.controller('edge')}/32" in lab.variables()["lab_places"]["uplink"]
+    assert f"{lab.controller('edge')}/32" in lab.variables()["lab_places"]["home"]
 
 
 def test_one_host_is_off_and_on_again_while_the_others_stay(lab: Lab) -> None:

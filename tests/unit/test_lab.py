@@ -247,10 +247,12 @@ def test_what_is_written_for_further_hosts_agrees_with_the_demo(
     assert several["groups"].keys() == alone["groups"].keys()
     assert several["groups"]["vantages"] == alone["groups"]["vantages"]
     before, after = alone["hosts"]["atlas"], several["hosts"]["atlas"]
-    assert after["lab_hosts"]["atlas"] == before["lab_hosts"]["atlas"]
-    uplink = after["lab_places"].pop("uplink")
-    assert after["lab_places"] == before["lab_places"]
-    assert uplink == ["198.51.100.97/32", "2001:db8:3::1/128"]
+    assert after["lab_hosts"]["atlas"] == {**before["lab_hosts"]["atlas"], "vpn": {"nat": True}}
+    home = after["lab_places"].pop("home")
+    assert after["lab_places"]["lan"] == before["lab_places"]["lan"]
+    assert after["lab_places"].keys() == {"lan"}
+    assert (after["lab_vpn"]["hub"], after["lab_vpn"]["mesh"]) == ("edge", True)
+    assert home == ["198.51.100.97/32", "2001:db8:3::1/128"]
     assert {name: one["ansible_host"] for name, one in several["hosts"].items()} == {
         "atlas": before["ansible_host"],
         "outside": alone["hosts"]["outside"]["ansible_host"],
@@ -260,7 +262,7 @@ def test_what_is_written_for_further_hosts_agrees_with_the_demo(
     edge, nas = after["lab_hosts"]["edge"], after["lab_hosts"]["nas"]
     assert edge["addresses"] == ["198.51.100.120", "2001:db8:3::24"]
     assert nas["services"]["ssh"] == {"port": 22, "from": ["lan", "vpn"]}
-    assert edge["services"]["ssh"]["from"] == ["uplink", "vpn"]
+    assert edge["services"]["ssh"]["from"] == ["home", "vpn"]
 
 
 def test_a_host_that_comes_later_is_written_and_edits_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,3 +169,23 @@ def test_without_a_vpn_nothing_of_it_is_there(lab: dict[str, Any]) -> None:
     assert not [name for name in made if name.startswith("wireguard")]
     assert made["policy_vpn"] == {}
     assert made["segments_trusted"] == []
+
+
+def test_a_stack_has_a_part_on_each_host_and_waits_only_for_its_own(lab: dict[str, Any]) -> None:
+    services = lab["lab_services"]
+    services["app"] |= {"stack": "app", "depends": ["db", "cache"]}
+    services["cache"] = {**services["app"], "calls": [], "depends": []}
+    services["db"] |= {"stack": "app"}
+    hosts = compile_lab(lab).hosts
+    here, there = (hosts[name]["stack_projects"][0] for name in ("atlas", "nas"))
+    assert {service["name"]: service["depends"] for service in here["services"]} == {"app": ["cache"], "cache": []}
+    assert (there["name"], [service["name"] for service in there["services"]]) == ("app", ["db"])
+
+
+def test_a_host_without_docker_has_none_of_its_roles(lab: dict[str, Any]) -> None:
+    lab["lab_hosts"]["pi"] = {"addresses": ["192.168.10.7"], "docker": False}
+    hosts = compile_lab(lab).hosts
+    assert hosts["atlas"]["ringfence_skipped"] == []
+    assert {"docker", "stack"} <= set(hosts["pi"]["ringfence_skipped"])
+    # What guards the host itself stays.
+    assert not {"guard", "base", "ufw", "wireguard", "policy", "watch"} & set(hosts["pi"]["ringfence_skipped"])
