@@ -1,7 +1,8 @@
 """The one ordered list of the roles, and the way from a name in it to the role.
 
 Every deploy, the playbook (by way of ``inventory.py``), the compiler and the tests read this list. A role comes behind
-those that it needs: `guard` first, the policy before the networks that it governs.
+those that it needs: `guard` first, the tunnels before the firewall that may leave them as the only way in, the policy
+before the networks that it governs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # the compiler and the inventory read the names only, and pay
     from ringfence.role import Role
 
 ROLES = (
-    "guard", "base", "ufw", "docker", "wireguard", "policy", "segments", "pki", "people", "stack", "authelia", "caddy",
+    "guard", "base", "wireguard", "ufw", "docker", "policy", "segments", "pki", "people", "stack", "authelia", "caddy",
     "watch",
 )  # fmt: skip
 # Those of a host that runs containers; the others are every host's.

@@ -14,7 +14,7 @@ _DEFAULT_SSH_PORT = 22
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
-    """Return sshd's port, the ports that the guard must find open, Docker's pools for undeclared networks, and the roles
+    """Return sshd's port, the ports that the guard must find open, Docker's pools for other networks, and the roles
     that are not for this host."""
     ssh = plan.lab.hosts[host].services.get(_SSH)
     port = ssh.port if ssh else _DEFAULT_SSH_PORT

@@ -6,6 +6,7 @@ import getpass
 import grp
 import hashlib
 import json
+import marshal
 import os
 import subprocess
 import sys
@@ -325,3 +326,77 @@ def test_a_failure_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setitem(remote.VERBS, "place", full)
     assert remote.main({"arguments": ["place"], "desired": {}}) == 1
     assert "a disk is full" in capsys.readouterr().err
+
+
+# -- what was made of a program before
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host with ringfence, as root sees it: where code is kept."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "etc").mkdir()
+    monkeypatch.setattr(remote, "CONFIGURATION", tmp_path / "etc")
+    monkeypatch.setattr(remote, "CODE", tmp_path / "run" / "code")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(remote, "replace_file", _replace)
+    return tmp_path / "run" / "code"
+
+
+def _replace(path: Path, content: bytes, mode: int, owner: tuple[int, int]) -> None:
+    assert owner == (0, 0)
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+def _run(code: Any) -> Any:
+    space: dict[str, Any] = {}
+    exec(code, space)
+    return space["x"]
+
+
+def test_a_program_is_compiled_once(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _run(remote.code_of("ringfence-tiny", "x = 1")) == 1
+    (file,) = kept.iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert kept.stat().st_mode & 0o777 == 0o700
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.compile", lambda *_: pytest.fail("it is compiled again"))
+        assert _run(remote.code_of("ringfence-tiny", "x = 1")) == 1
+    # Another text takes its place.
+    assert _run(remote.code_of("ringfence-tiny", "x = 2")) == 2
+    assert file not in kept.iterdir()
+    assert len([*kept.iterdir()]) == 1
+
+
+@pytest.mark.parametrize(
+    "how", ["everybody may write", "a link", "the directory", "the one above", "garbage", "a number"]
+)
+def test_code_that_somebody_may_have_changed_is_not_run(kept: Path, tmp_path: Path, how: str) -> None:
+    remote.code_of("ringfence-tiny", "x = 1")
+    (file,) = kept.iterdir()
+    other = marshal.dumps(compile("x = 'evil'", "", "exec"))
+    if how == "a link":
+        (tmp_path / "evil").write_bytes(other)
+        file.unlink()
+        file.symlink_to(tmp_path / "evil")
+    else:
+        file.write_bytes({"garbage": b"\0", "a number": marshal.dumps(1)}.get(how, other))
+    if how == "everybody may write":
+        file.chmod(0o666)
+    if how == "the directory":
+        kept.chmod(0o777)
+    if how == "the one above":
+        kept.parent.chmod(0o777)
+    assert _run(remote.code_of("ringfence-tiny", "x = 1")) == 1
+
+
+def test_nothing_is_kept_for_others_than_root_or_where_ringfence_is_not(
+    kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").rmdir()
+    assert _run(remote.code_of("ringfence-tiny", "x = 1")) == 1
+    (tmp_path / "etc").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert _run(remote.code_of("ringfence-tiny", "x = 1")) == 1
+    assert not kept.exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import ipaddress
 import re
 import secrets
@@ -62,8 +63,9 @@ def blocks(text: str) -> list[str]:
     return ["\n".join(line.strip() for line in one.splitlines()) + "\n" for one in found]
 
 
+@functools.cache
 def read_certificate(pem: str) -> Certificate:
-    """Read a certificate. Raises Fault: it is none."""
+    """Read a certificate; one that was read before costs nothing. Raises Fault: it is none."""
     extensions = "basicConstraints,nameConstraints,subjectAltName,extendedKeyUsage"
     out = must(
         "openssl", "x509", "-noout", "-subject", "-nameopt", "RFC2253", "-dates", "-pubkey", "-ext", extensions,

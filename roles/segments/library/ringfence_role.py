@@ -9,8 +9,9 @@ from __future__ import annotations
 import getpass
 import grp
 import hashlib
-import importlib
+import importlib.util
 import json
+import marshal
 import os
 import pwd
 import select
@@ -23,6 +24,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import CodeType
 from typing import Any, BinaryIO, NoReturn
 
 
@@ -355,6 +357,7 @@ REMOVE_SECONDS = 900
 GUARD = "/usr/local/sbin/ringfence-guard"
 UNITS = Path("/etc/systemd/system")
 CONFIGURATION, RUNTIME = Path("/etc/ringfence"), Path("/run")
+CODE = RUNTIME / "ringfence" / "code"
 SHOWN_BYTES = 1 << 20  # larger files are replaced without being shown
 
 # One role's wishes: {packages: [name], files: [{path, sha256, mode, user, group}], program: text, desired: {…}}.
@@ -457,6 +460,36 @@ class Check:
             self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
+def code_of(name: str, text: str) -> CodeType:
+    """Compile a program, or take what was made of the same text before: compiling takes longer than most checks.
+
+    It is kept where only root can write, until the host restarts; not for others, nor on a host without ringfence.
+    """
+    if os.geteuid() or not CONFIGURATION.is_dir():
+        return compile(text, "ringfence", "exec")
+    key = hashlib.sha256(importlib.util.MAGIC_NUMBER + text.encode()).hexdigest()
+    kept = CODE / f"{name}-{key}"
+    with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
+        if _own(CODE.parent) and _own(CODE) and _own(kept):
+            code = marshal.loads(kept.read_bytes())  # noqa: S302
+            if isinstance(code, CodeType):
+                return code
+    code = compile(text, "ringfence", "exec")
+    with contextlib.suppress(OSError):
+        CODE.mkdir(0o700, parents=True, exist_ok=True)
+        if _own(CODE.parent) and _own(CODE):
+            for older in CODE.glob(f"{name}-*"):
+                older.unlink(missing_ok=True)
+            replace_file(kept, marshal.dumps(code), 0o600, (0, 0))
+    return code
+
+
+def _own(path: Path) -> bool:
+    """Whether it is this user's and nobody else can have changed it. Raises OSError where it is not there."""
+    status = path.lstat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode)
+
+
 def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
     """Turn this forked process into a program that reads nothing and writes to memory."""
     code: object = 70
@@ -470,7 +503,7 @@ def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         # A role's program, which the engine sent and would install: running it is what is asked for.
-        exec(compile(request["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": request})  # noqa: S102
+        exec(code_of(request["name"], request["program"]), {"__name__": "__main__", "REQUEST": request})  # noqa: S102
         code = 0
     except SystemExit as end:
         code = end.code or 0

@@ -6,6 +6,7 @@ Prints one JSON object: {"rules": how many there are, "unseen": those whose abse
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import io
 import json
@@ -26,6 +27,9 @@ spec = importlib.util.spec_from_loader("policy", SourceFileLoader("policy", "/us
 policy = importlib.util.module_from_spec(spec)
 sys.modules["policy"] = policy
 spec.loader.exec_module(policy)
+# The declaration stays the same, and so does what nft and the kernel make of it: only what is live is read each time.
+for _name in ("as_listed", "tells_bridges"):
+    setattr(policy, _name, functools.cache(getattr(policy, _name)))
 
 
 def status() -> str:

@@ -1,0 +1,111 @@
+"""SSH by the VPN alone: who closes it, what happens where the VPN does not come up, and what is left without the hub."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.live.fleet.laptop import NAME, Laptop, inside_of, laptop
+from tests.live.labs import Lab, waited_for
+from tests.live.proxy.client import Session
+
+TAKEN_BACK = 60  # seconds
+
+
+@pytest.fixture(scope="module")
+def admin(lab: Lab) -> Iterator[Laptop]:
+    with laptop(lab) as found:
+        yield found
+    lab.undeclare()
+
+
+def devices(lab: Lab) -> Any:
+    return lab.variables()["lab_devices"]
+
+
+def closed(lab: Lab) -> dict[str, Any]:
+    """What is declared where SSH is for the VPN alone."""
+    ssh = {"ssh": {"port": 22, "from": ["vpn"]}}
+    hosts = {name: {**host, "services": ssh} for name, host in lab.variables()["lab_hosts"].items()}
+    return {"lab_devices": devices(lab), "lab_hosts": hosts}
+
+
+def test_who_does_not_come_by_the_vpn_does_not_close_the_other_door(lab: Lab, admin: Laptop) -> None:
+    before = {"lab_devices": devices(lab)}
+    lab.declare(**closed(lab))
+    try:
+        run = lab.pyinfra(check=False)
+        assert run.code != 0
+        assert "lab_hosts" in run.text, run.text
+        assert lab.reaches(22, host="nas")
+    finally:
+        lab.declare(**before)
+    lab.must_be_converged()
+
+
+def test_a_vpn_that_does_not_come_up_is_taken_back_and_the_other_door_is_open(lab: Lab, admin: Laptop) -> None:
+    """In one run the door of the LAN is closed and the tunnels move to a port that the laptop does not know."""
+    before = {"lab_devices": devices(lab)}
+    with admin.controller() as remote:
+        remote.declare(**closed(lab), lab_vpn={**lab.variables()["lab_vpn"], "port": 51900})
+        run = admin.pyinfra(remote)
+        ended = time.monotonic()
+        assert run.code != 0, run.text
+        assert waited_for(lambda: lab.reaches(22, host="nas") and lab.reaches(22, host="atlas"), TAKEN_BACK)
+        assert waited_for(lambda: admin.reaches(inside_of(lab, "nas")), TAKEN_BACK - (time.monotonic() - ended))
+    lab.declare(**before)
+    lab.pyinfra()
+    lab.must_be_converged()
+
+
+def test_ssh_is_closed_to_all_but_the_vpn(lab: Lab, admin: Laptop) -> None:
+    declared = closed(lab)
+    with admin.controller() as remote:
+        remote.declare(**declared)
+        run = admin.pyinfra(remote)
+        assert run.code == 0, run.text
+        assert any(change.startswith("ufw") for change in run.changed)
+        for host in ("atlas", "nas", "edge"):
+            assert not lab.reaches(22, host=host), host
+            assert admin.reaches(inside_of(lab, host)), host
+        assert not admin.reaches(lab.address("edge"))  # the laptop's own way on the wan
+        again = admin.pyinfra(remote)
+        assert (again.code, again.changed) == (0, []), again.text
+
+
+def test_without_the_hub_the_console_lets_the_lan_in_again(lab: Lab, admin: Laptop) -> None:
+    """The hub is gone for good, and with it the only way in: docs/vpn.md says what is typed at the console."""
+    lan = str(lab.variables()["lab_places"]["lan"][0])
+    lab.lab("poweroff", "--host=edge")
+    try:
+        for host in ("atlas", "nas"):
+            lab.sh("systemctl stop ringfence-watch.timer", host)
+            lab.sh(f"ufw insert 1 allow proto tcp from {lan} to any port 22", host)
+            assert lab.reaches(22, host=host), host
+        hosts = {name: host for name, host in lab.variables()["lab_hosts"].items() if name != "edge"}
+        hosts["atlas"] = {**hosts["atlas"], "vpn": {"endpoint": hosts["atlas"]["addresses"][0]}}
+        proxy = {**lab.variables()["lab_proxy"], "host": "atlas"}
+        lab.declare(lab_hosts=hosts, lab_vpn={**lab.variables()["lab_vpn"], "hub": "atlas"}, lab_proxy=proxy)
+        run = lab.pyinfra("site", "--limit", "atlas", "--limit", "nas")
+        assert run.code == 0, run.text
+        # As it is declared again: the LAN is let in, and the way that was opened by hand is not needed.
+        assert lab.reaches(22, host="nas")
+        assert "ringfence-watch.timer" in lab.sh("systemctl list-timers --no-legend", "nas")
+        assert waited_for(lambda: Session(lab).ask("cloud", "/status.php").status == 200, 60)
+    finally:
+        lab.lab("start", "--host=edge")
+        for host in ("atlas", "nas"):
+            lab.sh(f"ufw delete allow proto tcp from {lan} to any port 22", host, check=False)
+
+
+def test_all_is_as_before(lab: Lab, admin: Laptop) -> None:
+    """Nothing of a hub that is gone is left, once it is there again."""
+    lab.sh("ufw allow 22/tcp", "edge")  # at its console, as it has slept through everything
+    lab.undeclare()
+    lab.pyinfra()
+    lab.sh("ufw delete allow 22/tcp", "edge", check=False)
+    assert NAME not in lab.sh("cat /etc/wireguard/wg-ringfence.conf", "edge")
+    assert waited_for(lambda: Session(lab).ask("cloud", "/status.php").status == 200, 60)
