@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from pyinfra.api.host import Host
 
 from ringfence.remote.request import COMMAND, request
 
+ALIVE, SILENT = 15, 75  # seconds: between two signs of life, and until nobody is there
 NOTHING_SAID = "it said nothing: look whether it is up (ssh to it)"
 # What shells and sudo say, and the fix.
 _FIXES = (
@@ -35,6 +37,20 @@ class NoAnswerError(Exception):
     """A host did not do what it was asked; the message says why, and the fix."""
 
 
+def end_if_silent(host: Host) -> None:
+    """Have the connection to a host fail that nobody answers on any more, after `SILENT` seconds.
+
+    TCP itself waits for a quarter of an hour. Through a jump host it is that one's connection, which pyinfra made.
+    """
+    client = getattr(getattr(host, "connector", None), "client", None)
+    transport = client.get_transport() if client is not None else None
+    if transport is None:
+        return
+    transport.set_keepalive(ALIVE)  # something has to be sent, to be answered or not
+    if isinstance(transport.sock, socket.socket):
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT * 1000)
+
+
 def ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
     """Have `ringfence.remote.role` do something on a host, inside an operation; returns its answer.
 
@@ -46,6 +62,7 @@ def ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
         for key, value in (host.current_op_global_arguments or {}).items()
         if key in CONNECTOR_ARGUMENT_KEYS and key != "_stdin"
     }
+    end_if_silent(host)
     try:
         status, output = host.run_shell_command(
             StringCommand(COMMAND), **{**arguments, "_stdin": request(verb, desired)}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from pyinfra.api.host import Host as PyinfraHost
 
 from ringfence.answering import AnswerError
+from ringfence.facts.answer import end_if_silent
 from ringfence.operations.asking import apply_answering
 
 GIVEN = {"role": "tiny", "program": "/x", "desired": {"value": 1}, "window": None}
@@ -71,3 +74,16 @@ def test_what_cannot_be_answered_is_said_and_nothing_more_is_sent(caplog: pytest
     assert not run(host, cannot)
     assert "tiny_key is empty" in caplog.text
     assert len(host.sent) == 1
+
+
+def test_a_connection_that_nobody_answers_on_ends() -> None:
+    with socket.socket() as plain:
+        said: list[int] = []
+        transport = SimpleNamespace(sock=plain, set_keepalive=said.append)
+        host = SimpleNamespace(connector=SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport)))
+        end_if_silent(cast(PyinfraHost, host))
+        milliseconds = plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        assert said == [15]
+        assert 60_000 <= milliseconds <= 90_000
+    # A host of another kind, this machine, has none.
+    end_if_silent(cast(PyinfraHost, SimpleNamespace(connector=SimpleNamespace())))

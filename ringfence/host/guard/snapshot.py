@@ -14,8 +14,9 @@ from ringfence.host.files import make_directory, replace_file
 ROOT = Path(os.environ.get("RINGFENCE_GUARD_ROOT", "/"))
 # Directories that a package owns are never removed whole, even if they were not there yet.
 # What the guarded roles keep goes with them: the role watch must not bring back what was taken back.
-OWN = ("etc/ringfence/policy", "etc/ringfence/ufw", "etc/ringfence/base")
-WATCHED = ("etc/ufw", "etc/default/ufw", "etc/ssh/sshd_config", "etc/ssh/sshd_config.d", *OWN)
+OWN = ("etc/ringfence/policy", "etc/ringfence/ufw", "etc/ringfence/base", "etc/ringfence/wireguard")
+WATCHED = ("etc/ufw", "etc/default/ufw", "etc/ssh/sshd_config", "etc/ssh/sshd_config.d", "etc/wireguard", *OWN)
+TUNNELS = ("etc/wireguard/", "etc/ringfence/wireguard/")
 
 
 def describe(path: Path) -> dict[str, Any] | None:

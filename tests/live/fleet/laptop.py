@@ -105,7 +105,9 @@ class Laptop:
             own = self.lab.address(host)
             text = text.replace(f'"{own}"', f'"{address}"')
             names += "".join(
-                f"{address} {line.partition(' ')[2]}\n" for line in before.splitlines() if own in line.split()[0].split(",")
+                f"{address} {line.partition(' ')[2]}\n"
+                for line in before.splitlines()
+                if own in line.split()[0].split(",")
             )
         hosts.write_text(text)
         known.write_text(names)
@@ -151,5 +153,3 @@ def laptop(lab: Lab) -> Iterator[Laptop]:
         yield found
     finally:
         found.unplug()
-
-

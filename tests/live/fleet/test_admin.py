@@ -1,4 +1,4 @@
-"""SSH by the VPN alone: who closes it, what happens where the VPN does not come up, and what is left without the hub."""
+"""SSH by the VPN alone: who closes it, what happens where the VPN does not come up, and what a lost hub leaves."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.fleet.laptop import NAME, Laptop, inside_of, laptop
-from tests.live.labs import Lab, waited_for
+from tests.live.fleet.laptop import INTERFACE, NAME, Laptop, inside_of, laptop
+from tests.live.labs import Lab, RunError, waited_for
 from tests.live.proxy.client import Session
 
 TAKEN_BACK = 60  # seconds
@@ -47,18 +47,42 @@ def test_who_does_not_come_by_the_vpn_does_not_close_the_other_door(lab: Lab, ad
 
 
 def test_a_vpn_that_does_not_come_up_is_taken_back_and_the_other_door_is_open(lab: Lab, admin: Laptop) -> None:
-    """In one run the door of the LAN is closed and the tunnels move to a port that the laptop does not know."""
+    """In one run the LAN's door is closed, and the hub gets a key that the laptop does not know."""
     before = {"lab_devices": devices(lab)}
+    own = lab.sh(f"wg show {INTERFACE} public-key", "edge")
     with admin.controller() as remote:
-        remote.declare(**closed(lab), lab_vpn={**lab.variables()["lab_vpn"], "port": 51900})
-        run = admin.pyinfra(remote)
+        declared = closed(lab)
+        declared["lab_hosts"]["edge"] = {**declared["lab_hosts"]["edge"], "vpn": {"key": 2}}
+        remote.declare(**declared)
+        # Of all hosts, so that nothing is left that could report.
+        with pytest.raises(RunError, match="the old state is back"):
+            admin.pyinfra(remote)
         ended = time.monotonic()
-        assert run.code != 0, run.text
-        assert waited_for(lambda: lab.reaches(22, host="nas") and lab.reaches(22, host="atlas"), TAKEN_BACK)
-        assert waited_for(lambda: admin.reaches(inside_of(lab, "nas")), TAKEN_BACK - (time.monotonic() - ended))
+        for host in ("nas", "atlas", "edge"):
+            assert waited_for(lambda host=host: lab.reaches(22, host=host), TAKEN_BACK), host  # type: ignore[misc]
+            assert waited_for(lambda host=host: admin.reaches(inside_of(lab, host)), TAKEN_BACK), host  # type: ignore[misc]
+        assert time.monotonic() - ended < TAKEN_BACK
+        assert lab.sh(f"wg show {INTERFACE} public-key", "edge") == own
     lab.declare(**before)
     lab.pyinfra()
     lab.must_be_converged()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"port": 51900}, "wireguard_port: the tunnels move"),
+        ({"secret": "f" * 64}, "wireguard_secrets: their preshared"),
+    ],
+)
+def test_what_the_tunnels_outlive_for_a_while_is_not_changed_by_them(
+    lab: Lab, admin: Laptop, change: dict[str, Any], says: str
+) -> None:
+    with admin.controller() as remote:
+        remote.declare(lab_devices=devices(lab), lab_vpn={**lab.variables()["lab_vpn"], **change})
+        with pytest.raises(RunError, match=says) as refused:
+            admin.pyinfra(remote)
+    assert "Starting operation: guard" not in str(refused.value)
 
 
 def test_ssh_is_closed_to_all_but_the_vpn(lab: Lab, admin: Laptop) -> None:

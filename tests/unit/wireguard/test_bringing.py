@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import shutil
 import stat
 import time
 from collections.abc import Callable
@@ -365,6 +367,64 @@ def test_the_way_in_is_not_taken_away(hub: Hub) -> None:
     center.desired["addresses"] = []
     assert json.loads(center.run("check", **login).stdout)["refusals"] != []
     assert center.run("remove", "--dry", **login).returncode == 1
+
+
+def test_who_came_by_the_tunnels_does_not_change_what_they_outlive_for_a_while(hub: Hub) -> None:
+    """A session outlives its preshared key: the run would confirm over it, and be out two minutes later."""
+    center, _ = hub("laptop", "nas")
+    center.apply()
+    center.desired["port"] = 51821
+    center.desired["secrets"] = {"laptop": secret(), "nas": secret()}
+    login = {"SSH_CONNECTION": "10.99.0.2 50000 10.99.0.1 22"}
+    refusals = json.loads(center.run("check", **login).stdout)["refusals"]
+    assert [line.partition(":")[0] for line in refusals] == ["wireguard_port", "wireguard_secrets"]
+    assert all("came by them (10.99.0.2): connect to this host another way" in line for line in refusals)
+    assert center.run("apply", **login).returncode == 1
+    # Who comes another way does.
+    assert json.loads(center.run("check", SSH_CONNECTION="192.0.2.7 50000 192.0.2.1 22").stdout)["refusals"] == []
+    center.apply()
+
+
+def test_files_that_were_put_back_are_what_runs(hub: Hub) -> None:
+    """What the guard does: a change that nobody confirms leaves nothing of itself, endpoints and keys included."""
+    center, _ = hub("laptop", "nas")
+    office = sh("sh", "-c", "wg genkey | wg pubkey").strip()  # which never calls, and so never moves by itself
+    center.desired["peers"].append(peer("office", "10.99.0.9/32", public_key=office, endpoint="192.0.2.77:51820"))
+    center.apply()
+
+    def runs() -> dict[str, list[str]]:
+        asked = ("private-key", "listen-port", "preshared-keys", "allowed-ips")
+        return {what: sorted(center.wg(what).splitlines()) for what in asked}
+
+    before = runs()
+    places = [center.etc, center.directory / "etc" / "ringfence"]
+    for number, place in enumerate(places):
+        shutil.copytree(place, center.directory / f"snapshot{number}", symlinks=True)
+    desired = copy.deepcopy(center.desired)
+    center.desired |= {"port": 51900, "key": 2, "secrets": {"laptop": secret(), "nas": secret()}, "mtu": 1300}
+    center.desired["peers"][-1]["endpoint"] = "192.0.2.78:51900"
+    center.desired["peers"].pop(1)
+    center.apply()
+    assert center.wg("listen-port") == "51900"
+    for number, place in enumerate(places):
+        shutil.rmtree(place)
+        shutil.copytree(center.directory / f"snapshot{number}", place, symlinks=True)
+    done = center.run("restored")
+    assert done.returncode == 0, done.stderr
+    assert runs() == before
+    assert f"{office}\t192.0.2.77:51820" in center.wg("endpoints")
+    center.desired = desired
+    center.settled()
+
+
+def test_files_of_no_tunnel_that_were_put_back_leave_none(hub: Hub) -> None:
+    center, _ = hub("nas")
+    center.apply()
+    shutil.rmtree(center.directory / "etc" / "ringfence")
+    done = center.run("restored")
+    assert done.returncode == 0, done.stderr
+    assert center.interface not in center.must("ip", "link", "show")
+    assert [path for path in center.etc.rglob("*") if path.is_file()] == []
 
 
 def test_a_copied_key_is_noticed(hub: Hub) -> None:
