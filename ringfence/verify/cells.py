@@ -158,6 +158,11 @@ def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
     for vantage in declared.vantages:
         if vantage.host in seen:
             yield Source(vantage.name, vantage.host, vantage=vantage)
+    for machine in declared.machines:
+        own = declared.vpn.addresses.get(machine.name)
+        if own and machine.name in seen:
+            name = f"{machine.name} in the VPN"
+            yield Source(name, machine.name, vantage=Vantage(name, machine.name, *own))
 
 
 def _container(seen: Mapping[str, Seen], service: Service) -> Container | None:
@@ -177,6 +182,8 @@ def _containers(rules: Rules, source: Source) -> Iterator[_Target]:
         container = _container(rules.seen, service)
         if container is None or source.service == service:
             continue
+        if source.vantage and source.host == service.host:
+            continue  # what a host does with its own containers is its own affair
         addresses = dict.fromkeys(container.addresses())
         addresses.update(dict.fromkeys((n.network, a) for n in service.networks for a in (n.address, n.address6) if a))
         asks = (*((proto, port) for port in sorted({port for _, port in service.ports}) for proto in PROTOS), ECHO)

@@ -119,8 +119,10 @@ class Rules:
         known += [(v.address, v.address6) for v in self.declared.vantages if v.host == host]
         if any(address in addresses for addresses in known):
             return True
-        if source.vantage:
-            return self.way(source, host, address) is not None
+        if source.vantage and source.host == host:
+            return False  # it would talk to itself
+        if source.vantage and self.way(source, host, address) is not None:
+            return True
         return source.host == host or self.seen[source.host].hands_on(
             address, self.seen[host], self.declared.vpn.interface
         )

@@ -12,7 +12,7 @@ import pytest
 
 from ringfence.verify import declared as declaration
 from ringfence.verify.cells import PROBE_PORT, Cell, Matrix, build, doors
-from ringfence.verify.declared import Declared
+from ringfence.verify.declared import Declared, HostService, Vpn
 from ringfence.verify.outside import outside
 from ringfence.verify.remote import looking
 from ringfence.verify.report import Answers, as_json, judge, junit, matrix_text, text
@@ -469,6 +469,27 @@ def test_where_a_route_leads_into_another_host_its_containers_are_tried_and_clos
     assert not any(
         c.address == "172.30.0.50" and c.host == "atlas" for c in build(lab, {**seen, "atlas": others}).cells
     )
+
+
+def test_a_host_tries_the_others_from_its_address_in_the_vpn() -> None:
+    lab, seen = two_hosts()
+    inside = {"atlas": ("10.99.0.1", "fd99::1"), "borea": ("10.99.0.2", "fd99::2"), "phone": ("10.99.0.3", "fd99::3")}
+    ssh = HostService("ssh", "tcp", 22, ("10.99.0.0/24",))
+    machines = tuple(replace(m, services=(ssh,)) if m.name == "borea" else m for m in lab.machines)
+    lab = replace(lab, machines=machines, vpn=Vpn("wg0", ("10.99.0.0/24",), inside))
+    for host in ("atlas", "borea"):
+        own = (("wg0", inside[host][0], 24), ("wg0", inside[host][1], 64))
+        seen[host] = replace(seen[host], addresses=(*seen[host].addresses, *own))
+    seen["atlas"] = replace(seen["atlas"], routes=(("172.30.0.0/16", "", "wg0"),))
+    matrix = build(lab, seen)
+    name = "atlas in the VPN"
+    assert cell(matrix, name, "10.99.0.2", "tcp", 22).expected == "open"
+    assert cell(matrix, name, "10.99.0.2", "udp", 22).expected == "closed"
+    assert cell(matrix, name, "172.30.0.50", "tcp", 8080).expected == "closed"
+    # Not what is its own; and a device is not a host that could try anything.
+    assert {c.destination for c in matrix.cells if c.source == name} == {"borea", "far"}
+    assert "borea in the VPN" in matrix.sources
+    assert "phone in the VPN" not in matrix.sources
 
 
 def test_a_call_to_another_host_is_expected_where_a_way_leads_and_a_difference_where_none_does() -> None:
