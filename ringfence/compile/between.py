@@ -45,8 +45,22 @@ def way(plan: Plan, host: str) -> Entry:
         return {}
     far = [network for network in plan.networks.values() if network.host != host]
     networks = [*map(str, vpn.networks(plan.lab)), *(subnet for n in far for subnet in (n.subnet, n.subnet6))]
-    transit = [*_calls(plan, host), *_doors(plan, host)] if host == plan.lab.vpn.hub else []
-    return {"interface": INTERFACE, "networks": sorted(networks), "transit": transit}
+    hub = host == plan.lab.vpn.hub
+    return {
+        "interface": INTERFACE,
+        "networks": sorted(networks),
+        "transit": [*_calls(plan, host), *_doors(plan, host)] if hub else [],
+        "egress": list(_ways_out(plan)) if hub else [],
+    }
+
+
+def _ways_out(plan: Plan) -> Iterator[Entry]:
+    """What devices reach beyond the hub."""
+    inside = vpn.addresses(plan.lab, plan.book.vpn)
+    for device, to, proto, port in vpn.ways_out(plan.lab):
+        source, source6 = inside[device]
+        found = {"name": f"{device} > {to}", "source": source, "source6": source6}
+        yield {**found, "to": to, "proto": proto, "port": port}
 
 
 def _calls(plan: Plan, hub: str) -> Iterator[Entry]:

@@ -47,6 +47,11 @@ def _vpn(plan: Plan) -> dict[str, Any]:
         "interface": INTERFACE,
         "networks": [str(network) for network in vpn.networks(plan.lab)],
         "addresses": {name: list(own) for name, own in sorted(addresses.items())},
+        "hub": plan.lab.vpn.hub,
+        "egress": [
+            {"source": device, "to": to, "proto": proto, "port": port}
+            for device, to, proto, port in vpn.ways_out(plan.lab)
+        ],
     }
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ringfence.compile.addresses import slots, subnet6
 from ringfence.compile.book import Book
-from ringfence.model import Lab, LabError, Problem
+from ringfence.model import INTERNET, Lab, LabError, Problem
 from ringfence.model.vpn import VPN
 
 
@@ -56,6 +56,35 @@ def addresses(lab: Lab, given: Mapping[str, int]) -> dict[str, tuple[str, str]]:
     return {
         name: (str(v4.network_address + number), str(v6.network_address + number)) for name, number in given.items()
     }
+
+
+def servers(lab: Lab, given: Mapping[str, int]) -> list[str]:
+    """Return the DNS servers as devices ask them: a host of the lab by its address in the VPN."""
+    if lab.vpn is None:
+        return []
+    inside = addresses(lab, given)
+    hosts = {address: inside[name] for name, host in lab.hosts.items() for address in host.addresses}
+    found = [hosts[server][server.version == 6] if server in hosts else str(server) for server in lab.vpn.dns]
+    return list(dict.fromkeys(found))
+
+
+def asked(lab: Lab) -> list[str]:
+    """Return the DNS servers beyond the hub, such as a router, as networks of one."""
+    if lab.vpn is None:
+        return []
+    hosts = {address for host in lab.hosts.values() for address in host.addresses}
+    outside = [server for server in lab.vpn.dns if server not in hosts and not any(server in n for n in networks(lab))]
+    return [str(ipaddress.ip_network(server)) for server in dict.fromkeys(outside)]
+
+
+def ways_out(lab: Lab) -> Iterator[tuple[str, str, str, int | str]]:
+    """Yield (device, "internet" or a network, protocol, port) of what devices may reach beyond the hub."""
+    for name, device in sorted(lab.devices.items()):
+        if lab.vpn is not None and device.key:
+            for server in asked(lab):
+                yield from ((name, server, proto, 53) for proto in ("tcp", "udp"))
+            if device.tunnel == "full":
+                yield name, INTERNET, "any", "any"
 
 
 def with_places(lab: Lab, given: Mapping[str, int]) -> Lab:

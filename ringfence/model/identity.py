@@ -20,7 +20,7 @@ from ringfence.model.values import (
     UrlPath,
     as_mapping,
 )
-from ringfence.model.vpn import PublicKey
+from ringfence.model.vpn import PublicKey, Tunnel
 
 # The services that roles of the same names run.
 PROXY, PORTAL = "caddy", "authelia"
@@ -170,6 +170,7 @@ class Device(Declared):
     owner: str = Field("", description="whose it is, one of lab_people")
     addresses: tuple[AnyAddress, ...] = Field((), description="its fixed addresses outside the VPN")
     key: PublicKey = Field("", description="its public key, as its app shows it: it is in the VPN then")
+    tunnel: Tunnel = Field("split", description="split: what is for the lab goes through the VPN; full: everything")
 
 
 class Acme(Declared):

@@ -6,7 +6,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -51,6 +51,8 @@ def _endpoint(value: Any) -> Any:
     return value
 
 
+# What of a device goes through the VPN: what is for the lab, or everything.
+Tunnel = Literal["split", "full"]
 PublicKey = Annotated[str, BeforeValidator(_key)]
 Endpoint = Annotated[str, BeforeValidator(_endpoint)]
 
@@ -64,7 +66,9 @@ class Vpn(Declared):
     port: PortNumber = Field(51820, description="UDP port, on every host")
     mesh: bool = Field(False, description="whether hosts that reach each other talk directly, and not by the hub")
     mtu: int = Field(1420, ge=1280, le=9000, description="largest packet in a tunnel; 1412 where the line is PPPoE")
-    dns: tuple[AnyAddress, ...] = Field((), description="DNS servers that devices ask, such as your router's")
+    dns: tuple[AnyAddress, ...] = Field(
+        (), description="DNS servers that devices ask in the tunnel, such as your router"
+    )
     secret: Text = Field(
         repr=False,
         min_length=32,

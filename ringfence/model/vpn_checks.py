@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from ringfence.model.identity import Device
 from ringfence.model.lab import Lab
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
@@ -82,8 +83,25 @@ def _devices(draft: Draft) -> Iterator[Problem]:
             other = keys.setdefault(device.key, name)
             if other != name:
                 yield Problem(f"{owner}.key", f"'{name}' has the key of '{other}' (each device makes its own)")
+        yield from _tunnel(draft, name, device)
         if lab.vpn and name in draft.names["hosts"]:
             yield Problem(owner, f"'{name}' is a host as well (rename one: both are in the VPN)")
+
+
+def _tunnel(draft: Draft, name: str, device: Device) -> Iterator[Problem]:
+    owner = f"lab_devices.{name}.tunnel"
+    if "tunnel" in device.model_fields_set and not draft.connected:
+        yield Problem(owner, f"'{name}' has no VPN to have a tunnel in (declare lab_vpn, or remove tunnel)")
+    elif "tunnel" in device.model_fields_set and not device.key:
+        yield Problem(
+            owner, f"'{name}' has no key, and so no place in the VPN (deploys/device.py makes one, or remove tunnel)"
+        )
+    if device.tunnel == "full" and draft.lab.vpn and not draft.lab.vpn.dns:
+        yield Problem(
+            owner,
+            f"'{name}' sends everything through the VPN, and has nobody to ask for names there (declare "
+            "lab_vpn.dns, such as your router)",
+        )
 
 
 VPN_CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (_hub, _networks, _devices)

@@ -106,11 +106,18 @@ class Vantage:
 
 @dataclass(frozen=True)
 class Vpn:
-    """The tunnels between hosts. ``addresses``: host or device → its own ones there."""
+    """The tunnels between hosts.
+
+    Attributes:
+        addresses: host or device → its own ones there.
+        egress: what devices reach beyond the hub: (device, "internet" or a network, protocol or "any", port or "any").
+    """
 
     interface: str = ""
     networks: tuple[str, ...] = ()
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hub: str = ""
+    egress: tuple[tuple[str, str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -188,7 +195,8 @@ def _vpn(said: Mapping[str, Any]) -> Vpn:
     if not said:
         return Vpn()
     addresses = {str(name): tuple(own) for name, own in said["addresses"].items()}
-    return Vpn(said["interface"], tuple(said["networks"]), addresses)
+    egress = tuple((e["source"], e["to"], e["proto"], str(e["port"])) for e in said["egress"])
+    return Vpn(said["interface"], tuple(said["networks"]), addresses, said["hub"], egress)
 
 
 def matches(sources: Iterable[str], address: str) -> bool:

@@ -70,7 +70,8 @@ class _Reading:
         self.tunnel: Mapping[str, Any] = lab.get("lab_vpn") or {}
         if self.tunnel:
             self.places["vpn"] = list(declared.vpn.networks)
-        for name, of in (lab.get("lab_devices") or {}).items():
+        self.devices: Mapping[str, Any] = lab.get("lab_devices") or {}
+        for name, of in self.devices.items():
             inside = declared.vpn.addresses.get(name, ()) if of.get("key") else ()
             self.places[name] = [*_list(of.get("addresses") or []), *inside]
         self.resolvers = lab.get("lab_resolvers") or []
@@ -93,6 +94,7 @@ class _Reading:
                 found.add(("host service", name, of, f"{proto}/{port}", "from", *networks))
             if self.tunnel:
                 found.add(("host service", name, "vpn", f"udp/{self.tunnel.get('port') or 51820}", "from", ANY))
+        found |= set(self._ways_out())
         for name, vantage in self.vantages.items():
             found.add(("vantage", name, vantage["host"], *sorted(_present(vantage))))
         return found
@@ -125,6 +127,17 @@ class _Reading:
             for resolver in self.resolvers:
                 for proto in ("tcp", "udp"):
                     yield ("egress", name, _network(resolver), f"{proto}/53")
+
+    def _ways_out(self) -> Iterator[_Fact]:
+        """Yield what devices reach beyond the hub: a router that they ask for names, or everything."""
+        hosts = {_address(address) for host in self.hosts.values() for address in host["addresses"]}
+        inside = [ipaddress.ip_network(network) for network in self.places.get("vpn", ()) if self.tunnel]
+        for name, device in self.devices.items():
+            for server in map(_address, self.tunnel.get("dns") or ()) if device.get("key") else ():
+                if server not in hosts and not any(ipaddress.ip_address(server) in network for network in inside):
+                    yield from (("way out", name, _network(server), f"{proto}/53") for proto in ("tcp", "udp"))
+            if device.get("key") and device.get("tunnel") == "full":
+                yield ("way out", name, INTERNET, f"{ANY}/{ANY}")
 
     def misplaced(self) -> Iterator[str]:
         """Yield a line per address that was chosen by the user and not given to the service."""
@@ -163,6 +176,8 @@ def _compiled(declared: Declared) -> set[_Fact]:
         found |= {("address", machine.name, _address(address)) for address in machine.addresses}
         for s in machine.services:
             found.add(("host service", machine.name, s.name, f"{s.proto}/{s.port}", "from", *_sorted(s.sources)))
+    for device, to, proto, out in declared.vpn.egress:
+        found.add(("way out", device, to if to == INTERNET else _network(to), f"{proto}/{out}"))
     for v in declared.vantages:
         found.add(("vantage", v.name, v.host, *sorted(_address(a) for a in (v.address, v.address6) if a)))
     return found

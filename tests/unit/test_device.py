@@ -29,7 +29,7 @@ def lab() -> dict[str, Any]:
 def test_it_has_what_the_app_needs_and_the_hub_expects(lab: dict[str, Any]) -> None:
     pair = new_pair()
     read = configparser.ConfigParser()
-    read.read_string(configuration(lab, Book(), "tablet", pair, HUB))
+    read.read_string(configuration(lab, Book(), "tablet", pair, HUB).text)
     mine, hub = dict(read["Interface"]), dict(read["Peer"])
     assert (mine["privatekey"], hub["publickey"]) == (pair.private, HUB)
     # Once it is declared, the hub knows it by the very address and secret.
@@ -45,9 +45,42 @@ def test_it_has_what_the_app_needs_and_the_hub_expects(lab: dict[str, Any]) -> N
 
 def test_a_key_that_the_device_made_stays_there(lab: dict[str, Any]) -> None:
     lab["lab_vpn"]["dns"] = ["192.168.10.1"]
-    text = configuration(lab, Book(), "tablet", Pair(new_pair().public), HUB)
+    text = configuration(lab, Book(), "tablet", Pair(new_pair().public), HUB).text
     assert "PrivateKey = # the one that the device has made\n" in text
     assert "DNS = 192.168.10.1\n" in text
+
+
+def allowed(text: str) -> list[str]:
+    return text.partition("AllowedIPs = ")[2].partition("\n")[0].split(", ")
+
+
+def test_what_is_asked_for_names_is_in_the_tunnel(lab: dict[str, Any]) -> None:
+    before = allowed(configuration(lab, Book(), "tablet", new_pair(), HUB).text)
+    # A router; and a host of the lab, which has an address in the VPN.
+    lab["lab_vpn"]["dns"] = ["192.168.10.1", "192.168.10.6"]
+    made = configuration(lab, Book(), "tablet", new_pair(), HUB)
+    assert allowed(made.text) == [*before, "192.168.10.1/32"]
+    numbers = compile_lab(with_key(lab, "tablet", new_pair())).book.vpn
+    assert f"DNS = 192.168.10.1, 10.99.0.{numbers['nas']}\n" in made.text
+    assert made.tunnel == "split"
+
+
+def test_everything_goes_through_a_full_tunnel(lab: dict[str, Any]) -> None:
+    lab["lab_vpn"]["dns"] = ["192.168.10.1"]
+    pair = new_pair()
+    given = configuration(lab, Book(), "tablet", pair, HUB, "full")
+    lab["lab_devices"]["tablet"] = {"addresses": ["192.168.10.71"], "key": new_pair().public, "tunnel": "full"}
+    declared = configuration(lab, Book(), "tablet", pair, HUB)
+    for made in (given, declared):
+        assert allowed(made.text) == ["0.0.0.0/0", "::/0"]
+        assert "DNS = 192.168.10.1\n" in made.text
+        assert f'  tablet: {{key: "{pair.public}", tunnel: full}}' in shown("tablet", pair, made, known=False)
+    assert allowed(configuration(lab, Book(), "tablet", pair, HUB, "split").text) != ["0.0.0.0/0", "::/0"]
+
+
+def test_a_full_tunnel_without_anybody_to_ask_is_refused(lab: dict[str, Any]) -> None:
+    with pytest.raises(LabError, match=r"lab_devices\.tablet\.tunnel: .*declare lab_vpn\.dns"):
+        configuration(lab, Book(), "tablet", new_pair(), HUB, "full")
 
 
 def test_a_lab_without_a_vpn_has_no_way_in(lab: dict[str, Any]) -> None:
@@ -63,11 +96,11 @@ def test_a_pair_is_one() -> None:
 
 def test_it_is_shown_with_the_line_that_lets_it_in(lab: dict[str, Any]) -> None:
     pair = new_pair()
-    text = configuration(lab, Book(), "tablet", pair, HUB)
-    said = shown("tablet", pair, text, known=False)
-    assert text in said
+    made = configuration(lab, Book(), "tablet", pair, HUB)
+    said = shown("tablet", pair, made, known=False)
+    assert made.text in said
     assert f'  tablet: {{key: "{pair.public}"}}' in said
     assert "\N{FULL BLOCK}" in said or "\N{LOWER HALF BLOCK}" in said
-    assert "is cut off then" in shown("tablet", pair, text, known=True)
-    without = shown("tablet", Pair(pair.public), text, known=False)
+    assert "is cut off then" in shown("tablet", pair, made, known=True)
+    without = shown("tablet", Pair(pair.public), made, known=False)
     assert len(without.splitlines()) < len(said.splitlines()) - 10

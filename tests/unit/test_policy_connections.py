@@ -173,9 +173,13 @@ def test_a_table_full_of_connections_is_judged_in_a_moment() -> None:
 
 VPN: dict[str, Any] = {
     "interface": "wg-ringfence",
-    "networks": ["10.99.0.0/24", "172.30.0.0/24", "fd00:30::/64"],
+    "networks": ["10.99.0.0/24", "172.30.0.0/24", "fd00:30::/64", "fd00:99::/64"],
     "transit": [
         {"name": "a > b", "source": "10.99.0.7/32", "destination": "172.30.0.9", "proto": "tcp", "port": 22},
+    ],
+    "egress": [
+        {"name": "phone > internet", "source": "10.99.0.7", "source6": "fd00:99::7", "to": "internet"},
+        {"name": "laptop > dns", "source": "10.99.0.8", "to": "10.0.0.53/32", "proto": "udp", "port": 53},
     ],
 }
 OUT = FLOW | {"to_bridge": "wg-ringfence", "destination": "172.30.0.5", "destination6": "fd00:30::5"}
@@ -202,6 +206,27 @@ INTO = FLOW | {"from_bridge": "wg-ringfence", "source": "172.30.0.5", "source6":
 )
 def test_between_hosts_lives_what_is_declared(expected: bool, source: str, destination: str, port: int) -> None:
     assert allows(source, destination, port, flows=[OUT, INTO], vpn=VPN) is expected
+
+
+@pytest.mark.parametrize(
+    ("expected", "source", "destination", "port", "proto"),
+    [
+        (True, "10.99.0.7", "192.0.2.7", 443, "tcp"),
+        (True, "fd00:99::7", "2001:db8::7", 443, "udp"),
+        (False, "10.99.0.7", "10.0.0.77", 443, "tcp"),  # not the internet
+        (False, "10.99.0.8", "192.0.2.7", 443, "tcp"),
+        (False, "10.99.0.9", "192.0.2.7", 443, "tcp"),
+        (True, "10.99.0.8", "10.0.0.53", 53, "udp"),
+        (False, "10.99.0.8", "10.0.0.53", 53, "tcp"),
+        (False, "10.99.0.8", "10.0.0.53", 80, "udp"),
+        (False, "10.99.0.9", "10.0.0.53", 53, "udp"),
+        (True, "10.99.0.9", "10.0.0.1", 22, "tcp"),  # the host itself
+    ],
+)
+def test_beyond_the_hub_lives_what_is_declared(
+    expected: bool, source: str, destination: str, port: int, proto: str
+) -> None:
+    assert allows(source, destination, port, proto=proto, vpn=VPN) is expected
 
 
 def test_a_call_to_another_host_is_none_by_what_it_publishes() -> None:

@@ -160,17 +160,25 @@ CASES: dict[str, dict[str, Any]] = {
                  "destination6": "fd00:24::6", "proto": "udp", "port": 53},
                 {"name": "ssh", "source": "10.99.0.7/32", "destination": "10.99.0.9", "proto": "tcp", "port": 22},
             ],
+            # Two devices ask the router for names, and one sends everything.
+            "egress": [
+                {"name": "phone > internet", "source": "10.99.0.7", "source6": "fd00:99::7", "to": "internet"},
+                *({"name": f"{name} > 192.168.10.1/32", "source": f"10.99.0.{n}", "source6": f"fd00:99::{n}",
+                   "to": "192.168.10.1/32", "proto": "udp", "port": 53} for name, n in (("phone", 7), ("laptop", 8))),
+            ],
         },
     },
 }  # fmt: skip
 # What only the host knows: a network card, a tunnel, Docker's own bridge and one with an odd name.
 AROUND = Around(("eth0", "wg0"), ("docker0", "media"), ("172.17.0.0/16", "10.5.0.0/24"))
+HUB = AROUND._replace(uplinks=("eth0", "wg-ringfence", "wg0"))
 # Hosts that differ in something else than what is declared.
 HOSTS: dict[str, tuple[str, str, Around]] = {
     **{case: (case, "iptables", AROUND) for case in CASES},
     "homelab.nftables": ("homelab", "nftables", AROUND),
     "homelab.old-kernel": ("homelab", "iptables", AROUND._replace(tells=False)),
-    "vpn.nftables": ("vpn", "nftables", AROUND),
+    "vpn": ("vpn", "iptables", HUB),
+    "vpn.nftables": ("vpn", "nftables", HUB),
     "unknown-surroundings": ("homelab", "iptables", Around()),
 }
 OPENS = {
@@ -279,11 +287,13 @@ def test_every_chain_that_a_packet_of_a_segment_cannot_leave_ends_in_a_drop(host
     names = [segment["name"] for segment in wish(HOSTS[host][0])["segments"]]
     final = {f"RF-{name}/{end}" for name in names for end in ("drop", "in", "host")}
     final |= {"RF-IN", "RF-DROP", "RF-FORGED", "RF-OUT", *(["RF-FRAME/drop"] if names else [])}
-    final |= {"RF-VPN", "RF-ASTRAY"} & {rule.chain for rule in rules(host)}
+    final |= {"RF-VPN/drop", "RF-ASTRAY"} & {rule.chain for rule in rules(host)}
     ends = {rule.chain: rule.verdict for rule in rules(host) if rule.chain in final}
     assert ends == dict.fromkeys(final, "drop")
-    ways = {rule.chain: rule.verdict for rule in rules(host) if rule.chain in {f"RF-{name}" for name in names}}
-    assert ways == {f"RF-{name}": f"goto RF-{name}/drop" for name in names}
+    onward = {f"RF-{name}": f"goto RF-{name}/drop" for name in names}
+    vpn = {"RF-VPN", "RF-VPN/out"} & {rule.chain for rule in rules(host)}
+    onward |= dict.fromkeys(vpn, "goto RF-VPN/drop")
+    assert {rule.chain: rule.verdict for rule in rules(host) if rule.chain in onward} == onward
 
 
 @pytest.mark.parametrize("host", HOSTS)

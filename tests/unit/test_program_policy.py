@@ -195,6 +195,7 @@ def test_a_wish_that_cannot_be_loaded_is_refused_by_name(
 
 
 VPN: dict[str, Any] = {"interface": "wg-ringfence", "networks": ["10.99.0.0/24"], "transit": []}
+LEAVING = {"name": "a > dns", "source": "10.99.0.7", "to": "192.168.10.1/32", "proto": "udp", "port": 53}
 PASSED_ON = {"name": "a > b", "source": "10.99.0.7/32", "destination": "10.99.0.9", "proto": "tcp", "port": 22}
 
 
@@ -205,6 +206,8 @@ PASSED_ON = {"name": "a > b", "source": "10.99.0.7/32", "destination": "10.99.0.
         ({"networks": ["10.99.0.0/33"]}, "policy_vpn.networks: '10.99.0.0/33' is not a network in CIDR notation"),
         ({"transit": [PASSED_ON | {"port": "x"}]}, "policy_vpn.transit.a > b.port: 'x' is no port and no range"),
         ({"transit": [PASSED_ON | {"source": "here"}]}, "policy_vpn.transit.a > b.source: 'here' is not a network"),
+        ({"egress": [LEAVING | {"port": "x"}]}, "policy_vpn.egress.a > dns.port: 'x' is no port and no range"),
+        ({"egress": [LEAVING | {"to": "there"}]}, "policy_vpn.egress.a > dns.to: 'there' is not a network"),
     ],
 )
 def test_a_way_to_other_hosts_that_cannot_be_is_refused_by_name(

@@ -145,6 +145,35 @@ def test_a_device_is_a_place(compiled: Compiled) -> None:
     ]
 
 
+def ways_out(lab: dict[str, Any], host: str) -> list[tuple[str, str, str, str | int]]:
+    compiled = compile_lab(lab)
+    own = f"10.99.0.{compiled.book.vpn['phone']}"
+    egress = compiled.hosts[host]["policy_vpn"]["egress"]
+    assert {entry["source"] for entry in egress} <= {own}
+    assert all(entry["source6"].startswith("fd") for entry in egress)
+    return [(entry["name"], entry["to"], entry["proto"], entry["port"]) for entry in egress]
+
+
+def test_a_device_asks_for_names_beyond_the_hub_and_by_a_full_tunnel_gets_out(lab: dict[str, Any]) -> None:
+    assert ways_out(lab, "edge") == []
+    lab["lab_vpn"]["dns"] = ["192.168.10.1", "fd00:10::1"]
+    asked = [
+        (f"phone > {server}", server, proto, 53)
+        for server in ("192.168.10.1/32", "fd00:10::1/128")
+        for proto in ("tcp", "udp")
+    ]
+    assert ways_out(lab, "edge") == asked
+    lab["lab_devices"]["phone"]["tunnel"] = "full"
+    assert ways_out(lab, "edge") == [*asked, ("phone > internet", "internet", "any", "any")]
+    # The hub alone has them.
+    assert ways_out(lab, "atlas") == ways_out(lab, "nas") == []
+
+
+def test_a_host_of_the_lab_answers_in_the_vpn_and_not_beyond_it(lab: dict[str, Any]) -> None:
+    lab["lab_vpn"]["dns"] = ["192.168.10.6", "203.0.113.5", "10.99.0.9"]
+    assert ways_out(lab, "edge") == []
+
+
 def test_the_port_of_the_vpn_is_open_on_every_host(compiled: Compiled) -> None:
     for host in ("atlas", "nas", "edge"):
         [rule] = [rule for rule in compiled.hosts[host]["ufw_rules"] if rule["name"] == "vpn"]

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ringfence.host.policy.rules import Around, address, ends, span, vpn_of
+from ringfence.host.policy.rules import Around, address, ends, span, vpn_egress, vpn_of
 from ringfence.host.policy.sources import link_local
 from ringfence.host.running import HUNG, MISSING, Fault, must, run
 from ringfence.host.tables import families
@@ -85,7 +85,7 @@ class Allowed:
             for _, source, callee in ends(entry, "source", "destination"):
                 self.flows.setdefault((source, callee, entry["proto"]), []).append(span(entry["port"]))
         self.egress: dict[str, list[tuple[str, str, IpNetwork | None]]] = {}
-        for entry in wish["egress"]:
+        for entry in (*wish["egress"], *vpn_egress(wish)):
             to = None if entry["to"] == "internet" else ipaddress.ip_network(entry["to"], strict=False)
             for _, source in ends(entry, "source"):
                 way = (entry.get("proto", "any"), span(entry.get("port", "any")), to)
@@ -137,6 +137,8 @@ class Allowed:
             return not same or any(door.is_for(c) for door in same)
         if self._is_far(c.source) and self._is_far(c.callee):
             return any(self._passes(entry, source, to, c) for entry, source, to in self.transit)
+        if self._is_far(c.source):
+            return any(self._leads(way, c) for way in self.egress.get(c.source, ()))
         ends = (ipaddress.ip_address(c.source), ipaddress.ip_address(c.callee))
         return not any(end in network for end in ends for network in self.closed)
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ringfence.host.engine import DAEMON_CONFIG
-from ringfence.host.policy.rules import OWN, address, family_of, span, vpn_of
+from ringfence.host.policy.rules import OWN, address, family_of, span, vpn_egress, vpn_of
 from ringfence.host.running import Fault
 from ringfence.host.tables import parse_save
 
@@ -92,9 +92,18 @@ def vpn_refusals(wish: dict[str, Any], vpn: dict[str, Any]) -> list[str]:
     for entry in vpn["transit"]:
         if not is_port(span(entry["port"])):
             found.append(f"policy_vpn.transit.{entry['name']}.port: '{entry['port']}' is no port and no range of them")
+    for entry in vpn_egress(wish):
+        if entry.get("proto", "any") != "any" and not is_port(span(entry.get("port", "any"))):
+            found.append(f"policy_vpn.egress.{entry['name']}.port: '{entry['port']}' is no port and no range of them")
     values = [("networks", network) for network in vpn["networks"]]
     keys = ("source", "source6", "destination", "destination6")
     values += [(f"transit.{e['name']}.{key}", e[key]) for e in vpn["transit"] for key in keys if e.get(key)]
+    values += [
+        (f"egress.{e['name']}.{key}", e[key])
+        for e in vpn_egress(wish)
+        for key in ("source", "source6", "to")
+        if e.get(key) and e[key] != "internet"
+    ]
     for key, value in values:
         try:
             address(value)

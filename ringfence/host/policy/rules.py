@@ -175,7 +175,7 @@ def _forward(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     if vpn:
         yield fwd("log RF DROP to other hosts", "other hosts", out=vpn["interface"])
         yield fwd("drop", "other hosts", out=vpn["interface"])
-        yield from _vpn(wish, vpn)
+        yield from _vpn(wish, vpn, around)
     if wish["unmanaged"] == "close":
         inner = {
             "keys": ("iifname", "oifname"),
@@ -196,9 +196,9 @@ def vpn_of(wish: dict[str, Any]) -> dict[str, Any]:
     return vpn if vpn.get("interface") else {}
 
 
-def _vpn(wish: dict[str, Any], vpn: dict[str, Any]) -> Iterator[Rule]:
+def _vpn(wish: dict[str, Any], vpn: dict[str, Any], around: Around) -> Iterator[Rule]:
     """What other hosts and devices send through the VPN: declared flows, published ports, and at the hub what is for
-    others. Who may send what into the tunnel is WireGuard's matter, whom it reaches is not."""
+    others and what leaves. Who may send what into the tunnel is WireGuard's matter, whom it reaches is not."""
     for flow in wish["flows"]:
         if flow["from_bridge"] == vpn["interface"]:
             for match in _flow(flow):
@@ -208,8 +208,20 @@ def _vpn(wish: dict[str, Any], vpn: dict[str, Any]) -> Iterator[Rule]:
             yield Rule("RF-VPN", of_proto(f"transit {flow['name']}", flow["proto"], flow["port"]), "pass", **match)
     # What is published for a place inside the VPN comes by it like by any other way.
     yield Rule("RF-VPN", "other hosts", "goto RF-IN", out=EVERY)
-    yield Rule("RF-VPN", "other hosts", "log RF DROP from other hosts")
-    yield Rule("RF-VPN", "other hosts", "drop")
+    if egress := vpn_egress(wish):
+        # Never to bridges, nor back into the tunnel.
+        beyond = around._replace(uplinks=tuple(name for name in around.uplinks if name != vpn["interface"]))
+        yield Rule("RF-VPN", "ways out of the vpn", "goto RF-VPN/out", **outside(beyond, "oifname"))
+        yield from leaving("RF-VPN/out", egress)
+        yield Rule("RF-VPN/out", "ways out of the vpn", "goto RF-VPN/drop")
+    yield Rule("RF-VPN", "other hosts", "goto RF-VPN/drop")
+    yield Rule("RF-VPN/drop", "other hosts", "log RF DROP from other hosts")
+    yield Rule("RF-VPN/drop", "other hosts", "drop")
+
+
+def vpn_egress(wish: dict[str, Any]) -> list[dict[str, Any]]:
+    """What peers may reach beyond this host."""
+    return list(vpn_of(wish).get("egress") or ())
 
 
 def by_bridge(chain: str, name: str, key: str, chains: dict[str, str]) -> Rule:
@@ -231,20 +243,27 @@ def _segment(wish: dict[str, Any], segment: dict[str, Any], around: Around) -> I
     yield from _quiet(chain, name)
     # Out of the segments is out by an interface that leads outside; anything else has other containers behind it.
     yield Rule(chain, name, f"goto {chain}/drop", **outside(around, "!oifname"))
-    egress = [entry for entry in wish["egress"] if entry["bridge"] == bridge]
+    yield from leaving(chain, (entry for entry in wish["egress"] if entry["bridge"] == bridge))
+    yield Rule(chain, name, f"goto {chain}/drop")
+    yield Rule(f"{chain}/drop", name, f"log RF DROP {segment['name']}")
+    yield Rule(f"{chain}/drop", name, "drop")
+
+
+def leaving(chain: str, egress: Iterable[dict[str, Any]]) -> Iterator[Rule]:
+    """What passes of that which leaves for the outside."""
     # Where "the internet" ends is asked in a chain that does not come back: it is asked last.
     for entry in sorted(egress, key=lambda entry: bool(entry["to"] == "internet")):
         proto, port = entry.get("proto", "any"), entry.get("port", "any")
-        match = {"proto": "" if proto == "any" else proto, "dport": "" if proto == "any" else span(port)}
+        match: dict[str, Any] = {
+            "proto": "" if proto == "any" else proto,
+            "dport": "" if proto == "any" else span(port),
+        }
         label = of_proto(f"egress {entry['name']}", proto, port)
         for family, source in ends(entry, "source"):
             if entry["to"] == "internet":
                 yield Rule(chain, label, "goto RF-PUBLIC", family, source=source, **match)
             elif family_of(entry["to"]) == family:
                 yield Rule(chain, label, "pass", family, source=source, destination=address(entry["to"]), **match)
-    yield Rule(chain, name, f"goto {chain}/drop")
-    yield Rule(f"{chain}/drop", name, f"log RF DROP {segment['name']}")
-    yield Rule(f"{chain}/drop", name, "drop")
 
 
 def _quiet(chain: str, name: str) -> Iterator[Rule]:
@@ -283,6 +302,7 @@ def _into(wish: dict[str, Any]) -> Iterator[Rule]:
 
 def _public(wish: dict[str, Any]) -> Iterator[Rule]:
     drops = {s["bridge"]: f"{chain_of(s['bridge'])}/drop" for s in wish["segments"]}
+    drops |= {vpn_of(wish)["interface"]: "RF-VPN/drop"} if vpn_egress(wish) else {}
     for family, key in (("v4", "ip daddr"), ("v6", "ip6 daddr")):
         private = among(networks(wish["private"], family))
         if private:
@@ -413,10 +433,18 @@ def _nat(wish: dict[str, Any]) -> Iterator[Rule]:
     if vpn_of(wish):
         # Other hosts are told who calls.
         yield Rule("RF-NAT", "other hosts", "accept", out=vpn_of(wish)["interface"])
-    for family, key, subnet in (("v4", "ip saddr", "subnet"), ("v6", "ip6 saddr", "subnet6")):
+    for family, key, subnet, source in (
+        ("v4", "ip saddr", "subnet", "source"), ("v6", "ip6 saddr", "subnet6", "source6"),
+    ):  # fmt: skip
         own = among(networks((s.get(subnet) or "" for s in wish["segments"]), family))
         if own:
             yield Rule("RF-NAT", "segments", "masquerade", family, out=f"!{EVERY}", keys=(key,), elements=own)
+        # Nobody outside has a route back, and IPv6's addresses are as private (fd00::/8).
+        peers = among(networks((entry.get(source) or "" for entry in vpn_egress(wish)), family))
+        if peers:
+            yield Rule(
+                "RF-NAT", "ways out of the vpn", "masquerade", family, out=f"!{EVERY}", keys=(key,), elements=peers
+            )
 
 
 def closed() -> list[Rule]:

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import pytest
-
+from tests.live.fleet.tunnel import INTERFACE, address
 from tests.live.hearing import heard
-from tests.live.labs import BIN, ROOT, Lab, waited_for
+from tests.live.labs import Lab, waited_for
 from tests.live.proxy.client import Session
-
-INTERFACE = "wg-ringfence"
-
-
-def address(lab: Lab, host: str, at: str = INTERFACE) -> str:
-    """A host's IPv4 address at an interface."""
-    return lab.sh(f"ip -4 -br address show {at}", host).split()[2].partition("/")[0]
 
 
 def test_neither_engine_has_anything_to_change(lab: Lab) -> None:
@@ -122,83 +113,3 @@ def test_a_host_that_is_down_stops_nobody_else(lab: Lab) -> None:
     finally:
         lab.lab("start", "--host=edge")
     assert waited_for(lambda: Session(lab, "anna").ask("media").by_application, 90, 1)
-
-
-# -- a device
-
-CAFE = """\
-set -e
-apt-get -q -y install --no-install-recommends wireguard-tools wireguard-go nftables 2>&1 >/dev/null
-ip netns add phone
-ip link add cafe type veth peer name wlan netns phone
-ip address add 10.77.0.1/24 dev cafe; ip link set cafe up
-ip -n phone address add 10.77.0.2/24 dev wlan; ip -n phone link set wlan up; ip -n phone link set lo up
-ip -n phone route add default via 10.77.0.1
-sysctl -q -w net.ipv4.ip_forward=1
-nft add table ip cafe
-nft 'add chain ip cafe nat { type nat hook postrouting priority 100; }'
-nft 'add rule ip cafe nat ip saddr 10.77.0.0/24 oifname "eth1" masquerade'
-"""
-LEAVE = "ip netns pids phone | xargs -r kill; ip netns del phone; nft delete table ip cafe; ip link del cafe"
-
-
-@pytest.fixture
-def phone(lab: Lab) -> Iterator[Callable[[str, int], bool]]:
-    """A phone in a café, behind NAT: whether it reaches a port of an address."""
-    lab.sh(CAFE, "outside", timeout=300)
-
-    def reaches(to: str, port: int) -> bool:
-        asked = f"timeout 4 bash -c 'exec 3<>/dev/tcp/{to}/{port}'"
-        return "yes" in lab.sh(f"ip netns exec phone {asked} 2>/dev/null && echo yes", "outside", check=False)
-
-    yield reaches
-    lab.sh(LEAVE, "outside", check=False)
-
-
-def test_a_phone_reaches_what_it_may_until_it_is_lost(lab: Lab, phone: Callable[[str, int], bool]) -> None:
-    command = [str(BIN / "pyinfra"), "--yes", "--data", "device=phone", "inventory.py", "deploys/device.py"]
-    done = subprocess.run(command, cwd=ROOT, env=lab.environment, capture_output=True, text=True, check=True)
-    said = done.stdout
-    text = said[said.index("[Interface]") : said.index("PersistentKeepalive")] + "PersistentKeepalive = 5\n"
-    key = re.search(r'phone: {key: "(\S+)"}', said)
-    assert key, said
-    variables = lab.variables()
-    hosts, services = variables["lab_hosts"], variables["lab_services"]
-    nas = {**hosts["nas"], "services": {"ssh": {"port": 22, "from": ["lan", "phone"]}}}
-    broker = {**services["mosquitto"], "publish": [{"port": 8883, "from": ["phone"]}]}
-    atlas, edge, far = (address(lab, host) for host in ("atlas", "edge", "nas"))
-    try:
-        lab.declare(
-            lab_devices={"phone": {"owner": "anna", "key": key[1]}},
-            lab_hosts={**hosts, "nas": nas},
-            lab_services={**services, "mosquitto": broker},
-        )
-        lab.pyinfra()
-        up = "install -m 600 /dev/stdin /run/phone.conf && ip netns exec phone wg-quick up /run/phone.conf 2>&1"
-        lab.sh(up, "outside", text=text)
-        assert waited_for(lambda: phone(far, 22), 30)  # through the hub
-        assert phone(atlas, 8883)
-        assert phone(atlas, 22)  # from all of the VPN
-        assert not phone(far, 5432)
-        assert not phone(edge, 8096)
-        for service in ("nextcloud-db", "jellyfin", "nextcloud"):
-            own = next(s for s in variables["verify_services"] if s["name"] == service)["networks"][0]["address"]
-            assert not phone(own, 5432)
-            assert not phone(own, 80)
-        assert lab.verify().changed == []
-        # Lost: its connections end with the run.
-        lab.sh(
-            f"ip netns exec phone bash -c 'exec 3<>/dev/tcp/{far}/22; sleep 300' >/dev/null 2>&1 & sleep 1", "outside"
-        )
-        inside = text.partition("Address = ")[2].partition("/")[0]
-        assert inside in lab.sh("conntrack -L 2>/dev/null")
-        lab.undeclare()
-        lab.pyinfra()
-        assert inside not in lab.sh("conntrack -L 2>/dev/null")
-        assert key[1] not in lab.sh(f"wg show {INTERFACE} peers")
-        assert not phone(far, 22)
-        assert not phone(atlas, 22)
-    finally:
-        lab.sh("ip netns exec phone wg-quick down /run/phone.conf 2>&1; rm -f /run/phone.conf", "outside", check=False)
-        lab.undeclare()
-        lab.pyinfra()
