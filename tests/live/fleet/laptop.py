@@ -14,7 +14,6 @@ from tests.live.labs import BIN, ROOT, RUN_SECONDS, Lab, waited_for
 from tests.live.runs import Run, pyinfra_run
 
 NUMBER = 21  # its address on the wan, behind those of atlas (10) and outside (20), before those of further hosts
-INTERFACE = "wg-ringfence"
 NAME = "laptop"
 
 

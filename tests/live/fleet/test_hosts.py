@@ -6,17 +6,24 @@ import json
 import re
 from typing import Any
 
-from tests.live.fleet.laptop import INTERFACE, inside_of
+import pytest
+
+from tests.live.fleet.laptop import inside_of
 from tests.live.fleet.test_tunnels import pinging
+from tests.live.fleet.tunnel import INTERFACE
 from tests.live.labs import Lab, waited_for
 from tests.live.runs import Run
 
+pytestmark = pytest.mark.usefixtures("three")
 OTHERS = ("atlas", "nas", "edge")
 MORE = "pi"
 
 
 def peers(lab: Lab, host: str) -> set[str]:
     return {*lab.sh(f"wg show {INTERFACE} peers", host).split()}
+
+
+only_peers = {host: {"wireguard"} for host in OTHERS}
 
 
 def touched(run: Run, host: str) -> set[str]:
@@ -48,7 +55,7 @@ def test_a_host_more_and_a_host_less_disturb_nobody(lab: Lab) -> None:
         with pinging(lab, ("atlas", "nas"), ("edge", "atlas"), ("nas", "edge")):
             run = lab.pyinfra()
         # Everybody has a peer more; of the rest only who may come in by the VPN could change, and nobody does.
-        assert {host: touched(run, host) for host in OTHERS} == dict.fromkeys(OTHERS, {"wireguard"})
+        assert {host: touched(run, host) for host in OTHERS} == only_peers
         assert {"guard", "wireguard", "ufw", "policy"} <= touched(run, MORE)
         assert "docker" not in lab.sh("ls /usr/local/sbin", MORE)
         assert waited_for(
@@ -64,7 +71,7 @@ def test_a_host_more_and_a_host_less_disturb_nobody(lab: Lab) -> None:
         _leaves(lab, hosts)
         with pinging(lab, ("atlas", "nas"), ("edge", "atlas")):
             run = lab.pyinfra()
-    assert {host: touched(run, host) for host in OTHERS} == dict.fromkeys(OTHERS, {"wireguard"})
+    assert {host: touched(run, host) for host in OTHERS} == only_peers
     assert {host: peers(lab, host) for host in OTHERS} == before
     assert running(lab) == since
 

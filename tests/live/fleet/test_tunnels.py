@@ -9,11 +9,13 @@ from contextlib import contextmanager
 import pytest
 
 from lab.networks import get
-from tests.live.fleet.laptop import INTERFACE, inside_of
+from tests.live.fleet.laptop import inside_of
+from tests.live.fleet.tunnel import INTERFACE
 from tests.live.fleet.underlay import Underlay
 from tests.live.labs import Lab, waited_for
 from tests.live.proxy.client import Session
 
+pytestmark = pytest.mark.usefixtures("three")
 BACK = 150  # seconds: WireGuard's own timers take two minutes where a peer is new and only keeps alive
 HUB, NAS = "edge", "nas"
 

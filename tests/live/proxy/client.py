@@ -58,7 +58,9 @@ def connect(
     if sni is None:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     bound = (source, 0) if source else None
-    plain = socket.create_connection((address or lab.address(), port), timeout=SECONDS, source_address=bound)
+    plain = socket.create_connection(
+        (address or lab.address(lab.variables()["lab_proxy"]["host"]), port), timeout=SECONDS, source_address=bound
+    )
     try:
         return context.wrap_socket(plain, server_hostname=sni)
     except BaseException:
