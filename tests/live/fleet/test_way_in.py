@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.fleet.laptop import NAME, Laptop, inside_of, laptop
+from tests.live.fleet.laptop import Laptop, inside_of, laptop
 from tests.live.fleet.tunnel import INTERFACE
 from tests.live.labs import Lab, RunError, waited_for
 from tests.live.proxy.client import Session
