@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections.abc import Callable
@@ -113,3 +114,23 @@ def test_a_host_that_is_down_stops_nobody_else(lab: Lab) -> None:
     finally:
         lab.lab("start", "--host=edge")
     assert waited_for(lambda: Session(lab, "anna").ask("media").by_application, 90, 1)
+
+
+def named(lab: Lab, host: str, to: str, port: int) -> set[str]:
+    """By which names a host has dropped what goes to a port of an address."""
+    lines = lab.sh("cat /var/log/ringfence/drops.json", host).splitlines()
+    found = [json.loads(line) for line in lines if f'"{to}"' in line]
+    return {one["oob.prefix"].strip() for one in found if (one.get("dest_ip"), one.get("dest_port")) == (to, port)}
+
+
+def test_what_is_not_declared_is_named_where_it_starts_and_where_it_arrives(lab: Lab) -> None:
+    """A container calls another port than the database's; then its host itself, whom nothing stops, calls that."""
+    database = next(s for s in lab.variables()["verify_services"] if s["name"] == "nextcloud-db")
+    to = database["networks"][0]["address"]
+    call = "timeout 3 bash -c 'exec 3<>/dev/tcp/{}/{}'"
+    caller = lab.sh("docker inspect -f '{{.State.Pid}}' nextcloud-nextcloud-1").strip()
+    lab.sh(f"nsenter -t {caller} -n {call.format(to, 5433)}", check=False)
+    assert waited_for(lambda: named(lab, "atlas", to, 5433) == {"RF DROP to other hosts"}, 10)
+    assert named(lab, "nas", to, 5433) == set()  # it has not left
+    lab.sh(call.format(to, 5432), check=False)
+    assert waited_for(lambda: named(lab, "nas", to, 5432) == {"RF DROP from other hosts"}, 10)

@@ -326,6 +326,31 @@ def test_an_endpoint_that_is_a_name_is_followed(hub: Hub) -> None:
     assert reaches(center, "10.99.0.2", 40)
 
 
+def test_an_interface_that_did_not_come_up_at_boot_does_later_and_one_that_was_stopped_stays_down(hub: Hub) -> None:
+    center, _ = hub("nas")
+    center.apply()
+    unit = center.state / "units" / f"wg-quick@{center.interface}.service.active"
+    center.must("ip", "link", "delete", "dev", center.interface)
+    unit.write_text("failed\n")
+    assert "brought up again" in center.run("follow").stderr
+    center.settled()
+    center.must("ip", "link", "delete", "dev", center.interface)
+    unit.write_text("inactive\n")
+    assert center.run("follow").stderr == ""
+    assert center.interface not in center.must("ip", "link", "show")
+
+
+def test_a_start_that_fails_once_is_made_again(lab: Lab) -> None:
+    host = lab.node("atlas")
+    systemctl, failed = host.directory / "systemctl", host.state / "failed"
+    once = f"restart:wg-quick@*) [ -e {failed} ] || {{ touch {failed}; exit 1; }};"
+    systemctl.write_text(systemctl.read_text().replace("restart:wg-quick@*)", once))
+    done = host.run("apply")
+    assert done.returncode == 0, done.stderr
+    assert "did not start, tried once more" in done.stderr
+    host.settled()
+
+
 def test_a_network_of_this_hosts_own_is_refused(lab: Lab) -> None:
     host = lab.node("atlas")
     host.must("ip", "route", "add", "172.30.0.0/16", "via", "192.0.2.200")
