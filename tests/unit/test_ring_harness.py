@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import struct
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.live.ring.agent.frames import SYN, parse, probe_in, probe_of
+from tests.live.ring.agent.ledger import Ledger as AgentLedger
+from tests.live.ring.agent.loop import Loop
 from tests.live.ring.agent.odd import checksum
+from tests.live.ring.agent.probes import Probes
 from tests.live.ring.attacks import World, attacks
 from tests.live.ring.declared import FIRST, LAST, Addresses, declared, forbidden
 from tests.live.ring.forge import ICMP6, TCP, UDP, Station, datagram, icmp6, packet, syn
@@ -113,7 +119,7 @@ def test_what_comes_back_to_its_sender_has_not_arrived() -> None:
 )
 def test_a_cell_that_was_hardly_tried_proves_nothing(entry: dict[str, Any], is_blind: bool) -> None:
     found = judge({"at": [{"t": 1.0, **entry}]}, 0.0, 5.0, {"0": "at"})
-    assert bool(blind(found, {"0": "a > b"}, 50.0)) == is_blind
+    assert bool(blind(found, {"0": "a > b"}, {"0": 50.0})) == is_blind
 
 
 def test_a_pause_is_the_longest_time_without_a_byte() -> None:
@@ -197,3 +203,14 @@ def test_checksums_are_right(ends: tuple[str, str], mark: bytes) -> None:
         pseudo += struct.pack("!II" if family == socket.AF_INET6 else "!HH", proto, len(body))
         assert (proto == ICMP6 and family == socket.AF_INET) or checksum(pseudo + body) == 0
     assert family == socket.AF_INET6 or checksum(packet(*ends, UDP, mark)[:20]) == 0
+
+
+def test_the_first_of_each_way_is_tried_twice_as_often_and_not_twice_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    monkeypatch.setattr(Probes, "_try", lambda _, probe, __: tried.append(probe["id"]))
+    probes = Probes([{"id": "a", "times": 2}, {"id": "b"}, {"id": "c"}], 1000.0, Loop(), AgentLedger(Path("/dev/null")))
+    while len(tried) < 400:
+        probes.turn()
+    counts = Counter(tried[:400])
+    assert (counts["a"], counts["b"], counts["c"]) == (200, 100, 100)
+    assert all(pair != ("a", "a") for pair in itertools.pairwise(tried[:4]))

@@ -42,7 +42,7 @@ from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, l
 from tests.live.ring.wire import must_arrive_as_sent
 
 HOSTS = ("atlas", "outside")
-RATE = 50.0  # attempts per second and cell
+RATE = 50.0  # attempts per second of the first cell of each way; of what else goes that way, half as many
 RATE_OF_MANY = 10.0  # of frames, where there are hundreds of cells
 LOGS = "/var/lib/ring"
 PROGRAM = "/usr/local/lib/ring.pyz"
@@ -84,7 +84,7 @@ class Attack:
         probes: {id: what is tried again and again and must not arrive}; names: {id: its name}.
         allowed, forbidden: {id: connection that is kept up, or tried to be}.
         containers: {name: IPv4 addresses by which its namespace is known}.
-        rate: tries per second of each probe.
+        rate: tries per second of each probe that is tried once in a round.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Attack:
         self.containers = {name: addresses.of[name][:1] for name in SERVICES}
         self._sniffs = {"atlas": ""}  # a packet on the host's own interface has not passed the host's filter yet
         self._others = "packets"
-        self.rate = RATE
+        self.rate = RATE / 2
         if world:
             self.containers |= {name: [world.at[name].four] for name in GUESTS}
             self._sniffs, self._others, self.rate = (
@@ -116,6 +116,11 @@ class Attack:
             )
         self._until = time.time()
         self._ledgers: dict[str, Ledger] = {}
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """How often each probe is to be tried, per second."""
+        return {number: self.rate * probe.times for number, probe in self.probes.items()}
 
     # -- the agents
 
@@ -153,7 +158,7 @@ class Attack:
     def _probe(number: str, probe: Probe) -> dict[str, Any]:
         return {
             "id": number, "proto": probe.proto, "family": probe.family, "address": probe.address, "port": probe.port,
-            "first": probe.first, "span": probe.span, "bind": probe.bind,
+            "first": probe.first, "span": probe.span, "bind": probe.bind, "times": probe.times,
             "frames": [frame.hex() for frame in probe.frames(f"RING {number}\n".encode())] if probe.frames else [],
         }  # fmt: skip
 
@@ -343,6 +348,6 @@ def must_hold(attack: Attack, found: Findings, *, ufw_holds: bool = True) -> Non
         of_ufw = {number for number, probe in attack.probes.items() if (probe.at, probe.into) == ("outside", "atlas")}
         found.arrived = Counter({probe: n for probe, n in found.arrived.items() if probe not in of_ufw})
     print(summary(found))
-    dark = blind(found, names, attack.rate)
+    dark = blind(found, names, attack.rates)
     assert not dark, "\n".join(["the measurement is blind:", *dark])
     assert not leaks(found, names), "\n".join([summary(found), *leaks(found, names)])

@@ -61,6 +61,7 @@ class Probe:
         at: the place it is tried from; `bind` is its address there, where it has several.
         into: the place that it must not reach.
         first, span: its range of source ports, by which a packet without payload is known.
+        times: how often in each round: what is the first to go a way is tried the most.
         frames: for the protocol "frames": what goes out by the interface `bind`, given the mark that it carries; `via`
             says what it is.
     """
@@ -74,6 +75,7 @@ class Probe:
     bind: str = ""
     first: int = 0
     span: int = 0
+    times: int = 1
     frames: Callable[[bytes], list[bytes]] | None = None
 
     @property
@@ -192,7 +194,16 @@ def odd(a: Addresses) -> Iterator[Probe]:
 
 def forbidden(a: Addresses) -> list[Probe]:
     """Every cell that is tried by ordinary connections and datagrams, each with source ports of its own."""
-    return numbered(_forbidden(a))
+    return numbered(_paced(_forbidden(a)))
+
+
+def _paced(cells: Iterable[Probe]) -> Iterator[Probe]:
+    """The first cell of each way and family twice as often as what goes the same way by another port or protocol."""
+    seen = set()
+    for probe in cells:
+        way = (probe.at, probe.into, probe.via, probe.address, probe.bind)
+        yield probe if way in seen else replace(probe, times=2)
+        seen.add(way)
 
 
 def numbered(cells: Iterable[Probe]) -> list[Probe]:

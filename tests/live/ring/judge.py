@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 # A cell that was tried less often, while its place was there, says nothing.
-LEAST_SHARE = 0.3  # of the tries that there should have been
+LEAST_SHARE = 0.4  # of the tries that there should have been
 LEAST_TRIES = 50
 
 Entry = dict[str, Any]
@@ -114,18 +114,18 @@ def _longest_gap(times: Iterable[float], begin: float, end: float) -> float:
     return max(later - earlier for earlier, later in itertools.pairwise(moments))
 
 
-def blind(found: Findings, names: dict[str, str], rate: float) -> list[str]:
+def blind(found: Findings, names: dict[str, str], rates: Mapping[str, float]) -> list[str]:
     """Why these findings prove nothing, as sentences.
 
     Args:
         names: {probe id: name}.
-        rate: tries per second that there should have been of each.
+        rates: {probe id: tries per second that there should have been}.
     """
     reasons = [f"{what}: {n}" for what, n in found.trouble.items() if "not looked at" in what]
     for probe, name in names.items():
         if found.sent[probe] < LEAST_TRIES:
             reasons.append(f"{name}: tried {found.sent[probe]} times only")
-        elif found.rates[probe] < LEAST_SHARE * rate:
+        elif found.rates[probe] < LEAST_SHARE * rates[probe]:
             reasons.append(f"{name}: tried {found.rates[probe]:.0f} times a second only")
     return reasons
 

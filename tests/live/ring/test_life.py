@@ -1,4 +1,4 @@
-"""The ring stays shut whatever happens to the host: what must not pass is tried 50 times a second all the while."""
+"""The ring stays shut whatever happens to the host: no way is tried less than 50 times a second all the while."""
 
 from __future__ import annotations
 

@@ -27,15 +27,19 @@ class Probes:
     """Every probe at its rate, in turn.
 
     Each is {id, proto, family, address, port, first, span} and perhaps `bind`, the address that it comes from; its
-    source ports are `first` to `first + span`, one after the other.
+    source ports are `first` to `first + span`, one after the other. It is tried `times` (1) in each round.
     """
 
     def __init__(self, probes: list[dict[str, Any]], rate: float, loop: Loop, ledger: Ledger) -> None:
-        """`rate`: attempts per second and probe."""
+        """`rate`: rounds per second."""
         self._loop = loop
         self._ledger = ledger
-        self._next = itertools.cycle([(probe, itertools.count()) for probe in probes])
-        self._interval = 1 / (rate * max(len(probes), 1))
+        numbers = [(probe, itertools.count()) for probe in probes]
+        most = max((probe.get("times", 1) for probe in probes), default=1)
+        # Who is tried twice has his turns half a round apart, not one right behind the other.
+        rounds = [one for turn in range(most) for one in numbers if one[0].get("times", 1) > turn]
+        self._next = itertools.cycle(rounds)
+        self._interval = 1 / (rate * max(len(rounds), 1))
         self._at = time.monotonic() if probes else math.inf
         self._open: deque[tuple[float, socket.socket]] = deque()
         self._wires: dict[str, socket.socket] = {}
