@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import CodeType
 from typing import Any, BinaryIO, NoReturn
@@ -350,7 +350,7 @@ LOADER = (
     'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
 )
 # What the programs use: they are forked from here and need not load it again.
-for _module in ("http.client", "ipaddress", "re", "shutil", "socket", "urllib.parse"):
+for _module in ("dataclasses", "difflib", "http.client", "ipaddress", "secrets", "shutil", "socket", "urllib.parse"):
     importlib.import_module(_module)
 CHECK_SECONDS = 60
 REMOVE_SECONDS = 900
@@ -364,9 +364,13 @@ SHOWN_BYTES = 1 << 20  # larger files are replaced without being shown
 Wish = dict[str, Any]
 
 
-def missing_packages(wanted: list[str]) -> list[str]:
-    """Name the packages that dpkg does not report as installed. Raises Fault where dpkg does not answer."""
-    states = package_states(wanted) if wanted else {}
+def missing_packages(wanted: list[str], states: Mapping[str, str] | None = None) -> list[str]:
+    """Name the packages that dpkg does not report as installed. Raises Fault where dpkg does not answer.
+
+    Args:
+        states: what dpkg reports, where it has been asked already.
+    """
+    states = (package_states(wanted) if wanted else {}) if states is None else states
     return [name for name in wanted if states.get(name) != "installed"]
 
 
@@ -552,10 +556,12 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False) -> dict[str, Any]:
     deadline = time.monotonic() + CHECK_SECONDS
     results: dict[str, Any] = {}
     try:
+        wanted = sorted({name for want in wishes.values() for name in want["packages"]})
+        packages = package_states(wanted) if wanted else {}
         for role, want in wishes.items():
             differences = {file["path"]: file_difference(file) for file in want["files"]}
             found: dict[str, Any] = {
-                "packages": missing_packages(want["packages"]),
+                "packages": missing_packages(want["packages"], packages),
                 "files": {path: difference for path, difference in differences.items() if difference},
             }
             if diff:
