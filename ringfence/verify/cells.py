@@ -162,7 +162,7 @@ def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
         own = declared.vpn.addresses.get(machine.name)
         if own and machine.name in seen:
             name = f"{machine.name} in the VPN"
-            yield Source(name, machine.name, vantage=Vantage(name, machine.name, *own))
+            yield Source(name, machine.name, vantage=Vantage(name, machine.name, *own), inside=True)
 
 
 def _container(seen: Mapping[str, Seen], service: Service) -> Container | None:

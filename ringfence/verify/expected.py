@@ -23,13 +23,14 @@ from ringfence.verify.seen import Container, Seen
 
 @dataclass(frozen=True)
 class Source:
-    """Who probes: a declared service's container, somebody else's container, or a vantage."""
+    """Who probes: a container of a declared service or of somebody else, or a vantage; ``inside``: one in the VPN."""
 
     name: str
     host: str
     service: Service | None = None
     container: Container | None = None
     vantage: Vantage | None = None
+    inside: bool = False
 
     @property
     def foreign(self) -> bool:
@@ -119,8 +120,8 @@ class Rules:
         known += [(v.address, v.address6) for v in self.declared.vantages if v.host == host]
         if any(address in addresses for addresses in known):
             return True
-        if source.vantage and source.host == host:
-            return False  # it would talk to itself
+        if source.vantage and any(address == own for _, own, _ in self.seen[source.host].addresses):
+            return False  # it would talk to itself: every host may have 172.17.0.1
         if source.vantage and self.way(source, host, address) is not None:
             return True
         return source.host == host or self.seen[source.host].hands_on(
@@ -234,6 +235,8 @@ class Rules:
             if service.port != port or service.proto not in (proto, ANY) or (service.outside and source.container):
                 continue
             name = f"{service.name} of {machine.name}"
+            if service.outside and source.inside:
+                return Verdict("either", f"{name}, in which it is already")
             if source.container and source.host != machine.name:
                 return self._from_other_host(source, service.sources, address, proto, port, name)
             if not any(matches(service.sources, own) for own in source.addresses(family(address))):

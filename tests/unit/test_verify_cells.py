@@ -475,17 +475,21 @@ def test_a_host_tries_the_others_from_its_address_in_the_vpn() -> None:
     lab, seen = two_hosts()
     inside = {"atlas": ("10.99.0.1", "fd99::1"), "borea": ("10.99.0.2", "fd99::2"), "phone": ("10.99.0.3", "fd99::3")}
     ssh = HostService("ssh", "tcp", 22, ("10.99.0.0/24",))
-    machines = tuple(replace(m, services=(ssh,)) if m.name == "borea" else m for m in lab.machines)
+    port = HostService("vpn", "udp", 51820, ("any",), outside=True)
+    machines = tuple(replace(m, services=(ssh, port)) if m.name == "borea" else m for m in lab.machines)
     lab = replace(lab, machines=machines, vpn=Vpn("wg0", ("10.99.0.0/24",), inside))
     for host in ("atlas", "borea"):
-        own = (("wg0", inside[host][0], 24), ("wg0", inside[host][1], 64))
+        own = (("wg0", inside[host][0], 24), ("wg0", inside[host][1], 64), ("docker0", "172.17.0.1", 16))
         seen[host] = replace(seen[host], addresses=(*seen[host].addresses, *own))
     seen["atlas"] = replace(seen["atlas"], routes=(("172.30.0.0/16", "", "wg0"),))
     matrix = build(lab, seen)
     name = "atlas in the VPN"
     assert cell(matrix, name, "10.99.0.2", "tcp", 22).expected == "open"
     assert cell(matrix, name, "10.99.0.2", "udp", 22).expected == "closed"
+    assert cell(matrix, name, "10.99.0.2", "udp", 51820).expected == "either"
     assert cell(matrix, name, "172.30.0.50", "tcp", 8080).expected == "closed"
+    # Every host has that address, and so itself.
+    assert not any(c.address == "172.17.0.1" for c in matrix.cells if c.source == name)
     # Not what is its own; and a device is not a host that could try anything.
     assert {c.destination for c in matrix.cells if c.source == name} == {"borea", "far"}
     assert "borea in the VPN" in matrix.sources

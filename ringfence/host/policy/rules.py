@@ -155,6 +155,9 @@ def _forward(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     def fwd(verdict: str, name: str = "fence", **match: Any) -> Rule:
         return Rule("RF-FWD", name, verdict, **match)
 
+    if vpn:
+        # Before what is established: without its tunnel an answer would leave by the next best way, as it is.
+        yield from astray("RF-FWD", vpn)
     yield fwd("pass", into=EVERY, state="established")
     yield fwd("pass", out=EVERY, state="established")
     if vpn:
@@ -194,6 +197,15 @@ def vpn_of(wish: dict[str, Any]) -> dict[str, Any]:
     """What is wished of the interface that leads to other hosts; {} where there is none."""
     vpn: dict[str, Any] = wish.get("vpn") or {}
     return vpn if vpn.get("interface") else {}
+
+
+def astray(chain: str, vpn: dict[str, Any]) -> Iterator[Rule]:
+    """Stops what is for other hosts and leaves by another interface: while the tunnel is down its routes are gone, and
+    the way outside is in plain text."""
+    for family, key in (("v4", "ip daddr"), ("v6", "ip6 daddr")):
+        there = among(networks(vpn["networks"], family))
+        outside = f"!{vpn['interface']}"
+        yield Rule(chain, "other hosts", "goto RF-ASTRAY", family=family, out=outside, keys=(key,), elements=there)
 
 
 def _vpn(wish: dict[str, Any], vpn: dict[str, Any], around: Around) -> Iterator[Rule]:
@@ -402,13 +414,8 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
     def out(verdict: str, name: str = "fence", **match: Any) -> Rule:
         return Rule("RF-OUT", name, verdict, **match)
 
-    vpn = vpn_of(wish)
-    for family, key in (("v4", "ip daddr"), ("v6", "ip6 daddr")) if vpn else ():
-        # While the tunnel is down its routes are gone, and the way outside is in plain text.
-        there = among(networks(vpn["networks"], family))
-        yield out(
-            "goto RF-ASTRAY", "other hosts", family=family, out=f"!{vpn['interface']}", keys=(key,), elements=there
-        )
+    if vpn := vpn_of(wish):
+        yield from astray("RF-OUT", vpn)
     yield out("accept", out=f"!{EVERY}")
     yield out("accept", state="established")
     yield out("accept", "root of the host", words="meta skuid 0")

@@ -60,7 +60,8 @@ def sections(peers: Iterable[tuple[Peer, bool, bool]]) -> str:
             lines.append(f"# Endpoint = {peer.endpoint}")
         elif peer.endpoint and at:
             lines.append(f"Endpoint = {literal(peer.endpoint)}")
-        lines += [f"PersistentKeepalive = {peer.keepalive}"] if peer.keepalive else []
+        # Said where there is none as well: `wg addconf` leaves what is not said as it is.
+        lines.append(f"PersistentKeepalive = {peer.keepalive or 'off'}")
         text += "\n".join(lines) + "\n"
     return text
 

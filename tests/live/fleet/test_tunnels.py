@@ -80,11 +80,13 @@ def test_a_host_that_restarts_finds_the_others_again(lab: Lab, host: str) -> Non
 
 def test_without_its_tunnel_a_caller_gets_nowhere(lab: Lab) -> None:
     """The tunnel of the database's host is down; its application asks and asks."""
-    with nothing_outside_the_tunnels(lab):
-        lab.sh(f"systemctl stop ringfence-wireguard.timer wg-quick@{INTERFACE}")
-        for _ in range(5):
-            assert not works(lab)
-    lab.pyinfra()
+    try:
+        with nothing_outside_the_tunnels(lab):
+            lab.sh(f"systemctl stop ringfence-wireguard.timer wg-quick@{INTERFACE}")
+            for _ in range(5):
+                assert not works(lab)
+    finally:
+        lab.pyinfra()
     assert waited_for(lambda: works(lab), BACK)
     lab.must_be_converged()
 

@@ -17,7 +17,8 @@ ALL = 3  # ETH_P_ALL
 SOL_PACKET, ADD_MEMBERSHIP, PROMISCUOUS = 263, 1, 1  # of linux/if_packet.h
 RCVBUFFORCE, BUFFER = 33, 32 * 2**20  # bytes
 IPV4, IPV6, HEADER = 0x0800, 0x86DD, 14  # types of frames, and the length of what is before a packet
-UDP, TCP, ICMP6 = 17, 6, 58
+UDP, TCP, ICMP, ICMP6 = 17, 6, 1, 58
+UNREACHABLE = {(ICMP, b"\3"), (ICMP6, b"\1")}  # errors, which quote the packet that they are about
 NEIGHBOURS = range(133, 138)  # types of ICMPv6 that say who has which address on a link
 
 # (sender, receiver, protocol, port): of the two ports, the lower one.
@@ -120,5 +121,7 @@ def parse(frame: bytes) -> Packet | None:
             return None
     else:
         return None
+    if (proto, rest[:1]) in UNREACHABLE and (quoted := parse(frame[:12] + frame[12:14] + rest[8:])):
+        return source, destination, *quoted[2:]  # it tells no more than what it quotes
     ports = struct.unpack(">HH", rest[:4]) if proto in (UDP, TCP) and len(rest) >= 4 else (0,)
     return source, destination, proto, min(ports)

@@ -380,6 +380,16 @@ def test_somebody_elses_interface_is_left_alone(lab: Lab) -> None:
     host.settled()
 
 
+def test_a_peer_that_need_not_be_kept_alive_any_more_is_not(hub: Hub) -> None:
+    center, _ = hub("nas")
+    center.desired["peers"][0]["keepalive"] = 25
+    center.apply()
+    center.desired["peers"][0]["keepalive"] = 0
+    assert "~ peer nas: keepalive 25 becomes 0" in center.apply()
+    assert center.wg("persistent-keepalive").split()[1] == "off"
+    center.settled()
+
+
 def test_the_way_in_is_not_taken_away(hub: Hub) -> None:
     center, _ = hub("laptop", "nas")
     center.apply()
