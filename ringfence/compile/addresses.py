@@ -43,9 +43,9 @@ def reserved_by(lab: Lab, docker_pools: Sequence[Mapping[str, object]]) -> list[
         for address in (vantage.address, vantage.address6):
             if address is not None:
                 found.append(Reserved(f"the vantage '{name}'", ipaddress.ip_network(address)))
-    if lab.vpn:
-        found += [Reserved("lab_vpn.network", lab.vpn.network)]
-        found += [Reserved("lab_vpn.network6", lab.vpn.network6)] if lab.vpn.network6 else []
+    if vpn := lab.vpn or lab.tailnet:
+        found += [Reserved("lab_vpn.network", vpn.network)]
+        found += [Reserved("lab_vpn.network6", vpn.network6)] if vpn.network6 else []
     found += [Reserved("lab_resolvers", ipaddress.ip_network(a)) for a in lab.resolvers or ()]
     return found
 

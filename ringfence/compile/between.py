@@ -41,6 +41,10 @@ def flows(plan: Plan, host: str) -> list[Entry]:
 
 def way(plan: Plan, host: str) -> Entry:
     """Return what only the VPN's interface may bring and take, and what the hub passes on from peer to peer."""
+    if plan.lab.tailnet is not None:
+        # It knows hosts, not what is behind them: containers go out as their host does everywhere.
+        networks = sorted(map(str, vpn.networks(plan.lab)))
+        return {"interface": plan.lab.tailnet.interface, "networks": networks, "transit": [], "masquerade": True}
     if plan.lab.vpn is None:
         return {}
     far = [network for network in plan.networks.values() if network.host != host]
@@ -51,6 +55,7 @@ def way(plan: Plan, host: str) -> Entry:
         "networks": sorted(networks),
         "transit": [*_calls(plan, host), *_doors(plan, host)] if hub else [],
         "egress": list(_ways_out(plan)) if hub else [],
+        "masquerade": False,
     }
 
 

@@ -10,11 +10,12 @@ from typing import Any
 from ringfence.compile.plan import Plan
 from ringfence.model import ANYWHERE
 from ringfence.model.lab import HostService
+from ringfence.model.values import Network
 
 
 @dataclass(frozen=True)
 class Source:
-    """One network that may use a host service; ``interface`` is set for containers."""
+    """One network that may use a host service; ``interface`` is set for containers, and for a tailnet."""
 
     name: str
     network: str
@@ -39,18 +40,21 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
                     "interface": source.interface,
                 }
             )
-    if plan.lab.vpn is not None:
+    if vpn := plan.lab.vpn or plan.lab.tailnet:
         rules.append(
             {
                 "name": "vpn",
                 "action": "allow",
                 "proto": "udp",
-                "port": str(plan.lab.vpn.port),
+                "port": str(vpn.port),
                 "source": "any",
                 "interface": "",
             }
         )
-    return {"ufw_rules": rules}
+    return {
+        "ufw_rules": rules,
+        "ufw_exclusive_interfaces": [plan.lab.tailnet.interface] if plan.lab.tailnet else [],
+    }
 
 
 def sources(plan: Plan, service: HostService) -> Iterator[Source]:
@@ -60,8 +64,17 @@ def sources(plan: Plan, service: HostService) -> Iterator[Source]:
             yield Source(name, "any")
         elif name in plan.lab.places:
             for network in plan.lab.places[name]:
-                yield Source(name, str(network))
+                yield Source(name, str(network), _way(plan, network))
         else:
             for leg in plan.legs[name]:
                 for address in (leg.address, leg.address6):
                     yield Source(name, str(ipaddress.ip_network(address)), leg.network.bridge)
+
+
+def _way(plan: Plan, network: Network) -> str:
+    """Return the interface by which a place's network has to come: providers number their customers with a tailnet's
+    addresses as well (RFC 6598)."""
+    tailnet = plan.lab.tailnet
+    own: list[Network] = [tailnet.network, tailnet.network6] if tailnet else []
+    inside = any(network.version == of.version and network.subnet_of(of) for of in own)  # type: ignore[arg-type]
+    return tailnet.interface if tailnet and inside else ""

@@ -142,9 +142,10 @@ def _published(plan: Plan) -> list[dict[str, Any]]:
 
 def _tunnel(plan: Plan) -> list[dict[str, Any]]:
     """The VPN's own port: who has no key gets no answer there."""
-    if plan.lab.vpn is None:
+    vpn = plan.lab.vpn or plan.lab.tailnet
+    if vpn is None:
         return []
-    return [{"name": VPN, "proto": "udp", "port": plan.lab.vpn.port, "sources": ["any"], "outside": True}]
+    return [{"name": VPN, "proto": "udp", "port": vpn.port, "sources": ["any"], "outside": True}]
 
 
 def _hosts(plan: Plan) -> list[dict[str, Any]]:

@@ -43,6 +43,8 @@ def numbers(lab: Lab, book: Book) -> dict[str, int]:
 
 def networks(lab: Lab) -> tuple[ipaddress.IPv4Network, ipaddress.IPv6Network]:
     """Return the VPN's networks. Segments' numbers in lab_ula begin at 1, so that the first is free."""
+    if lab.tailnet is not None:
+        return lab.tailnet.network, lab.tailnet.network6
     if lab.vpn is None:
         raise ValueError("the lab has no VPN")
     return lab.vpn.network, lab.vpn.network6 or subnet6(lab.ula, 0)
@@ -94,7 +96,7 @@ def with_places(lab: Lab, given: Mapping[str, int]) -> Lab:
     """
     places = dict(lab.places)
     inside = addresses(lab, given)
-    if lab.vpn is not None:
+    if lab.vpn or lab.tailnet:
         places[VPN] = networks(lab)
     for name, device in lab.devices.items():
         own = [*map(str, device.addresses), *inside.get(name, ())]

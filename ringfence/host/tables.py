@@ -50,6 +50,11 @@ def parse_policies(text: str) -> dict[str, dict[str, str]]:
     return policies
 
 
+# With nftables as its firewall, Tailscale writes rules into iptables' tables that no release of iptables-save reads.
+TAILSCALES_CHAIN = "chain ts-input "
+TAILSCALES = " (Tailscale has written into them: `tailscale set --netfilter-mode=off`)"
+
+
 def live_text(family: str) -> str | None:
     """Return what iptables-save prints; None where iptables is not installed.
 
@@ -62,5 +67,6 @@ def live_text(family: str) -> str | None:
         return None
     if result.returncode:
         said = result.stderr.strip() or f"exit code {result.returncode}"
-        raise Fault(f"{command}: {said}; nothing is changed while the live rules cannot be read")
+        hint = TAILSCALES if TAILSCALES_CHAIN in run("nft", "list", "chains").stdout else ""
+        raise Fault(f"{command}: {said}; nothing is changed while the live rules cannot be read{hint}")
     return result.stdout

@@ -90,8 +90,7 @@ def _call(draft: Draft, owner: str, name: str, service: Service, call: Call) -> 
     if callee.host != service.host and not draft.connected:
         yield Problem(
             owner,
-            f"'{call.service}' runs on '{callee.host}' and '{name}' on '{service.host}', and nothing connects them "
-            f"(declare lab_vpn, or move one of them)",
+            f"'{call.service}' runs on '{callee.host}' and '{name}' on '{service.host}', and {draft.apart}",
         )
     if call.port is None and callee.port is None:
         yield Problem(

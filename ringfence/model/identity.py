@@ -168,7 +168,9 @@ class Device(Declared):
     """A machine of a person: a place of its own, by its fixed addresses and by the one that it has in the VPN."""
 
     owner: str = Field("", description="whose it is, one of lab_people")
-    addresses: tuple[AnyAddress, ...] = Field((), description="its fixed addresses outside the VPN")
+    addresses: tuple[AnyAddress, ...] = Field(
+        (), description="its fixed addresses outside own WireGuard, such as those in a tailnet"
+    )
     key: PublicKey = Field("", description="its public key, as its app shows it: it is in the VPN then")
     tunnel: Tunnel = Field("split", description="split: what is for the lab goes through the VPN; full: everything")
 

@@ -25,6 +25,7 @@ from ringfence.model.identity import (
     site_of,
     tls_of,
 )
+from ringfence.model.tailnet import Tailnet
 from ringfence.model.values import (
     AbsolutePath,
     Address4,
@@ -262,7 +263,8 @@ class Lab(Declared):
     proxy: Proxy | None = None
     portal: Portal | None = None
     ca: Ca | None = None
-    vpn: Vpn | None = None
+    vpn: Vpn | None = None  # own WireGuard
+    tailnet: Tailnet | None = None  # what lab_vpn says instead
 
     def hosts_of(self, segment: str) -> list[str]:
         """Return the hosts with services in a segment, sorted."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ringfence.model import base, identity, vpn
+from ringfence.model import base, identity, tailnet, vpn
 from ringfence.model import lab as models
 from ringfence.model.expand import ROLE_SERVICES, expand
 from ringfence.model.problems import Problem, did_you_mean
@@ -116,6 +116,15 @@ class Draft:
         """Whether a service may reach one on another host, as far as that could be read."""
         return self.lab.vpn is not None or "lab_vpn" in self.reported
 
+    @property
+    def apart(self) -> str:
+        """Why a service reaches none on another host, and the fix."""
+        if self.lab.tailnet is not None:
+            return (
+                "a tailnet carries no calls between containers (declare lab_vpn of kind wireguard, or move one of them)"
+            )
+        return "nothing connects them (declare lab_vpn, or move one of them)"
+
 
 def default_ula(domain: str) -> str:
     """Return the lab's own IPv6 prefix (/48 out of fd00::/8), derived from its domain so that it never changes."""
@@ -131,6 +140,7 @@ def read_lab(variables: Mapping[str, Any]) -> Draft:
         fix = did_you_mean(name, LAB_VARIABLES, f"a lab is declared with {', '.join(LAB_VARIABLES)}")
         reader.add(name, f"'{name}' is not part of a lab ({fix})")
     domain = reader.value("lab_domain", DomainName, given.get("lab_domain") or DEFAULT_DOMAIN, DEFAULT_DOMAIN)
+    own, others = reader.either_vpn(given.get("lab_vpn"))
     lab = models.Lab.model_construct(
         domain=domain,
         pool=reader.value("lab_pool", Network4, given.get("lab_pool") or DEFAULT_POOL, DEFAULT_POOL),
@@ -147,7 +157,8 @@ def read_lab(variables: Mapping[str, Any]) -> Draft:
         proxy=reader.single("lab_proxy", given.get("lab_proxy"), identity.Proxy),
         portal=reader.single("lab_portal", given.get("lab_portal"), identity.Portal),
         ca=reader.single("lab_ca", given.get("lab_ca"), identity.Ca),
-        vpn=reader.single("lab_vpn", given.get("lab_vpn"), vpn.Vpn),
+        vpn=own,
+        tailnet=others,
     )
     names = {kind: _keys(given.get(f"lab_{kind}")) for kind in _KINDS}
     if given.get("lab_vpn") is not None:
@@ -228,6 +239,20 @@ class _Reader:
         except ValidationError as error:
             self.problems += explain(error, owner)
             return None
+
+    def either_vpn(self, value: object) -> tuple[vpn.Vpn | None, tailnet.Tailnet | None]:
+        """Read what kind of VPN it is: its kind alone is one with the usual settings."""
+        given = {"kind": value} if isinstance(value, str) else value
+        kind = given.get("kind", vpn.WIREGUARD) if isinstance(given, Mapping) else vpn.WIREGUARD
+        if kind == tailnet.TAILSCALE:
+            return None, self.single("lab_vpn", given, tailnet.Tailnet)
+        if kind != vpn.WIREGUARD:
+            self.add(
+                "lab_vpn.kind",
+                f"{_shown(kind)} is no kind of VPN (write wireguard, or tailscale, whose server may be headscale)",
+            )
+            return None, None
+        return self.single("lab_vpn", given, vpn.Vpn), None
 
     def host_service_names(self, owner: str, host: models.Host) -> None:
         for name in host.services:

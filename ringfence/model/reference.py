@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from ringfence.model import base, identity, lab, vpn
+from ringfence.model import base, identity, lab, tailnet, vpn
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "model.md"
 BEGIN = "<!-- made by `python -m ringfence.model.reference` from here -->"
@@ -31,6 +31,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("lab_hosts.….services: {name: …}", lab.HostService),
     ("lab_hosts.….vpn: {…}", vpn.HostVpn),
     ("lab_vpn: {…}", vpn.Vpn),
+    ("lab_vpn: tailscale | {kind: tailscale, …}", tailnet.Tailnet),
     ("lab_vantages: {name: …}", lab.Vantage),
     ("site: name | {…}", identity.Site),
     ("access: {…}", identity.Access),

@@ -39,8 +39,7 @@ def _sites(draft: Draft) -> Iterator[Problem]:
         elif lab.proxy.host != service.host and not draft.connected:
             yield Problem(
                 f"{owner}.site",
-                f"'{name}' runs on '{service.host}' and the proxy on '{lab.proxy.host}', and nothing connects them "
-                "(declare lab_vpn, or move one of them)",
+                f"'{name}' runs on '{service.host}' and the proxy on '{lab.proxy.host}', and {draft.apart}",
             )
         if site.name in taken:
             yield Problem(f"{owner}.site", f"'{site.name}' is already {taken[site.name]} (choose another name)")

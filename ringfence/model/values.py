@@ -269,7 +269,8 @@ def _interface(value: object) -> object:
     return value
 
 
-Interfaces = Annotated[tuple[Annotated[str, BeforeValidator(_interface)], ...], BeforeValidator(_one_or_more)]
+Interface = Annotated[str, BeforeValidator(_interface)]
+Interfaces = Annotated[tuple[Interface, ...], BeforeValidator(_one_or_more)]
 
 
 def _fitting(fault_of: Callable[[str], str]) -> BeforeValidator:

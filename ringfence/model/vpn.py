@@ -15,6 +15,7 @@ from ringfence.model.values import AnyAddress, Network4, Network6, PortNumber, P
 
 # The place of everything inside the VPN: hosts and devices.
 VPN = "vpn"
+WIREGUARD = "wireguard"
 KEY_BYTES = 32
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 ENDPOINT = re.compile(rf"(?P<host>{_NAME}|\[[0-9A-Fa-f:]+\])(?::(?P<port>[0-9]{{1,5}}))?")
@@ -60,6 +61,7 @@ Endpoint = Annotated[str, BeforeValidator(_endpoint)]
 class Vpn(Declared):
     """WireGuard between all hosts of the lab, and for the devices that have a key."""
 
+    kind: Literal["wireguard"] = Field("wireguard", description="or tailscale, which takes other settings")
     hub: str = Field(description="the host that all others call: one whose UDP port can be reached")
     network: Network4 = Field(ipaddress.IPv4Network("10.99.0.0/24"), description="IPv4 network of the tunnels")
     network6: Network6 | None = Field(None, description="IPv6 network of the tunnels; by default the first of lab_ula")

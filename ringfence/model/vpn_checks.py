@@ -8,10 +8,12 @@ from ringfence.model.identity import Device
 from ringfence.model.lab import Lab
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
+from ringfence.model.tailnet import Tailnet
 from ringfence.model.values import Network
 from ringfence.model.vpn import VPN, Vpn
 
 LARGEST, SMALLEST = 16, 28
+WIREGUARDS = "wg-ringfence"  # own WireGuard's interface
 
 
 def _hub(draft: Draft) -> Iterator[Problem]:
@@ -28,8 +30,16 @@ def _hub(draft: Draft) -> Iterator[Problem]:
             f"'{vpn.hub}' is the hub, which all others call (forward UDP port {vpn.port} to it and write its endpoint "
             "instead, or take another hub)",
         )
-    if VPN in lab.places:
+
+
+def _place(draft: Draft) -> Iterator[Problem]:
+    lab = draft.lab
+    if (lab.vpn or lab.tailnet) and VPN in lab.places:
         yield Problem(f"lab_places.{VPN}", f"'{VPN}' is the place that lab_vpn makes (remove it here)")
+    for owner, network in _given(lab.vpn or lab.tailnet):
+        for name, other in _taken(lab):
+            if other.version == network.version and other.overlaps(network):
+                yield Problem(owner, f"'{network}' overlaps {name}, {other} (choose another)")
 
 
 def _networks(draft: Draft) -> Iterator[Problem]:
@@ -44,15 +54,32 @@ def _networks(draft: Draft) -> Iterator[Problem]:
         yield Problem("lab_vpn.network", f"'{vpn.network}' has too few addresses (take a larger one, such as a /24)")
     if vpn.network6 and (vpn.network6.prefixlen != 64 or not vpn.network6.is_private):
         yield Problem("lab_vpn.network6", f"'{vpn.network6}' is no local /64 (leave it out to get one of lab_ula)")
-    for owner, network in _given(vpn):
-        for name, other in _taken(lab):
-            if other.version == network.version and other.overlaps(network):
-                yield Problem(owner, f"'{network}' overlaps {name}, {other} (choose another)")
 
 
-def _given(vpn: Vpn) -> Iterator[tuple[str, Network]]:
-    yield "lab_vpn.network", vpn.network
-    if vpn.network6:
+def _tailnet(draft: Draft) -> Iterator[Problem]:
+    lab, tailnet = draft.lab, draft.lab.tailnet
+    if tailnet is None:
+        return
+    for owner, network in _given(tailnet):
+        if network.is_global:
+            yield Problem(owner, f"'{network}' is public (write the tailnet's own, as `tailscale status` shows it)")
+    if tailnet.interface == WIREGUARDS or tailnet.interface.startswith("rf-"):
+        yield Problem(
+            "lab_vpn.interface",
+            f"'{tailnet.interface}' is an interface of ringfence's own (write tailscaled's, usually tailscale0)",
+        )
+    for name, host in lab.hosts.items():
+        if host.vpn.model_fields_set:
+            yield Problem(
+                f"lab_hosts.{name}.vpn",
+                f"'{name}' is in a tailnet, which finds its machines by itself (remove it, or write kind: wireguard)",
+            )
+
+
+def _given(vpn: Vpn | Tailnet | None) -> Iterator[tuple[str, Network]]:
+    if vpn:
+        yield "lab_vpn.network", vpn.network
+    if vpn and vpn.network6:
         yield "lab_vpn.network6", vpn.network6
 
 
@@ -77,7 +104,13 @@ def _devices(draft: Draft) -> Iterator[Problem]:
             yield Problem(
                 owner, f"'{name}' has neither addresses nor a key (give it one of them; deploys/device.py makes a key)"
             )
-        if device.key and not draft.connected:
+        if device.key and lab.tailnet:
+            yield Problem(
+                f"{owner}.key",
+                f"'{name}' is in a tailnet, which has keys of its own (remove it, and write its addresses as "
+                "`tailscale status` shows them: addresses: [100.64.0.7])",
+            )
+        elif device.key and not draft.connected:
             yield Problem(f"{owner}.key", f"'{name}' has no VPN to be in (declare lab_vpn, or remove the key)")
         if device.key:
             other = keys.setdefault(device.key, name)
@@ -104,4 +137,4 @@ def _tunnel(draft: Draft, name: str, device: Device) -> Iterator[Problem]:
         )
 
 
-VPN_CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (_hub, _networks, _devices)
+VPN_CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (_hub, _place, _networks, _tailnet, _devices)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +19,7 @@ from ringfence.inventory.front import lab_directory
 from ringfence.inventory.labs import load_book
 from ringfence.model import LabError
 from ringfence.model.read import LAB_VARIABLES
+from ringfence.model.tailnet import TAILSCALE
 from ringfence.model.vpn import Tunnel, is_key
 
 PUBLIC_KEY = Path("/etc/wireguard/ringfence") / f"{INTERFACE}.pub"
@@ -33,7 +35,10 @@ def show(host: Host) -> None:
         DeployError: the device is not named, the hub has no key yet, or the lab does not take it.
     """
     lab = {name: host.data.get(name) for name in LAB_VARIABLES if host.data.get(name) is not None}
-    if host.name != (lab.get("lab_vpn") or {}).get("hub"):
+    declared = lab.get("lab_vpn")
+    if declared == TAILSCALE or (isinstance(declared, Mapping) and declared.get("kind") == TAILSCALE):
+        raise DeployError("a device joins a tailnet by Tailscale's own app; declare the addresses that it gets there")
+    if not isinstance(declared, Mapping) or host.name != declared.get("hub"):
         return
     name, given = str(host.data.get("device") or ""), str(host.data.get("key") or "")
     if not name:

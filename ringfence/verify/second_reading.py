@@ -67,8 +67,14 @@ class _Reading:
         self.services: Mapping[str, Any] = {**(lab.get("lab_services") or {}), **_of_roles(lab)}
         self.hosts: Mapping[str, Any] = lab.get("lab_hosts") or {}
         self.places = {name: _list(networks) for name, networks in (lab.get("lab_places") or {}).items()}
-        self.tunnel: Mapping[str, Any] = lab.get("lab_vpn") or {}
-        if self.tunnel:
+        said = lab.get("lab_vpn") or {}
+        self.tunnel: Mapping[str, Any] = {"kind": said} if isinstance(said, str) else said
+        tailnet = self.tunnel.get("kind") == "tailscale"
+        self.tunnel_port = self.tunnel.get("port") or (41641 if tailnet else 51820)
+        if tailnet:
+            usual = {"network": "100.64.0.0/10", "network6": "fd7a:115c:a1e0::/48"}
+            self.places["vpn"] = [str(self.tunnel.get(key) or network) for key, network in usual.items()]
+        elif self.tunnel:
             self.places["vpn"] = list(declared.vpn.networks)
         self.devices: Mapping[str, Any] = lab.get("lab_devices") or {}
         for name, of in self.devices.items():
@@ -93,7 +99,7 @@ class _Reading:
                 networks = self._networks(entry["from"])
                 found.add(("host service", name, of, f"{proto}/{port}", "from", *networks))
             if self.tunnel:
-                found.add(("host service", name, "vpn", f"udp/{self.tunnel.get('port') or 51820}", "from", ANY))
+                found.add(("host service", name, "vpn", f"udp/{self.tunnel_port}", "from", ANY))
         found |= set(self._ways_out())
         for name, vantage in self.vantages.items():
             found.add(("vantage", name, vantage["host"], *sorted(_present(vantage))))

@@ -168,6 +168,22 @@ CASES: dict[str, dict[str, Any]] = {
             ],
         },
     },
+    # In a tailnet, which knows no containers: what is published for it, and what one of them asks there.
+    "tailnet": {
+        "policy_segments": [FRONTEND],
+        "policy_endpoints": endpoints("frontend.10"),
+        "policy_places": [
+            {"name": "vpn", "networks": ["100.64.0.0/10", "fd7a:115c:a1e0::/48"], "interfaces": []},
+        ],
+        "policy_egress": [egress("web > vpn", "100.64.0.0/10", "tcp", 9100)],
+        "policy_published": [published("web 8080", "100.64.0.0/10", "fd7a:115c:a1e0::/48")],
+        "policy_vpn": {
+            "interface": "tailscale0",
+            "networks": ["100.64.0.0/10", "fd7a:115c:a1e0::/48"],
+            "transit": [],
+            "masquerade": True,
+        },
+    },
 }  # fmt: skip
 # What only the host knows: a network card, a tunnel, Docker's own bridge and one with an odd name.
 AROUND = Around(("eth0", "wg0"), ("docker0", "media"), ("172.17.0.0/16", "10.5.0.0/24"))

@@ -234,6 +234,16 @@ def test_a_good_wish_is_not_refused(policy: ModuleType) -> None:
 # -- tools that fail: never an empty answer
 
 
+def test_rules_of_tailscales_that_iptables_cannot_read_are_named(policy: ModuleType, shim: Shim) -> None:
+    shim("iptables-save", "echo 'Parsing nftables rule failed' >&2; exit 1")
+    shim("nft", "echo 'chain ts-input {'")
+    with pytest.raises(policy.Fault, match=r"rule failed; nothing is changed .*tailscale set --netfilter-mode=off"):
+        policy.live_tables("v4")
+    shim("nft", "echo 'chain input {'")
+    with pytest.raises(policy.Fault, match=r"cannot be read$"):
+        policy.live_tables("v4")
+
+
 def test_a_hanging_iptables_save_is_no_empty_ruleset(policy: ModuleType, shim: Shim) -> None:
     shim("iptables-save", "exec sleep 60")
     policy.run.__kwdefaults__["timeout"] = 0.5

@@ -628,6 +628,86 @@ def test_a_hook_that_is_no_shell_script_is_refused_with_the_fix(
 # -- beside ufw ------------------------------------------------------------------------------------------------------
 
 
+# What `tailscale up` makes, as tailscaled 1.102.3 writes it (the live test has it from the program itself).
+TAILSCALES = {
+    "INPUT": ["-j ts-input", "-j ufw-before-input"],
+    "ufw-before-input": ["-i tailscale0 -j ACCEPT"],
+    "ts-input": [
+        "-s 100.64.0.2/32 -i lo -j ACCEPT",
+        "-s 100.115.92.0/23 ! -i tailscale0 -j RETURN",
+        "-s 100.64.0.0/10 ! -i tailscale0 -j DROP",
+        "-i tailscale0 -j ACCEPT",
+        "-p udp -m udp --dport 41641 -j ACCEPT",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({}, ["-j ts-input"]),
+        ({"INPUT": ["-j ufw-before-input"]}, []),  # nodivert: the chain is there, and nothing leads to it
+        ({"INPUT": ["-j mine"], "mine": ["-m comment -g ts-input"]}, ["-j mine"]),
+        ({"ts-input": ["-i tail+ -p tcp -j ACCEPT"]}, ["-j ts-input"]),
+        ({"ts-input": ["-p udp -m udp --dport 41641 -j ACCEPT"]}, ["-j ts-input"]),
+        ({"ts-input": ["! -i eth0 -j ACCEPT"]}, ["-j ts-input"]),
+        ({"ts-input": ["! -i tailscale0 -j ACCEPT"]}, []),
+        ({"ts-input": ["-i lo -j ACCEPT", "-i virbr0 -j ACCEPT", "-j DROP"]}, []),
+        ({"INPUT": ["-i eth0 -j ts-input"]}, []),
+        ({"ts-input": ["-j ts-input"]}, []),
+    ],
+)
+def test_a_side_door_past_ufw_is_seen(changed: dict[str, list[str]], found: list[str]) -> None:
+    assert ufw.side_doors({**TAILSCALES, **changed}, ["tailscale0"]) == found
+
+
+@pytest.mark.parametrize("foreign", ["stop", "keep"])
+def test_a_side_door_past_ufw_is_refused_with_the_fix(captured: Any, foreign: str) -> None:
+    captured.rules = {"4": [], "6": []}
+    captured.chains = {"4": TAILSCALES, "6": {}}
+    captured.led = {"4": ["ts-input -i tailscale0 -j ACCEPT"], "6": []}
+    told = ufw.compare(wish(SSH, foreign=foreign), captured, None)
+    assert "leads to another program's chain" in "\n".join(told["notices"])
+    told = ufw.compare(wish(SSH, foreign=foreign, exclusive_interfaces=["tailscale0"]), captured, None)
+    [refusal] = told["refusals"]
+    assert "INPUT (v4) leads to ts-input" in refusal
+    assert "tailscale set --netfilter-mode=off" in refusal
+    assert "which is left" not in "\n".join(told["notices"])
+
+
+def test_a_tailscaled_without_its_interface_is_refused(captured: Any) -> None:
+    captured.rules = {"4": [], "6": []}
+    captured.tailscaled, captured.interfaces = True, {"lo", "eth0"}
+    assert ufw.compare(wish(SSH), captured, None)["refusals"] == []
+    asked = wish(SSH, exclusive_interfaces=["tailscale0"])
+    for desired in (asked, ufw.unasked(asked)):
+        [refusal] = ufw.compare(desired, captured, None)["refusals"]
+        assert "--tun=userspace-networking" in refusal
+    captured.interfaces = {"lo", "eth0", "tailscale0"}
+    assert ufw.compare(asked, captured, None)["refusals"] == []
+    captured.interfaces, captured.tailscaled = {"lo"}, False  # it is not started yet
+    assert ufw.compare(asked, captured, None)["refusals"] == []
+
+
+def test_what_runs_in_a_network_of_its_own_does_not_run_here(tmp_path: Path) -> None:
+    assert ufw.runs_here(Path("/proc/self/comm").read_text().strip())
+    for number, name, network in (("self", "sh", "1"), ("7", "tailscaled", "2"), ("8", "sshd", "1")):
+        (tmp_path / number / "ns").mkdir(parents=True)
+        (tmp_path / number / "comm").write_text(f"{name}\n")
+        (tmp_path / number / "ns/net").symlink_to(f"net:[{network}]")
+    assert ufw.runs_here("sshd", tmp_path)
+    assert not ufw.runs_here("tailscaled", tmp_path)
+
+
+@pytest.mark.parametrize("foreign", ["stop", "keep", "remove"])
+def test_a_side_door_past_ufw_is_shut_by_the_watch(captured: Any, foreign: str) -> None:
+    captured.chains = {"4": TAILSCALES, "6": {}}
+    desired = wish(SSH, foreign=foreign, exclusive_interfaces=["tailscale0"])
+    told = ufw.compare(ufw.unasked(desired), captured, None)
+    assert "- INPUT (v4): `-j ts-input`" in told["changes"]
+    assert not [refusal for refusal in told["refusals"] if "ts-input" in refusal]
+
+
 @pytest.mark.parametrize(
     ("rule", "opens"),
     [

@@ -437,9 +437,10 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
 
 
 def _nat(wish: dict[str, Any]) -> Iterator[Rule]:
-    if vpn_of(wish):
+    vpn = vpn_of(wish)
+    if vpn and not vpn.get("masquerade"):
         # Other hosts are told who calls.
-        yield Rule("RF-NAT", "other hosts", "accept", out=vpn_of(wish)["interface"])
+        yield Rule("RF-NAT", "other hosts", "accept", out=vpn["interface"])
     for family, key, subnet, source in (
         ("v4", "ip saddr", "subnet", "source"), ("v6", "ip6 saddr", "subnet6", "source6"),
     ):  # fmt: skip

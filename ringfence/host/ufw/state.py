@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -53,7 +54,10 @@ class State:
         live: what the kernel has, by family.
         hold: whether the hold is in force, as while ufw is stopped.
         beside: rules of INPUT that are not ufw's and let something in, as iptables-save prints them, by family.
+        chains: the kernel's filter table, rules as iptables-save prints them, by family.
         led: rules of others' chains that INPUT leads to and that let something in, chain before rule, by family.
+        interfaces: names of the host's interfaces.
+        tailscaled: whether it runs on the host itself.
         units: systemd's view of ufw and its rivals.
         rivals: installed packages that manage the same tables.
         ipv6: whether the kernel has it.
@@ -71,7 +75,10 @@ class State:
         self.live: dict[str, Live] = {}
         self.hold = False
         self.beside: dict[str, list[str]] = {"4": [], "6": []}
+        self.chains: dict[str, dict[str, list[str]]] = {"4": {}, "6": {}}
         self.led: dict[str, list[str]] = {"4": [], "6": []}
+        self.interfaces: set[str] = set()
+        self.tailscaled = False
         self.units: dict[str, dict[str, str]] = {}
         self.rivals: list[str] = []
         self.ipv6 = ipv6
@@ -184,15 +191,27 @@ def gather() -> State:
         text = (live_text(f"v{family}") or "") if family in state.families else ""
         state.live[family] = Live(*parse_rules(text))
         state.hold = state.hold or any(chain.startswith(HOLD) for chain in state.live[family].chains)
-        chains = parse_save(text).get("filter", {})
+        chains = state.chains[family] = parse_save(text).get("filter", {})
         state.beside[family] = opening(chains.get("INPUT", []))
         state.led[family] = [f"{chain} {rule}" for chain in led_to(chains) for rule in opening(chains[chain])]
         if state.installed and family in state.families:
             check_files(state, family)
+    state.interfaces = {path.name for path in Path("/sys/class/net").iterdir()}
+    state.tailscaled = runs_here("tailscaled")
     names = ["ufw.service", "nftables.service"]
     state.units = unit_states(names, ["LoadState", "UnitFileState", "ActiveState"]) if booted() else {}
     state.rivals = [name for name, status in package_states(RIVALS).items() if status == "installed"]
     return state
+
+
+def runs_here(name: str, proc: Path = Path("/proc")) -> bool:
+    """Whether a program of that name runs with the host's own network, and not in a container with one of its own."""
+    own = (proc / "self/ns/net").readlink()
+    for comm in proc.glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):  # it has ended
+            if comm.read_text(encoding="utf-8").strip() == name and (comm.parent / "ns/net").readlink() == own:
+                return True
+    return False
 
 
 def opening(rules: list[str]) -> list[str]:
