@@ -14,7 +14,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.live.labs import NO_DOOR, Lab  # noqa: E402 - found by the line above
+from tests.live.labs import NO_DOOR, Lab
 
 HOSTS = 20
 GOAL = 4.0
