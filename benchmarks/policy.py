@@ -24,7 +24,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ringfence.host.policy.nft import nft_text
-from ringfence.host.policy.rules import Around, build
+from ringfence.host.policy.rule import Around
+from ringfence.host.policy.rules import build
 from ringfence.host.policy.sources import sources
 from ringfence.host.policy.surroundings import tells_bridges
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ringfence.host.policy.rules import Around
+from ringfence.host.policy.rule import Around
 from tests.live.conftest import cannot
 from tests.live.kernel.debian import kernel
 from tests.live.kernel.machine import boot

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.host.policy.nft import nft_text
-from ringfence.host.policy.rules import Around, Rule, build
+from ringfence.host.policy.rule import Around, Rule
+from ringfence.host.policy.rules import build
 from ringfence.host.policy.sources import sources
 
 BACKEND = {"name": "backend", "bridge": "rf-backend", "subnet": "172.21.0.0/24", "subnet6": "fd00:21::/64"}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ringfence.host.policy.connections import MANY, Allowed, Connection, deletions, read_connections, within
-from ringfence.host.policy.rules import Around
+from ringfence.host.policy.rule import Around
 from tests.unit.policy_wishes import FLOW, PUBLISHED, wish
 
 LOCAL = {"127.0.0.1", "10.0.0.1", "172.20.0.1", "172.21.0.1", "fd00:20::1", "fd00:10::1", "fe80::1"}

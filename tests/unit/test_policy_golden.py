@@ -17,7 +17,8 @@ import pytest
 
 from ringfence.host.policy.compare import rule_changes
 from ringfence.host.policy.nft import in_force, nft_text
-from ringfence.host.policy.rules import Around, Rule, build
+from ringfence.host.policy.rule import Around, Rule
+from ringfence.host.policy.rules import build
 from ringfence.host.policy.sources import sources
 from ringfence.host.policy.surroundings import as_listed, tells_bridges
 from ringfence.host.policy.xtables import changes, opens, removal_input, restore_input

@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ringfence.host.policy.rules import Around, address, ends, span, vpn_egress, vpn_of
+from ringfence.host.policy.rule import Around, address, ends, span
+from ringfence.host.policy.rules import vpn_egress, vpn_of
 from ringfence.host.policy.sources import link_local
 from ringfence.host.running import HUNG, MISSING, Fault, must, run
 from ringfence.host.tables import families

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ringfence.host.policy.rules import ICMP, Rule
+from ringfence.host.policy.rule import ICMP, Rule
 
 GROUP = 40  # NFLOG's
 

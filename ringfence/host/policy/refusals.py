@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from ringfence.host.engine import DAEMON_CONFIG
-from ringfence.host.policy.rules import OWN, address, family_of, span, vpn_egress, vpn_of
+from ringfence.host.policy.rule import OWN, address, family_of, span
+from ringfence.host.policy.rules import vpn_egress, vpn_of
 from ringfence.host.running import Fault
 from ringfence.host.tables import parse_save
 

@@ -6,7 +6,8 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Any
 
-from ringfence.host.policy.rules import EVERY, ICMP, Around, Rule, among, ends, networks, outside, plain, vpn_of
+from ringfence.host.policy.rule import EVERY, ICMP, Around, Rule, among, ends, networks, outside, plain
+from ringfence.host.policy.rules import vpn_of
 
 FAMILIES = (("v4", "ip", "address", "subnet"), ("v6", "ip6", "address6", "subnet6"))
 

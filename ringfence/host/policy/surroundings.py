@@ -14,7 +14,8 @@ from ringfence.host.bridges import INTERFACES, filter_frames, segment_bridges, u
 from ringfence.host.engine import daemon_config, engine, firewall_backend
 from ringfence.host.nft import nft_table
 from ringfence.host.policy.nft import TABLES, Line, listed
-from ringfence.host.policy.rules import Around, vpn_of
+from ringfence.host.policy.rule import Around
+from ringfence.host.policy.rules import vpn_of
 from ringfence.host.running import HUNG, MISSING, Fault, must, run, search_path
 from ringfence.host.tables import Tables, families, live_text, parse_save
 from ringfence.host.units import unit_states

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ringfence.host.policy.nft import PASS, RAW
-from ringfence.host.policy.rules import OWN, Around
+from ringfence.host.policy.rule import OWN, Around
 from ringfence.host.tables import Tables
 
 HOLD = "RF-HOLD"  # of the role ufw: it holds INPUT while ufw starts anew
