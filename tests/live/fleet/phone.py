@@ -40,6 +40,15 @@ ASK = (
     "  print(socket.inet_ntoa(s.recv(999)[-4:]))\n except OSError: pass"
 )
 
+# A page of a site, by an address; prints the status of the answer.
+PAGE = (
+    "import socket, ssl, sys\n"
+    "plain = socket.create_connection((sys.argv[2], 443), 5)\n"
+    "s = ssl._create_unverified_context().wrap_socket(plain, server_hostname=sys.argv[1])\n"
+    "s.send(f'GET / HTTP/1.1\\r\\nHost: {sys.argv[1]}\\r\\nAccept: text/html\\r\\nConnection: close\\r\\n\\r\\n'.encode())\n"
+    "print(s.recv(99).split()[1].decode())"
+)
+
 
 class Way(NamedTuple):
     """What deploys/device.py says: the configuration, and the line for lab_devices with the key in it."""
@@ -92,6 +101,10 @@ class Phone:
     def asks(self, server: str) -> list[str]:
         """The answers to a question for a name, by UDP and by TCP."""
         return self.sh(f"python3 - {server}", text=ASK).split()
+
+    def visits(self, site: str, at: str) -> str:
+        """The status of a site's answer."""
+        return self.sh(f"python3 - {site} {at}", text=PAGE).strip()
 
     def ticks(self, to: str, port: int, seconds: int) -> None:
         """Open a connection and use it five times a second, in the background."""

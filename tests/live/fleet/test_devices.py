@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.live.fleet.phone import CAFE, LEAVE, TICK, Phone, way_in
+from tests.live.fleet.phone import CAFE, LEAVE, PAGE, TICK, Phone, way_in
 from tests.live.fleet.tunnel import INTERFACE, address
 from tests.live.labs import Lab, waited_for
 
@@ -98,18 +98,24 @@ def test_a_phone_reaches_what_it_may_until_it_is_lost(lab: Lab, phone: Phone) ->
     hosts, services = variables["lab_hosts"], variables["lab_services"]
     nas = {**hosts["nas"], "services": {"ssh": {"port": 22, "from": ["lan", "phone"]}}}
     broker = {**services["mosquitto"], "publish": [{"port": 8883, "from": ["phone"]}]}
+    films = {**services["jellyfin"], "access": {"groups": ["family"], "factor": "one", "from": ["phone"]}}
+    media = f"media.{variables['lab_domain']}"
     atlas, edge, far = (address(lab, host) for host in ("atlas", "edge", "nas"))
     try:
         lab.declare(
             lab_devices={"phone": {"owner": "anna", **yaml.safe_load(way.line)}},
             lab_hosts={**hosts, "nas": nas},
-            lab_services={**services, "mosquitto": broker},
+            lab_services={**services, "mosquitto": broker, "jellyfin": films},
         )
         lab.pyinfra()
         phone.up(way.text)
         assert waited_for(lambda: phone.reaches(far, 22), 30)  # through the hub
         assert phone.reaches(atlas, 8883)
         assert phone.reaches(atlas, 22)  # from all of the VPN
+        # A site for the phone alone: it is sent to sign in, anybody else is not even asked who he is.
+        assert phone.visits(media, atlas) == "302"
+        by_lan = f"python3 - {media} {address(lab, 'atlas', 'eth0')}"
+        assert lab.sh(by_lan, "outside", text=PAGE).strip() == "403"
         assert not phone.reaches(far, 5432)
         assert not phone.reaches(edge, 8096)
         for service in ("nextcloud-db", "jellyfin", "nextcloud"):
