@@ -45,7 +45,8 @@ PAGE = (
     "import socket, ssl, sys\n"
     "plain = socket.create_connection((sys.argv[2], 443), 5)\n"
     "s = ssl._create_unverified_context().wrap_socket(plain, server_hostname=sys.argv[1])\n"
-    "s.send(f'GET / HTTP/1.1\\r\\nHost: {sys.argv[1]}\\r\\nAccept: text/html\\r\\nConnection: close\\r\\n\\r\\n'.encode())\n"
+    "lines = ['GET / HTTP/1.1', f'Host: {sys.argv[1]}', 'Accept: text/html', 'Connection: close', '', '']\n"
+    "s.send('\\r\\n'.join(lines).encode())\n"
     "print(s.recv(99).split()[1].decode())"
 )
 
