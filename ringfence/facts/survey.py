@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,8 +61,10 @@ def wish(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-# What is known of each host. A change of any kind on a host makes everything known of it stale.
+# What is known of each host, and since when (`time.monotonic`). A change of any kind on a host makes all that is known of
+# it stale.
 _known: dict[str, dict[str, Difference]] = {}
+_since: dict[str, float] = {}
 
 
 def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> dict[str, Difference]:
@@ -78,6 +81,7 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
     known = _known.setdefault(host.name, {})
     unknown = {role: wanted for role, wanted in wishes.items() if fresh or role not in known}
     if unknown:
+        _since[host.name] = time.monotonic() if unknown.keys() >= known.keys() else _since[host.name]
         for role in unknown:
             known.pop(role, None)
         try:
@@ -88,6 +92,11 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
             return {role: silent.get(role) or known[role] for role in wishes}
         known.update({role: Difference(**answer[role]) for role in unknown})
     return {role: known[role] for role in wishes}
+
+
+def age(host: Host) -> float:
+    """Return how many seconds ago the oldest that is known of a host was asked."""
+    return time.monotonic() - _since.get(host.name, float("-inf"))
 
 
 def forget(host: Host) -> None:

@@ -14,7 +14,7 @@ from pyinfra.api.state import State
 from pyinfra.context import host as current_host
 from pyinfra.context import state as current_state
 
-from ringfence.facts.survey import Difference, forget, survey, wanted_of
+from ringfence.facts.survey import Difference, age, forget, survey, wanted_of
 from ringfence.operations.asking import apply_answering
 from ringfence.operations.guarded import LoudCommand, confirm, window
 from ringfence.operations.sharing import awaited, shared
@@ -23,6 +23,7 @@ from ringfence.render import RenderError
 from ringfence.role import Role, RoleError, Wanted
 
 GROUP = "docker_hosts"
+STILL_TRUE = 15.0  # seconds that what a plan has seen holds for the run that follows it
 Commands = Generator[StringCommand | FunctionCommand, None, None]
 
 
@@ -72,8 +73,8 @@ def compare(wishes: Mapping[str, Wanted]) -> Commands:
     A refused site leaves the host exactly as it was.
     """
     host = _host()
-    # Asked again when executing: between the plan and the user's yes the host may have changed.
-    differences = survey(host, wishes, fresh=current_state.is_executing)
+    # Asked again when executing where the user has thought about the plan: the host may have changed meanwhile.
+    differences = survey(host, wishes, fresh=current_state.is_executing and age(host) > STILL_TRUE)
     _show(host, differences)
     yield from _refuse(host, differences)
 

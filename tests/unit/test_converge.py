@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ import pytest
 from pyinfra.connectors.util import write_stdin
 
 from ringfence.facts.answer import NoAnswerError, ask
-from ringfence.facts.survey import Difference, survey, wish
+from ringfence.facts.survey import Difference, age, forget, survey, wish
 from ringfence.remote.input import RemoteInput
 from ringfence.role import File, Program, Wanted
 
@@ -104,3 +105,18 @@ def test_an_answer_that_is_none_is_an_error() -> None:
     host.run_shell_command = lambda *_, **__: (True, SimpleNamespace(stdout="motd: welcome", stderr=""))
     with pytest.raises(NoAnswerError, match="cannot be read"):
         ask(host, "survey", {})
+
+
+def test_what_is_known_is_as_old_as_the_oldest_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    host: Any = Answering(FINE, {"y": FINE["x"]}, FINE)
+    host.name = "borea"
+    assert age(host) == float("inf")
+    survey(host, {"x": _wanted()})
+    now += 20
+    survey(host, {"x": _wanted(), "y": _wanted()})  # of x it is known
+    assert age(host) == 20
+    forget(host)
+    survey(host, {"x": _wanted()})
+    assert age(host) == 0
