@@ -61,8 +61,7 @@ def wish(wanted: Wanted) -> dict[str, Any]:
     }
 
 
-# What is known of each host, and since when (`time.monotonic`). A change of any kind on a host makes all that is known of
-# it stale.
+# What is known of each host, and since when (`time.monotonic`). A change of any kind on a host makes it stale.
 _known: dict[str, dict[str, Difference]] = {}
 _since: dict[str, float] = {}
 
