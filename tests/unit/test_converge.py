@@ -15,6 +15,7 @@ from pyinfra.connectors.util import write_stdin
 
 from ringfence.facts.answer import NoAnswerError, ask
 from ringfence.facts.survey import Difference, age, forget, survey, wish
+from ringfence.operations import converge
 from ringfence.remote.input import RemoteInput
 from ringfence.role import File, Program, Wanted
 
@@ -120,3 +121,16 @@ def test_what_is_known_is_as_old_as_the_oldest_of_it(monkeypatch: pytest.MonkeyP
     forget(host)
     survey(host, {"x": _wanted()})
     assert age(host) == 0
+
+
+@pytest.mark.parametrize(("executing", "seconds", "asks"), [(False, 0, False), (True, 3, False), (True, 60, True)])
+def test_a_run_asks_again_where_its_plan_has_been_thought_about(
+    monkeypatch: pytest.MonkeyPatch, executing: bool, seconds: float, asks: bool
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(converge, "_host", lambda: SimpleNamespace(name="atlas"))
+    monkeypatch.setattr(converge, "current_state", SimpleNamespace(is_executing=executing))
+    monkeypatch.setattr(converge, "survey", lambda _host, _wishes, fresh: asked.append(fresh) or {})
+    monkeypatch.setattr(converge, "age", lambda _host: seconds)
+    assert [*converge.compare._inner({})] == []
+    assert asked == [asks]
