@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lab.networks import get
 from lab.plan import Instance
@@ -23,6 +24,7 @@ class Laptop:
     Attributes:
         namespace: of this machine, which it is.
         address: its own on the wan.
+        devices: `lab_devices` with it, once it is enrolled.
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -30,6 +32,7 @@ class Laptop:
         self.namespace = f"rf-{lab.name}-laptop"[:40]
         instance = get(lab.name)
         self.address = str(instance.wan.subnet[NUMBER])
+        self.devices: dict[str, Any] = {}
         self._length = instance.wan.subnet.prefixlen
         self._bridge = bridge_of(instance)
         self._cable = f"rfl{instance.slot}"
@@ -144,8 +147,8 @@ def laptop(lab: Lab) -> Iterator[Laptop]:
     found = Laptop(lab)
     found.plug()
     try:
-        key = found.enrol()
-        lab.declare(lab_devices={NAME: {"owner": "owner", "key": key}})
+        found.devices = {NAME: {"owner": "owner", "key": found.enrol()}}
+        lab.declare(lab_devices=found.devices)
         lab.pyinfra()
         found.connect()
         assert waited_for(lambda: found.reaches(inside_of(lab, "nas")), 60), "the laptop does not come in"

@@ -142,7 +142,8 @@ def test_a_hub_whose_address_changes_is_followed_by_its_name(lab: Lab, dynamic: 
     assert works(lab)
 
     def moves(leaves: str, comes: str) -> None:
-        lab.sh(f"ip address add {comes}/{length} dev {device}; ip address del {leaves}/{length} dev {device}", HUB)
+        # In this order: with the first address of a network the kernel takes the others of it, too.
+        lab.sh(f"ip address del {leaves}/{length} dev {device}; ip address add {comes}/{length} dev {device}", HUB)
         dynamic(comes)
 
     def reached(host: str) -> bool:

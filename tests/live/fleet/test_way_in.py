@@ -25,20 +25,16 @@ def admin(three: Lab) -> Iterator[Laptop]:
     three.undeclare()
 
 
-def devices(lab: Lab) -> Any:
-    return lab.variables()["lab_devices"]
-
-
-def closed(lab: Lab) -> dict[str, Any]:
+def closed(lab: Lab, admin: Laptop) -> dict[str, Any]:
     """What is declared where SSH is for the VPN alone."""
     ssh = {"ssh": {"port": 22, "from": ["vpn"]}}
     hosts = {name: {**host, "services": ssh} for name, host in lab.variables()["lab_hosts"].items()}
-    return {"lab_devices": devices(lab), "lab_hosts": hosts}
+    return {"lab_devices": admin.devices, "lab_hosts": hosts}
 
 
 def test_who_does_not_come_by_the_vpn_does_not_close_the_other_door(lab: Lab, admin: Laptop) -> None:
-    before = {"lab_devices": devices(lab)}
-    lab.declare(**closed(lab))
+    before = {"lab_devices": admin.devices}
+    lab.declare(**closed(lab, admin))
     try:
         run = lab.pyinfra(check=False)
         assert run.code != 0
@@ -51,10 +47,10 @@ def test_who_does_not_come_by_the_vpn_does_not_close_the_other_door(lab: Lab, ad
 
 def test_a_vpn_that_does_not_come_up_is_taken_back_and_the_other_door_is_open(lab: Lab, admin: Laptop) -> None:
     """In one run the LAN's door is closed, and the hub gets a key that the laptop does not know."""
-    before = {"lab_devices": devices(lab)}
+    before = {"lab_devices": admin.devices}
     own = lab.sh(f"wg show {INTERFACE} public-key", "edge")
     with admin.controller() as remote:
-        declared = closed(lab)
+        declared = closed(lab, admin)
         declared["lab_hosts"]["edge"] = {**declared["lab_hosts"]["edge"], "vpn": {"key": 2}}
         remote.declare(**declared)
         # Of all hosts, so that nothing is left that could report.
@@ -82,14 +78,14 @@ def test_what_the_tunnels_outlive_for_a_while_is_not_changed_by_them(
     lab: Lab, admin: Laptop, change: dict[str, Any], says: str
 ) -> None:
     with admin.controller() as remote:
-        remote.declare(lab_devices=devices(lab), lab_vpn={**lab.variables()["lab_vpn"], **change})
+        remote.declare(lab_devices=admin.devices, lab_vpn={**lab.variables()["lab_vpn"], **change})
         with pytest.raises(RunError, match=says) as refused:
             admin.pyinfra(remote)
     assert "Starting operation: guard" not in str(refused.value)
 
 
 def test_ssh_is_closed_to_all_but_the_vpn(lab: Lab, admin: Laptop) -> None:
-    declared = closed(lab)
+    declared = closed(lab, admin)
     with admin.controller() as remote:
         remote.declare(**declared)
         run = admin.pyinfra(remote)
@@ -107,7 +103,7 @@ def back(lab: Lab) -> None:
     """Start the hub again; it has slept through everything and lets in nobody but the VPN, so its console does."""
     subprocess.run(["docker", "start", f"rf-{lab.name}-edge"], check=True, capture_output=True)
     for home in lab.variables()["lab_places"]["home"]:
-        command = f"ufw insert 1 allow proto tcp from {home} to any port 22 2>&1"
+        command = f"ufw prepend allow proto tcp from {home} to any port 22 2>&1"
         assert waited_for(lambda command=command: "inserted" in lab.sh(command, "edge", check=False), 60)  # type: ignore[misc]
     lab.lab("start", "--host=edge")
 
@@ -119,7 +115,7 @@ def test_without_the_hub_the_console_lets_the_lan_in_again(lab: Lab, admin: Lapt
     try:
         for host in ("atlas", "nas"):
             lab.sh("systemctl stop ringfence-watch.timer", host)
-            lab.sh(f"ufw insert 1 allow proto tcp from {lan} to any port 22", host)
+            lab.sh(f"ufw prepend allow proto tcp from {lan} to any port 22", host)
             assert lab.reaches(22, host=host), host
         hosts = {name: host for name, host in lab.variables()["lab_hosts"].items() if name != "edge"}
         hosts["atlas"] = {**hosts["atlas"], "vpn": {"endpoint": hosts["atlas"]["addresses"][0]}}
@@ -138,7 +134,7 @@ def test_without_the_hub_the_console_lets_the_lan_in_again(lab: Lab, admin: Lapt
 
 
 def test_the_hub_that_was_lost_is_the_hub_again(lab: Lab, admin: Laptop) -> None:
-    lab.declare(lab_devices=devices(lab))
+    lab.declare(lab_devices=admin.devices)
     lab.pyinfra()
     for home in lab.variables()["lab_places"]["home"]:
         lab.sh(f"ufw delete allow proto tcp from {home} to any port 22", "edge", check=False)
