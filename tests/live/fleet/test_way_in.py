@@ -103,8 +103,8 @@ def back(lab: Lab) -> None:
     """Start the hub again; it has slept through everything and lets in nobody but the VPN, so its console does."""
     subprocess.run(["docker", "start", f"rf-{lab.name}-edge"], check=True, capture_output=True)
     for home in lab.variables()["lab_places"]["home"]:
-        command = f"ufw prepend allow proto tcp from {home} to any port 22 2>&1"
-        assert waited_for(lambda command=command: "inserted" in lab.sh(command, "edge", check=False), 60)  # type: ignore[misc]
+        command = f"ufw prepend allow proto tcp from {home} to any port 22 >/dev/null && echo done"
+        assert waited_for(lambda command=command: "done" in lab.sh(command, "edge", check=False), 60)  # type: ignore[misc]
     lab.lab("start", "--host=edge")
 
 
