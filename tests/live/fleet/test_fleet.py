@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Callable
 
 from tests.live.fleet.tunnel import INTERFACE, address
@@ -48,27 +47,6 @@ def test_between_hosts_nothing_passes_in_plain_text(lab: Lab) -> None:
     assert plain(lab, ask) == {"rf-frontend": True, "eth0": False, "eth1": False}
 
 
-def test_without_the_tunnel_nothing_takes_another_way(lab: Lab) -> None:
-    session = Session(lab, "anna")
-    assert session.ask("media").by_application
-    try:
-        lab.sh(f"systemctl stop ringfence-wireguard.timer wg-quick@{INTERFACE}")
-
-        def ask() -> None:
-            answer = session.ask("media", "/", headers={"X-Ringfence-Mark": "films"})
-            assert not answer.by_application, answer
-
-        # Not one packet for it leaves, whatever is in it.
-        films = next(s for s in lab.variables()["verify_services"] if s["name"] == "jellyfin")["networks"][0]["address"]
-        assert plain(lab, ask, socket.inet_aton(films)) == {"rf-frontend": True, "eth0": False, "eth1": False}
-    finally:
-        lab.pyinfra()
-    assert waited_for(
-        lambda: session.ask("media").by_application or Session(lab, "anna").ask("media").by_application, 150
-    )
-    lab.must_be_converged()
-
-
 def test_what_a_neighbour_sends_in_another_hosts_name_does_not_arrive(lab: Lab) -> None:
     """A machine of the LAN takes the address that a host has in the tunnel, or a container of it."""
     nas, tunnel = address(lab, "nas", "eth0"), address(lab, "atlas")
@@ -82,25 +60,6 @@ def test_what_a_neighbour_sends_in_another_hosts_name_does_not_arrive(lab: Lab) 
         lab.sh(f"ip address del {tunnel}/32 dev eth0", "outside")
     # The same door is open for who is there by right.
     assert lab.sh(f"timeout 5 bash -c 'exec 3<>/dev/tcp/{address(lab, 'nas')}/22; head -c 4 <&3'") == "SSH-"
-
-
-def test_a_hosts_key_is_changed_by_a_number_and_its_peers_follow(lab: Lab) -> None:
-    before = lab.sh(f"wg show {INTERFACE} public-key", "nas")
-    hosts = lab.variables()["lab_hosts"]
-    try:
-        lab.declare(lab_hosts={**hosts, "nas": {**hosts["nas"], "vpn": {"key": 2}}})
-        plan = lab.plan()
-        assert plan.changed == ["wireguard | state"]
-        assert lab.pyinfra().changed == plan.changed
-        after = lab.sh(f"wg show {INTERFACE} public-key", "nas")
-        assert after != before
-        assert after.strip() in lab.sh(f"wg show {INTERFACE} peers")
-        assert before.strip() not in lab.sh(f"wg show {INTERFACE} peers")
-        assert waited_for(lambda: Session(lab).ask("cloud", "/status.php").status == 200, 30)
-        lab.must_be_converged()
-    finally:
-        lab.undeclare()
-        lab.pyinfra()
 
 
 def test_a_host_that_is_down_stops_nobody_else(lab: Lab) -> None:

@@ -99,13 +99,17 @@ def rotated(lab: Lab, number: int) -> None:
 
 
 def test_every_key_is_changed_in_one_run_and_no_ping_is_lost(lab: Lab) -> None:
-    before = {host: lab.sh(f"wg show {INTERFACE} public-key", host) for host in ("atlas", NAS, HUB)}
+    before = {host: lab.sh(f"wg show {INTERFACE} public-key", host).strip() for host in ("atlas", NAS, HUB)}
     try:
         rotated(lab, 2)
+        plan = lab.plan()
         with pinging(lab, ("atlas", NAS), ("atlas", HUB), (HUB, NAS)):
             run = lab.pyinfra()
-        assert run.changed == ["wireguard | state"]
-        assert not set(before.values()) & {lab.sh(f"wg show {INTERFACE} public-key", host) for host in before}
+        assert run.changed == plan.changed == ["wireguard | state"]
+        after = {host: lab.sh(f"wg show {INTERFACE} public-key", host).strip() for host in before}
+        assert not set(before.values()) & {*after.values()}
+        for host in before:
+            assert {*lab.sh(f"wg show {INTERFACE} peers", host).split()} == {*after.values()} - {after[host]}
         lab.must_be_converged()
     finally:
         lab.undeclare()
