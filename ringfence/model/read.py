@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -89,6 +90,12 @@ _MODEL_BY_KEY: dict[str, type[BaseModel]] = {
 _CONFIDENTIAL = ("secrets", "environment", "files", "config", "secret", "password", "token", "key", "settings")
 
 _M = TypeVar("_M", bound=BaseModel)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """Making one takes longer than most of what it is asked."""
+    return TypeAdapter(kind)
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ class _Reader:
         self.problems.append(Problem(owner, message))
 
     def value(self, owner: str, kind: Any, value: object, fallback: object) -> Any:
-        adapter: TypeAdapter[Any] = TypeAdapter(kind)
+        adapter = _adapter(kind)
         try:
             return adapter.validate_python(value)
         except ValidationError as error:
@@ -213,7 +220,7 @@ class _Reader:
         name_type: Any,
         extra: Callable[[str, _M], None] | None = None,
     ) -> dict[str, _M]:
-        names: TypeAdapter[str] = TypeAdapter(name_type)
+        names = _adapter(name_type)
         kept: dict[str, _M] = {}
         for name, entry in self.mapping(owner, value, f"{owner}: {{name: {{…}}}}").items():
             where = f"{owner}.{name}"
@@ -260,7 +267,7 @@ class _Reader:
 
     def places(self, value: object) -> dict[str, tuple[Any, ...]]:
         kept: dict[str, tuple[Any, ...]] = {}
-        networks: TypeAdapter[Any] = TypeAdapter(AnyNetwork)
+        networks = _adapter(AnyNetwork)
         example = "lab_places: {lan: [192.168.10.0/24]}"
         for name, entry in self.mapping("lab_places", value, example).items():
             owner = f"lab_places.{name}"
