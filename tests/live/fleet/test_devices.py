@@ -70,9 +70,11 @@ def pings(lab: Lab, *others: str) -> Iterator[dict[str, str]]:
 
 def must_not_be_lost(said: dict[str, str]) -> None:
     for host, text in said.items():
-        found = re.search(r"(\d+) packets transmitted, (\d+) received.*, 0% packet loss", text)
+        found = re.search(r"(\d+) packets transmitted, (\d+) received", text)
         assert found, (host, text)
-        assert int(found[1]) == int(found[2]) > 30, (host, text)  # a run takes some seconds, at ten a second
+        sent, back = int(found[1]), int(found[2])
+        assert sent > 30, (host, text)  # a run takes some seconds, at ten a second
+        assert sent - back <= 1, (host, text)  # the one that is on its way in the end is not lost
 
 
 def gone(lab: Lab, key: str) -> None:
