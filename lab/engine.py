@@ -15,6 +15,8 @@ from lab.cache import alone
 from lab.shell import LabError, output, run, say, step, tail
 
 SOCKET = Path("/var/run/docker.sock")
+LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
+INSTANCES, INSTANCES_OF_OTHERS = 16, 320  # a host with Docker has a dozen; other instances of the lab are there too
 
 
 def docker(*arguments: str, **options: Any) -> str:
@@ -75,6 +77,22 @@ def load_modules() -> None:
     """Load what the hosts' engines want to load and cannot, where it is a module at all."""
     if shutil.which("modprobe"):
         run(["modprobe", "-a", "-q", "br_netfilter", "overlay", "tun", "ip_tables", "ip6_tables"], check=False)
+
+
+def make_room(hosts: int) -> None:
+    """Raise what the kernel allows root to watch by inotify, of which every host's systemd takes its share.
+
+    With Debian's limit of 128 the twelfth host or so does not boot, and does not say why.
+    """
+    wanted = INSTANCES * hosts + INSTANCES_OF_OTHERS
+    try:
+        if int(LIMIT.read_text(encoding="ascii")) < wanted:
+            LIMIT.write_text(f"{wanted}\n", encoding="ascii")
+            say(f"fs.inotify.max_user_instances is {wanted} until this machine restarts: {hosts} hosts need that")
+    except OSError as error:
+        raise LabError(
+            f"{hosts} hosts need `sysctl fs.inotify.max_user_instances={wanted}` on this machine: {error.strerror}"
+        ) from None
 
 
 def candidate(package: str) -> str:

@@ -28,6 +28,7 @@ from lab.shell import LabError, output, run, say, step
 from lab.state import identity, inventory, keys, ssh_command, state_of
 
 DEFAULT = "26.1"
+FEW = 6  # hosts, for which no machine has to make room
 
 
 def up(
@@ -82,6 +83,8 @@ def up(
     for file in variables:
         shutil.copy(file, state_of(name) / "inventory" / "group_vars" / DEMO)
     engine.load_modules()
+    if len(instance.hosts) > FEW:
+        engine.make_room(len(instance.hosts))
     for host in instance.hosts:
         if host.name in missing:
             create(instance, host.name, bare if host == OUTSIDE else images[host.engine])

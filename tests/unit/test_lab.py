@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lab import applications, declaration, docker29, further, preinstalled, rootfs, state, wheels
+from lab import applications, declaration, docker29, engine, further, preinstalled, rootfs, state, wheels
 from lab.__main__ import split_command
 from lab.archive import Entry, Image, familiar, layer, write_images
 from lab.plan import SLOTS, SUITES, Host, Instance, allocate_slot, check_engine, check_name, clashes
@@ -385,3 +385,17 @@ def test_an_unknown_source_of_images_is_refused(monkeypatch: pytest.MonkeyPatch)
 )
 def test_the_command_of_ssh_is_the_users(argv: list[str], own: list[str], remote: list[str]) -> None:
     assert split_command(argv) == (own, remote)
+
+
+def test_room_is_made_for_many_hosts_and_never_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "limit"
+    monkeypatch.setattr(engine, "LIMIT", limit)
+    limit.write_text("128\n")
+    engine.make_room(21)
+    assert int(limit.read_text()) >= 21 * 12
+    limit.write_text("8192\n")
+    engine.make_room(21)
+    assert limit.read_text() == "8192\n"
+    monkeypatch.setattr(engine, "LIMIT", tmp_path / "nowhere" / "limit")
+    with pytest.raises(LabError, match="21 hosts need `sysctl fs.inotify.max_user_instances="):
+        engine.make_room(21)
