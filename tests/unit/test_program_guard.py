@@ -686,3 +686,48 @@ def test_snapshot_is_for_root_only(guard: Any) -> None:
     assert guard.STATE.stat().st_mode & 0o777 == 0o700
     assert guard.PENDING.stat().st_mode & 0o777 == 0o600
     assert os.getuid() == json.loads(guard.PENDING.read_text())["files"]["etc/ufw"]["etc/ufw"]["uid"]
+
+
+def test_tunnels_come_back_as_their_files_say_and_only_where_those_differ(
+    guard: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ringfence-wireguard"
+    program.touch()
+    monkeypatch.setattr(guard, "TUNNEL_PROGRAM", program)
+    conf = guard.root / "etc/wireguard/wg0.conf"
+    conf.parent.mkdir()
+    conf.write_text("old\n")
+    guard.arm(45, "ufw")
+    (guard.root / "etc/ufw/user.rules").write_text("new\n")
+    guard.restore()
+    assert (str(program), "restored") not in guard.calls
+    guard.arm(45, "wireguard")
+    conf.write_text("new\n")
+    (guard.root / "etc/ringfence/wireguard").mkdir(parents=True)
+    guard.restore()
+    assert conf.read_text() == "old\n"
+    assert not (guard.root / "etc/ringfence/wireguard").exists()
+    assert (str(program), "restored") in guard.calls
+
+
+def test_tunnels_that_do_not_come_back_are_tried_again(
+    guard: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ringfence-wireguard"
+    program.touch()
+    monkeypatch.setattr(guard, "TUNNEL_PROGRAM", program)
+    failing = [True]
+
+    def run(*argv: str, **_: Any) -> Any:
+        bad = argv[0] == str(program) and failing[0]
+        return guard.subprocess.CompletedProcess(argv, int(bad), "", "no wg" if bad else "")
+
+    monkeypatch.setattr(guard, "run", run)
+    (guard.root / "etc/wireguard").mkdir()
+    guard.arm(45, "wireguard")
+    (guard.root / "etc/wireguard/wg0.conf").write_text("new\n")
+    with pytest.raises(guard.Fault, match="not back yet, it is tried again: no wg"):
+        guard.restore()
+    failing[0] = False
+    guard.restore()
+    assert not guard.PENDING.exists()
