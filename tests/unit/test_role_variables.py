@@ -21,6 +21,8 @@ def test_every_compiled_variable_is_taken_by_its_role(path: Path) -> None:
     for host in lab["lab_hosts"]:
         variables = compile_lab(lab).hosts[host]
         for name in variables:
+            if name == "ringfence_skipped":  # no role's: the deploy and the playbook ask it which roles there are
+                continue
             owner = name.partition("_")[0]
             # A misspelt prefix is nobody's: what no role takes would be ignored without a word.
             assert owner == "verify" or owner in BY_NAME, name
