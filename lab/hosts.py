@@ -183,13 +183,18 @@ def wait_ready(instance: Instance, names: Sequence[str], seconds: float = 120) -
                 say(f"{host} is up, but not everything started: {failed}")
 
 
-def down(name: str) -> None:
-    """Remove everything of an instance, also what is left of a half made one."""
+def down(name: str, *, anybodys: bool = False) -> None:
+    """Remove everything of an instance, also what is left of a half made one.
+
+    Args:
+        anybodys: also that of another clone of this repository.
+    """
     check_name(name)
     if not engine.answers() and not state_of(name).exists():
         return
     engine.ensure_running(cache_dir() / "dockerd.log")
-    check_ours(name)
+    if not anybodys:
+        check_ours(name)
     for kind, listing, removal in (
         ("containers", ["ps", "-aq"], ["rm", "-f", "-v"]),
         ("volumes", ["volume", "ls", "-q"], ["volume", "rm"]),

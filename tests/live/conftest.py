@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.live import leftovers
 from tests.live.labs import Lab
 
 RARELY = 900  # seconds
@@ -58,10 +59,12 @@ def in_turn(cases: Iterable[str], hosts: Iterable[str]) -> list[Any]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def able() -> None:
-    """Skip loudly where live tests cannot run; in CI that is a failure."""
+def able() -> Iterator[None]:
+    """Skip loudly where live tests cannot run; in CI that is a failure. What a killed run left is removed first."""
     if reason := _why_not():
         cannot(reason)
+    with leftovers.removed():
+        yield
 
 
 def cannot(reason: str) -> NoReturn:
@@ -90,11 +93,13 @@ def fresh(
         hosts: further hosts to provision, as `Lab` takes them.
         standing: what is declared for this instance, beneath the edits of its tests.
     """
-    # Several clones can test on one machine side by side if each has names of its own.
+    assert name.startswith("t-"), "by such names what a killed run left is known"
     preinstalled = preinstalled and engine != "none"
-    lab = Lab(os.environ.get("RINGFENCE_LAB_PREFIX", "") + name, engine, preinstalled=preinstalled, hosts=hosts)
-    lab.up()
-    lab.stand({**({} if watched else {"watch_seconds": RARELY}), **standing})
-    yield lab
-    if not os.environ.get("RINGFENCE_KEEP"):
-        lab.lab("down")
+    lab = Lab(leftovers.PREFIX + name, engine, preinstalled=preinstalled, hosts=hosts)
+    try:
+        lab.up()
+        lab.stand({**({} if watched else {"watch_seconds": RARELY}), **standing})
+        yield lab
+    finally:  # also of one that did not come up: it would take the place of the next
+        if not os.environ.get("RINGFENCE_KEEP"):
+            lab.lab("down")
