@@ -18,7 +18,8 @@ _HEAD = "---\n# Managed by ringfence. Changes made by hand are undone by the nex
 
 # A health check costs a tenth of a second of a processor, and more on a small one: rarely, but soon at first, as others
 # wait for it. Engines before 25 have one pace for both.
-_PACE: Document = {"interval": "30s", "start_interval": "2s", "retries": 3}
+EVERY = 30  # seconds
+_PACE: Document = {"interval": f"{EVERY}s", "start_interval": "2s", "retries": 3}
 _PACE_BEFORE_25: Document = {"interval": "10s", "retries": 6}
 
 # What a service is where it says nothing else.
@@ -26,7 +27,7 @@ DEFAULTS: dict[str, Any] = {
     "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
     "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
     "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
-    "dns_opt": [], "depends": [], "upgrade": {},
+    "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY,
 }  # fmt: skip
 
 
@@ -81,7 +82,8 @@ def document(
             if engine_25 and leg.get("mac"):
                 entry["networks"][leg["network"]]["mac_address"] = leg["mac"]
         if service["health"]:
-            entry["healthcheck"] |= _PACE if engine_25 else _PACE_BEFORE_25
+            every = entry["healthcheck"].get("interval")
+            entry["healthcheck"] |= (_PACE | ({"interval": every} if every else {})) if engine_25 else _PACE_BEFORE_25
     networks = sorted({leg["network"] for s in services for leg in s["networks"]})
     volumes = sorted({v["name"] for s in services for v in s["volumes"] if v.get("name")})
     if networks:
@@ -131,7 +133,7 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         "tmpfs": writable_in_memory(s),
         "command": [str(word) for word in s["command"]],
         "environment": {name: str(value) for name, value in sorted(s["environment"].items())},
-        "healthcheck": _health([str(word) for word in s["health"]]),
+        "healthcheck": _health([str(word) for word in s["health"]], s["health_seconds"]),
         "depends_on": {
             name: {"condition": "service_healthy" if name in healthy else "service_started"} for name in s["depends"]
         },
@@ -159,11 +161,17 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
     }  # fmt: skip
 
 
-def _health(words: list[str]) -> Document:
+def _health(words: list[str], every: int) -> Document:
     if not words:
         return {}
     test = words if words[0] in ("CMD", "CMD-SHELL", "NONE") else ["CMD", *words]
-    return {"test": test, "timeout": "5s", "start_period": "60s"}
+    # The usual pace is not part of the digest: a container that has it is not made anew for another engine's words.
+    return {
+        "test": test,
+        "timeout": "5s",
+        "start_period": "60s",
+        **({"interval": f"{every}s"} if every != EVERY else {}),
+    }
 
 
 def _volumes(s: dict[str, Any], here: str) -> list[Document]:

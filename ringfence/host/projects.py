@@ -34,8 +34,9 @@ ALONE = "stack"  # owner of the projects on hosts of the time when there was onl
 
 def whole(given: Desired) -> Desired:
     """Return the desired state with everything that it does not say."""
+    pace = {"health_seconds": int(given["health_seconds"])} if given.get("health_seconds") else {}
     projects = [
-        {"secrets": [], **project, "services": [completed(service) for service in project.get("services") or []]}
+        {"secrets": [], **project, "services": [completed(pace | one) for one in project.get("services") or []]}
         for project in given.get("projects") or []
     ]
     return {

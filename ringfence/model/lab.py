@@ -200,7 +200,8 @@ class Service(Declared):
     command: Words = Field((), description="command line instead of the image's own")
     health: Check = Field(
         (),
-        description="command that succeeds when it works: words, or a line for its shell; made every 30 s, and every "
+        description="command that succeeds when it works: words, or a line for its shell; made every 30 s "
+        "(`stack_health_seconds`), and every "
         "2 s until it first succeeds (before Docker 25 every 10 s)",
     )
     init: bool = Field(False, description="whether Docker's small init reaps processes as PID 1")

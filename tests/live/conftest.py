@@ -98,7 +98,8 @@ def fresh(
     lab = Lab(leftovers.PREFIX + name, engine, preinstalled=preinstalled, hosts=hosts)
     try:
         lab.up()
-        lab.stand({**({} if watched else {"watch_seconds": RARELY}), **standing})
+        seldom = {"stack_health_seconds": RARELY, **({} if watched else {"watch_seconds": RARELY})}
+        lab.stand(seldom | standing)
         yield lab
     finally:  # also of one that did not come up: it would take the place of the next
         if not os.environ.get("RINGFENCE_KEEP"):

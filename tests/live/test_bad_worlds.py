@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.live.conftest import fresh
-from tests.live.labs import Lab, Run, waited_for
+from tests.live.labs import Lab, Run, waited_for, without_door
 
 ENGINES: dict[str, Callable[[Lab], Run]] = {
     "pyinfra": lambda lab: lab.pyinfra(check=False),
@@ -30,7 +30,7 @@ PACKAGE, NO_PACKAGE = "hello", "ringfence-no-such-package"
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    for lab in fresh("t-bad", "26.1"):
+    for lab in fresh("t-bad", "26.1", **without_door()):
         lab.pyinfra()
         yield lab
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.live.conftest import fresh
-from tests.live.labs import Lab, waited_for
+from tests.live.labs import Lab, waited_for, without_door
 
 # Ten lines of YAML at most: a service that is reached from the LAN and calls a database.
 NEW_SERVICE: dict[str, Any] = {
@@ -27,7 +27,7 @@ METRICS = 9100
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    for lab in fresh("t-change", "26.1"):
+    for lab in fresh("t-change", "26.1", **without_door()):
         lab.pyinfra()
         yield lab
 

@@ -82,6 +82,20 @@ def test_health_is_checked_seldom_but_soon_at_first_where_the_engine_can() -> No
     )
 
 
+def test_health_is_checked_as_seldom_as_somebody_wants_it() -> None:
+    wish = {"projects": [{"name": "p", "services": [{"name": "db", "image": "i", "health": ["pg_isready"]}]}]}
+
+    def made(seconds: int, engine_25: bool = True) -> dict[str, Any]:
+        project = program.whole(wish | {"health_seconds": seconds})["projects"][0]
+        return dict(program.document(project, "stack", "/p", LOG, engine_25=engine_25))
+
+    assert made(300)["services"]["db"]["healthcheck"]["interval"] == "300s"
+    assert made(300)["services"]["db"]["healthcheck"]["start_interval"] == "2s"
+    assert made(300, False)["services"]["db"]["healthcheck"]["interval"] == "10s"  # it would start that slowly
+    # Docker makes a container anew for that, and the plan has to say so.
+    assert program.specs(made(300)) != program.specs(made(30))
+
+
 # -- the release before
 
 
