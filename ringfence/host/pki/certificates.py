@@ -133,6 +133,16 @@ def public_half(key: Path) -> str:
     return "" if done.returncode else done.stdout
 
 
+def belongs(certificate: Path, key: Path) -> bool:
+    """Whether a private key is that of the first certificate in a file; False where either cannot be read."""
+    try:
+        # A password would be asked for at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def signing_request(key: Path, subject: str) -> str:
     """Return a request for a signature, PEM."""
     return must("openssl", "req", "-new", "-sha256", "-key", str(key), "-subj", f"/CN={subject}")
