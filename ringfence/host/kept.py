@@ -11,7 +11,7 @@ from pathlib import Path
 from ringfence.host.files import replace_file
 
 MEMORY = Path("/run/ringfence/kept")
-_CONFIGURATION = Path("/etc/ringfence")
+_RINGFENCE = Path("/etc/ringfence")
 
 
 def recall(kind: str, key: str) -> bytes | None:
@@ -49,7 +49,7 @@ def _name(key: str) -> str:
 
 
 def _may() -> bool:
-    return not os.geteuid() and _CONFIGURATION.is_dir()
+    return not os.geteuid() and _RINGFENCE.is_dir()
 
 
 def _own(path: Path) -> bool:

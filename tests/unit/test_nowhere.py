@@ -21,7 +21,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return subprocess.run(argv[2:], input=text, capture_output=True, text=True, check=False)
 
     (tmp_path / "run").mkdir()
-    monkeypatch.setattr(kept, "_CONFIGURATION", tmp_path)
+    monkeypatch.setattr(kept, "_RINGFENCE", tmp_path)
     monkeypatch.setattr(kept, "MEMORY", tmp_path / "run" / "kept")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(kept, "replace_file", lambda path, data, *_: path.write_bytes(data))

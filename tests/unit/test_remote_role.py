@@ -339,7 +339,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host with ringfence, as root sees it: where code is kept."""
     tmp_path.chmod(0o755)
     (tmp_path / "etc").mkdir()
-    monkeypatch.setattr(remote, "_CONFIGURATION", tmp_path / "etc")
+    monkeypatch.setattr(remote, "_RINGFENCE", tmp_path / "etc")
     monkeypatch.setattr(remote, "MEMORY", tmp_path / "run" / "code")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(remote, "replace_file", _replace)

@@ -264,7 +264,7 @@ def sync_directory(path: Path) -> None:
 
 
 MEMORY = Path("/run/ringfence/kept")
-_CONFIGURATION = Path("/etc/ringfence")
+_RINGFENCE = Path("/etc/ringfence")
 
 
 def recall(kind: str, key: str) -> bytes | None:
@@ -302,7 +302,7 @@ def _name(key: str) -> str:
 
 
 def _may() -> bool:
-    return not os.geteuid() and _CONFIGURATION.is_dir()
+    return not os.geteuid() and _RINGFENCE.is_dir()
 
 
 def _own(path: Path) -> bool:
