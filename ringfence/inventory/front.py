@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ringfence.inventory import unattended
 from ringfence.inventory.connection import connection, with_file
 from ringfence.inventory.kept import kept
 from ringfence.roles import ROLES
@@ -160,6 +161,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
 
 def for_pyinfra(root: Path = ROOT) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """Return the chosen lab's groups; on an error print it and end the program, without a traceback."""
+    unattended.install()
     try:
         data = load(lab_directory(root), root)
         return pyinfra_groups(data)
