@@ -97,6 +97,29 @@ def test_dockerds_own_verdict_is_in_the_plan(lab: Lab) -> None:
     assert lab.sh(f"{STARTED}; {PID}; cat {CONFIG} 2>&1", check=False) == before
 
 
+# -- files of others
+
+
+def test_updates_that_are_off_on_purpose_are_asked_about_and_may_stay(lab: Lab) -> None:
+    path, off = "/etc/apt/apt.conf.d/20auto-upgrades", 'APT::Periodic::Unattended-Upgrade "0";'
+    lab.sh(f"systemctl disable --now apt-daily-upgrade.timer 2>/dev/null; echo '{off}' > {path}")
+    for by in ("pyinfra", "ansible"):
+        asked = one(lab, "base", by=by)
+        assert asked.code != 0, asked.text
+        for word in (f"- {off}", "base_theirs", "leave", "replace"):
+            assert word in asked.text.replace('\\"', '"'), asked.text
+    assert lab.sh(f"cat {path}") == f"{off}\n"
+    with host_variables(lab, base_theirs={path: "leave"}):
+        kept = one(lab, "base")
+        assert kept.code == 0, kept.text
+        assert lab.sh(f"cat {path}") == f"{off}\n"
+        assert lab.sh("systemctl is-enabled apt-daily-upgrade.timer", check=False) == "disabled\n"
+    with host_variables(lab, base_theirs={path: "replace"}):
+        assert one(lab, "base").code == 0
+    assert 'Unattended-Upgrade "1"' in lab.sh(f"cat {path}")
+    assert lab.sh(f"cat /var/lib/ringfence/{path.rpartition('/')[2]}.before-ringfence") == f"{off}\n"
+
+
 # -- set-ups that are documented or common
 
 
