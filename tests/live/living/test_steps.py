@@ -102,6 +102,7 @@ def test_dockerds_own_verdict_is_in_the_plan(lab: Lab) -> None:
 
 def test_updates_that_are_off_on_purpose_are_asked_about_and_may_stay(lab: Lab) -> None:
     path, off = "/etc/apt/apt.conf.d/20auto-upgrades", 'APT::Periodic::Unattended-Upgrade "0";'
+    assert one(lab, "guard").code == 0
     lab.sh(f"systemctl disable --now apt-daily-upgrade.timer 2>/dev/null; echo '{off}' > {path}")
     for by in ("pyinfra", "ansible"):
         asked = one(lab, "base", by=by)
