@@ -12,6 +12,7 @@ from itertools import combinations
 
 from ringfence.host.grants import FORGING, source_fault
 from ringfence.host.texts import nested, place_of
+from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
 from ringfence.model.problems import Problem, did_you_mean, listed
@@ -426,6 +427,7 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _references,
     _sources,
     _egress,
+    meaningless_egress,
     _resolvers,
     _stacks,
     _ports,

@@ -149,7 +149,8 @@ def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
         (host, container)
         for host, one in sorted(seen.items())
         for container in one.containers
-        if (host, container.name) not in managed and container.networks and container.space
+        # In the host's network, or in another's, it is nobody else.
+        if (host, container.name) not in managed and container.networks and container.space and not container.mode
     ]
     times = Counter(container.name for _, container in foreign)
     for host, container in foreign:  # several hosts may have one of a name
@@ -215,6 +216,7 @@ def _host_ports(
     found = {(proto, p.published) for p in published if p.host == machine.name for proto in PROTOS}
     if not managed_only:
         found |= {(proto, s.port) for s in machine.services for proto in PROTOS}
+        found |= {(proto, port) for rule in machine.rules for port in rule.asked() for proto in PROTOS}
         found |= {(proto, port) for proto, port, _ in seen.sockets}
         found |= {(proto, port) for c in seen.containers for proto, port, _ in c.published if proto in PROTOS}
     return sorted(found)

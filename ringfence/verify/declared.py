@@ -5,7 +5,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ringfence.verify.own_rules import OwnRule
 
 ANY = "any"
 INTERNET = "internet"
@@ -66,11 +69,12 @@ class HostService:
 
 @dataclass(frozen=True)
 class Machine:
-    """A declared host with the addresses by which others reach it."""
+    """A declared host with the addresses by which others reach it. ``rules``: its user's own of UFW's."""
 
     name: str
     addresses: tuple[str, ...]
     services: tuple[HostService, ...]
+    rules: tuple[OwnRule, ...] = ()
 
 
 @dataclass(frozen=True)

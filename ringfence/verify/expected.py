@@ -99,6 +99,7 @@ class Rules:
                 if (host, container.project, container.service) not in ours
                 for proto, port, _ in container.published
             }
+            | {(proto, port): f"{other.name} ({other.kind})" for other in one.others for proto, port in other.published}
             for host, one in self.seen.items()
         }
 
@@ -183,6 +184,7 @@ class Rules:
         verdicts = [
             self._to_published(source, machine, address, proto, port),
             self._to_service(source, machine, address, proto, port),
+            self._to_own_rule(source, machine, address, proto, port),
         ]
         for wanted in ("open", "either"):
             for verdict in verdicts:
@@ -244,6 +246,29 @@ class Rules:
             if source.vantage:
                 return self._near(source, machine, address, name)
             return self._by_own_bridge(source, machine, address, name)
+        return NOT_DECLARED
+
+    def _to_own_rule(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
+        """Judge by the host's ``ufw_rules`` that follow from no service; the first that matches decides."""
+        # The policy denies what containers send to their host, and what others send to a published port, before UFW.
+        if (source.container and source.host == machine.name) or (machine.name, proto, port) in self._published:
+            return NOT_DECLARED
+        for rule in machine.rules:
+            if not rule.covers(proto, port):
+                continue
+            name = f"{rule.name} of {machine.name} (ufw_rules)"
+            if source.container:
+                verdict = self._from_other_host(source, (rule.source,), address, proto, port, name)
+            elif any(matches((rule.source,), own) for own in source.addresses(family(address))):
+                verdict = self._near(source, machine, address, name)
+            else:
+                continue
+            if rule.interface and verdict.expected == "open":
+                return Verdict("either", f"{name}, by {rule.interface} only")
+            if rule.allows and verdict != NOT_DECLARED:
+                return verdict
+            if not rule.allows and not rule.interface:
+                return NOT_DECLARED
         return NOT_DECLARED
 
     def _near(self, source: Source, machine: Machine, address: str, name: str) -> Verdict:

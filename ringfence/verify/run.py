@@ -34,6 +34,7 @@ from ringfence.verify import visits as visiting
 from ringfence.verify.cells import Matrix, build
 from ringfence.verify.expected import Rules
 from ringfence.verify.outside import outside
+from ringfence.verify.own_rules import with_own_rules
 from ringfence.verify.report import Answers, Report, as_json, judge, junit, text, with_sites
 from ringfence.verify.requests import listen_request, probe_request
 from ringfence.verify.second_reading import LAB_VARIABLES
@@ -60,6 +61,7 @@ class Run:
     seen: dict[str, sight.Seen] = field(default_factory=dict)
     clocks: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     keep: set[str] = field(default_factory=set)
+    rules: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     drift: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -161,7 +163,8 @@ def _listen(state: State, host: Host) -> bool:
         for key in (*_VARIABLES, *LAB_VARIABLES):
             if _run.data.get(key) is None:
                 _run.data[key] = host.data.get(key)
-        _run.lab = declaration.read(_run.data)
+        _run.rules[name] = list(host.data.get("ufw_rules") or [])
+        _run.lab = with_own_rules(declaration.read(_run.data), _run.rules)
         _run.sites = siting.read(_run.data)
         asked_at = time.monotonic()
         _run.seen[name] = sight.read(name, _ask(host, "prepare", listen_request(_run.lab, name, _run.token)))

@@ -23,6 +23,7 @@ from ringfence.verify.remote.commands import Json, ProbeFailedError, asked
 from ringfence.verify.remote.listening import background, collect, doors, ears, listen
 from ringfence.verify.remote.looking import addresses, engine, routes, sockets, ufw_allows
 from ringfence.verify.remote.names import ask
+from ringfence.verify.remote.others import podman, swarm
 from ringfence.verify.remote.probing import probe
 from ringfence.verify.remote.spaces import open_all_files, open_space, own_space
 from ringfence.verify.remote.visiting import visit
@@ -40,6 +41,11 @@ def prepare(wanted: Json) -> Json:
         "ufw": ufw_allows(),
         **engine(),
     }
+    seen["others"] = podman(seen["sockets"])
+    try:
+        seen["others"] += swarm(seen["networks"])
+    except ProbeFailedError as failure:
+        seen["complaints"].append(f"what the swarm publishes is not known: {failure}")
     if not wanted.get("listen", True):
         return seen
     named: dict[str, list[socket.socket]] = {"": ears(None, groups=True)}
