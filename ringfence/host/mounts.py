@@ -1,4 +1,4 @@
-"""What a path of the host hands over to the container that it is mounted in: the whole host, its logins, others' data.
+"""What a path of the host hands over to a container: the whole host, its logins, the data of others.
 
 Paths are compared as they end up (`//run`, `/run/../run` and `/var/run` are `/run`), and by containment both ways: what
 lies below a dangerous place is part of it, and what contains one hands it over as well.
@@ -137,10 +137,10 @@ def handed_over(
             return handed
     if any(name in parts for name in _HOME_LOGINS):
         return _LOGINS
-    if found := _of_a_home(real, homes):
-        return found
     if real in _WHOLE or any(_below(place, (real,)) for place, _ in places):
         return Handed("what belongs to the host", f"{_inside(real)} is in it", _OWN)
+    if found := _of_a_home(real, homes):
+        return found
     if not read_only and _below(real, _READ_ONLY):
         return Handed(
             "a file or program of the host",

@@ -169,6 +169,9 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
         if other not in [s.get("name") for s in project["services"]] or other == service.get("name"):
             yield f"depends: {other!r} is no other service of the project (correct the name)"
     yield from (f"capabilities: {c!r} {fault}" for c in service["capabilities"] if (fault := capability_fault(str(c))))
+    for v in service["volumes"]:
+        if v.get("external") and (v.get("owner") or not v.get("name")):
+            yield "volumes: external is for a volume by its name, as it is (leave owner and source out)"
     for v in (v for v in service["volumes"] if v.get("source")):
         if fault := source_fault(str(v["source"]), bool(v.get("read_only"))):
             yield f"volumes: {str(v['source'])!r} {fault}"

@@ -239,7 +239,8 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
 
 
 def _volumes(service: Service) -> set[str]:
-    return {volume.source for volume in service.volumes if not volume.source.startswith("/")}
+    """An external one is no part of a stack: hosts may have one of the same name each."""
+    return {v.source for v in service.volumes if not v.source.startswith("/") and not v.external}
 
 
 def _stacks(draft: Draft) -> Iterator[Problem]:
