@@ -51,6 +51,7 @@ from ringfence.model.values import (
     ServiceName,
     StackName,
     Text,
+    UserId,
     VariableName,
     VolumeSource,
     Words,
@@ -135,7 +136,7 @@ class Secret(Declared):
     """A file /run/secrets/<name> in the container, mode 0400."""
 
     value: Text = Field(repr=False, description="the secret, usually a reference into ansible-vault")
-    owner: Text = Field("0", pattern=r"^[0-9]+$", description="user id in the container that may read it")
+    owner: UserId = Field("0", description="user id in the container that may read it")
 
 
 def _volume(value: Any) -> Any:
