@@ -51,7 +51,10 @@ LAB_VARIABLES = (
     "lab_vpn",
 )
 DEFAULT_DOMAIN = "lab.home"
-DEFAULT_POOL = "172.20.0.0/14"
+# Nothing that Docker hands out by itself (172.17.0.0 to 172.31.255.255, 192.168.0.0/16), nor podman, k3s, usual VPNs.
+DEFAULT_POOL = "10.180.0.0/14"
+# What it was before: what was handed out of it stays, and it is there where the lab's own places take the other.
+EARLIER_POOL = "172.20.0.0/14"
 
 # Which model a key's entries belong to, to suggest the right names for a misspelt one.
 _MODEL_BY_KEY: dict[str, type[BaseModel]] = {
