@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
-from ringfence.host.grants import FORGING, source_fault
+from ringfence.host.grants import FORGING
 from ringfence.host.texts import nested, place_of
 from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
+from ringfence.model.mounts import mount_problems
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.site_checks import SITE_CHECKS
@@ -239,7 +240,8 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
 
 
 def _volumes(service: Service) -> set[str]:
-    return {volume.source for volume in service.volumes if not volume.source.startswith("/")}
+    """An external one is no part of a stack: hosts may have one of the same name each."""
+    return {v.source for v in service.volumes if not v.source.startswith("/") and not v.external}
 
 
 def _stacks(draft: Draft) -> Iterator[Problem]:
@@ -308,9 +310,7 @@ def _storage(draft: Draft) -> Iterator[Problem]:
     for name, service in draft.lab.services.items():
         owner = f"lab_services.{name}"
         targets: dict[str, str] = {}
-        for volume in service.volumes:
-            if volume.source.startswith("/") and (fault := source_fault(volume.source)):
-                yield Problem(f"{owner}.volumes", f"'{volume.source}' {fault}")
+        yield from mount_problems(owner, service)
         places = [("volumes", v.target) for v in service.volumes]
         places += [("files", target) for target in service.files]
         places += [("config", target) for target in service.config]
@@ -373,7 +373,7 @@ def _networks(draft: Draft) -> Iterator[Problem]:
         if not _private(network):
             yield Problem(owner, f"'{network}' is public (take a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)")
     if lab.pool.prefixlen > 24:
-        yield Problem("lab_pool", f"'{lab.pool}' has no room for a /24 (take a larger one, such as 172.20.0.0/14)")
+        yield Problem("lab_pool", f"'{lab.pool}' has no room for a /24 (take a larger one, such as 10.180.0.0/14)")
     if not lab.ula.subnet_of(ipaddress.IPv6Network("fc00::/7")) or lab.ula.prefixlen > 60:
         yield Problem("lab_ula", f"'{lab.ula}' is not a local prefix with room (write it as fd12:3456:789a::/48)")
     for name, networks in lab.places.items():
