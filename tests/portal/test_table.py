@@ -8,6 +8,8 @@ from tests.portal.cases import ASKS, GARBAGE, LAN, TARGETS, Ask
 from tests.portal.program import GROUPS, Answer, Program
 
 AUTHZ = "/api/authz/forward-auth"
+# On one worker, which starts the program and signs everybody in once.
+pytestmark = pytest.mark.xdist_group("portal-table")
 
 
 @pytest.fixture(scope="module")

@@ -120,14 +120,14 @@ def test_what_was_changed_is_put_back_and_named(lab: Lab, damage: str) -> None:
 
 def test_docker_s_own_rules_are_reported_and_a_run_brings_them_back(lab: Lab) -> None:
     lab.pyinfra()  # the damages before have taken them as well
-    assert lab.reaches(80)
+    assert lab.reaches(8883)
     assert waited_for(lambda: _as_intended(lab), PROMISED, SELDOM), _status(lab)
     since = float(lab.sh("date +%s"))
     lab.sh(
         "if nft list table ip docker-bridges >/dev/null 2>&1;"
         " then nft flush chain ip docker-bridges nat-prerouting-and-output; else iptables -t nat -F; fi"
     )
-    assert not lab.reaches(80)
+    assert not lab.reaches(8883)
     assert waited_for(lambda: any(line["RINGFENCE_ROLE"] == "docker" for line in _told(lab, since)), PROMISED, SELDOM)
     assert "restart of docker needed" in _status(lab)
     planned = lab.plan()
@@ -136,7 +136,7 @@ def test_docker_s_own_rules_are_reported_and_a_run_brings_them_back(lab: Lab) ->
     begun = lab.sh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'")
     assert lab.pyinfra().changed == planned.changed
     assert lab.sh("docker ps -q | xargs docker inspect -f '{{.State.StartedAt}}'") == begun, "containers were restarted"
-    assert lab.reaches(80)
+    assert lab.reaches(8883)
     lab.must_be_converged()
     assert _as_intended(lab)
     lab.must_verify()

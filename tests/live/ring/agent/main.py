@@ -24,7 +24,8 @@ from .probes import Probes
 from .receiver import Listener, Sniffer
 
 LOOKING = 0.02  # seconds between two looks for a container that is not there
-GRAIN = 0.01  # seconds: what is due within them is done at once, for waking up costs more than a try
+STAYING = 0.06  # seconds between two looks whether one is still there
+GRAIN = 0.02  # seconds: what is due within them is done at once, for waking up costs more than a try
 
 
 def main(arguments: list[str]) -> None:
@@ -69,11 +70,11 @@ def stay(config: dict[str, Any], place: dict[str, Any], ledger: Ledger) -> None:
     flows = [Flow(flow, loop, ledger) for flow in place["flows"]]
     look = time.monotonic()
     while True:
-        wait = min([probes.turn(), *(flow.turn() for flow in flows), LOOKING])
+        wait = min([probes.turn(), *(flow.turn() for flow in flows), STAYING])
         ledger.turn(here=True)
         loop.turn(max(wait, GRAIN))
         if place["addresses"] and time.monotonic() >= look:
-            look = time.monotonic() + LOOKING
+            look = time.monotonic() + STAYING
             if not namespaces.has(place["addresses"]):
                 break
     for flow in flows:
