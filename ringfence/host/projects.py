@@ -53,6 +53,12 @@ def whole(given: Desired) -> Desired:
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _OWNER = re.compile(r"[a-z][a-z0-9_]*")
+_NAMED = "write letters, digits, '_', '.' and '-', at most 128, one of the first two first"
+_IN_WORDS = {
+    _PROJECT: "write lower-case letters, digits, '_' and '-', at most 63, one of the first two first",
+    _NAME: _NAMED,
+    _OWNER: "write lower-case letters, digits and '_', a letter first",
+}
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 _OPTION = re.compile(r"[a-z0-9-]+(?::[0-9]+)?")
 _MEMORY = re.compile(r"(?:[0-9]+[bkmgBKMG]?)?")
@@ -64,7 +70,7 @@ def unfit(desired: Desired) -> list[str]:
 
     def name(where: str, value: Any, kind: str, shape: re.Pattern[str] = _NAME) -> None:
         if not isinstance(value, str) or not shape.fullmatch(value):
-            found.append(f"{where}: {value!r} cannot be the name of a {kind} (it has to match {shape.pattern})")
+            found.append(f"{where}: {value!r} cannot be the name of a {kind} ({_IN_WORDS[shape]})")
 
     name("owner", desired["owner"], "role", _OWNER)
     found += _text_faults("stack_secrets", desired["secrets"], shown=False)
@@ -164,7 +170,8 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
         ("extra_hosts", service["extra_hosts"]),
         ("depends", service["depends"]),
     ):
-        yield from (f"{kind}: {n!r} is not a name" for n in names if not isinstance(n, str) or not _NAME.fullmatch(n))
+        odd = [n for n in names if not isinstance(n, str) or not _NAME.fullmatch(n)]
+        yield from (f"{kind}: {n!r} is not a name ({_NAMED})" for n in odd)
     for other in service["depends"]:
         if other not in [s.get("name") for s in project["services"]] or other == service.get("name"):
             yield f"depends: {other!r} is no other service of the project (correct the name)"

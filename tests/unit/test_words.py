@@ -103,6 +103,9 @@ def test_no_regular_expression_reaches_a_user() -> None:
     for model in models():
         for name, info in model.model_fields.items():
             assert not any(getattr(one, "pattern", None) for one in info.metadata), f"{model.__name__}.{name}"
+    root = BASE.parents[3]
+    for source in [*root.glob("ringfence/**/*.py"), *root.glob("roles/*/files/ringfence-*"), *root.glob("lab/*.py")]:
+        assert not re.search(r"\{[^{}]*\.pattern\}", source.read_text(encoding="utf-8")), source
     for path in sorted((BASE.parents[1] / "invalid").glob("*.yml")):
         expected = "\n".join(yaml.safe_load(path.read_text(encoding="utf-8"))["expect"])
         assert not re.search(r"\[a-z|\\w|\(\?|\^\(", expected), path.name
