@@ -1,4 +1,4 @@
-"""Ansible's argument_specs as pydantic models, so that pyinfra checks a role's variables as Ansible does.
+"""Ansible's argument_specs as schemas of pydantic, so that pyinfra checks a role's variables as Ansible does.
 
 ansible-core's own validator cannot be used here: importing it inside pyinfra's gevent loop prints a traceback.
 """
@@ -6,20 +6,22 @@ ansible-core's own validator cannot be used here: importing it inside pyinfra's 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import ValidationError
+from pydantic_core import CoreSchema, SchemaValidator
+from pydantic_core import core_schema as cs
 
-_SIMPLE: dict[str, Any] = {"str": str, "int": int, "float": float, "bool": bool, "path": str, "raw": Any, "dict": dict}
+# Ansible turns 22 into "22" where text is asked for, and so must we.
+_TEXT = cs.str_schema(coerce_numbers_to_str=True)
+_SIMPLE: dict[str, CoreSchema] = {
+    "str": _TEXT, "path": _TEXT, "int": cs.int_schema(), "float": cs.float_schema(), "bool": cs.bool_schema(),
+    "raw": cs.any_schema(), "dict": cs.dict_schema(),
+}  # fmt: skip
 
 
 class ArgumentError(ValueError):
     """Variables do not fit their specification; the message names each variable and what it must be."""
-
-
-class _Strict(BaseModel):
-    # Ansible turns 22 into "22" where text is asked for, and so must we.
-    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
 
 
 def validate(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,10 +38,10 @@ def validate(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
         ArgumentError: a variable is unknown, is missing, or has the wrong type or value.
     """
     try:
-        model = _model("Variables", options).model_validate(dict(given))
+        found: dict[str, Any] = SchemaValidator(_fields(options)).validate_python(dict(given))
     except ValidationError as error:
         raise ArgumentError("; ".join(_describe(problem, options) for problem in error.errors())) from None
-    return model.model_dump(by_alias=True, exclude_unset=True)
+    return found
 
 
 def _describe(problem: Any, options: Mapping[str, Any]) -> str:
@@ -49,23 +51,21 @@ def _describe(problem: Any, options: Mapping[str, Any]) -> str:
     return f"{place}: {problem['msg']}{shown}"
 
 
-def _model(name: str, options: Mapping[str, Any]) -> type[BaseModel]:
-    fields: dict[str, Any] = {}
+def _fields(options: Mapping[str, Any]) -> CoreSchema:
+    # Not classes of pydantic: making those for every role takes a tenth of a run that has nothing to do.
+    fields = {}
     for key, spec in options.items():
-        kind = _type(f"{name}_{key}", spec)
-        # By alias: a variable may be called like something that pydantic's models have.
-        field = Field(alias=key) if spec.get("required") else Field(None, alias=key)
-        fields[f"of_{key}"] = (kind if spec.get("required") else kind | None, field)
-    return create_model(name, __base__=_Strict, **fields)
+        kind, required = _kind(spec), bool(spec.get("required"))
+        fields[key] = cs.typed_dict_field(kind if required else cs.nullable_schema(kind), required=required)
+    return cs.typed_dict_schema(fields, extra_behavior="forbid")
 
 
-def _type(name: str, spec: Mapping[str, Any]) -> Any:
+def _kind(spec: Mapping[str, Any]) -> CoreSchema:
     kind = spec.get("type", "str")
     if kind == "list":  # choices are those of its elements
-        element = {**spec, "type": spec.get("elements", "raw")}
-        return list[_type(name, element)]  # type: ignore[misc]
+        return cs.list_schema(_kind({**spec, "type": spec.get("elements", "raw")}))
     if "choices" in spec:
-        return Literal[tuple(spec["choices"])]
+        return cs.literal_schema(list(spec["choices"]))
     if kind == "dict" and spec.get("options"):
-        return _model(name, spec["options"])
+        return _fields(spec["options"])
     return _SIMPLE[kind]

@@ -7,11 +7,15 @@ compares the bytes.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import jinja2
+import jinja2.bccache
 
 
 class RenderError(Exception):
@@ -26,10 +30,35 @@ def _print_none_as_nothing(value: object) -> object:
     return "" if value is None else value
 
 
+class _Compiled(jinja2.FileSystemBytecodeCache):
+    """What templates were compiled to, kept between runs by what they say: compiling takes a sixth of a short run."""
+
+    def get_bucket(
+        self, environment: jinja2.Environment, name: str, filename: str | None, source: str
+    ) -> jinja2.bccache.Bucket:
+        made_by = (Path(__file__).read_text(encoding="utf-8"), sys.version)  # the settings below are among it
+        key = hashlib.sha256(repr((*made_by, name, source)).encode()).hexdigest()
+        bucket = jinja2.bccache.Bucket(environment, key, self.get_source_checksum(source))
+        self.load_bytecode(bucket)
+        return bucket
+
+
+def _compiled() -> jinja2.BytecodeCache | None:
+    """Where it is kept; None where nobody can, or where others could write what is then run."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ringfence" / "templates"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError:
+        return None
+    return None if status.st_uid != os.getuid() or status.st_mode & 0o022 else _Compiled(str(folder), "%s")
+
+
 @cache
 def _environment(directory: Path) -> jinja2.Environment:
     return jinja2.Environment(  # noqa: S701 - these are configuration files, not HTML
         loader=jinja2.FileSystemLoader(directory),
+        bytecode_cache=_compiled(),
         trim_blocks=True,
         undefined=_Undefined,
         finalize=_print_none_as_nothing,

@@ -7,7 +7,7 @@ from typing import Any
 from ringfence.compile import pki, segments
 from ringfence.compile.plan import NOBODY, Plan
 from ringfence.model.identity import PROXY
-from ringfence.model.lab import Service
+from ringfence.model.lab import Service, Volume
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         **connections(plan, name),
         "environment": dict(service.environment),
         "volumes": [
-            *(_volume(volume.source, volume.target, volume.read_only) for volume in service.volumes),
+            *(_volume(volume) for volume in service.volumes),
             *([pki.volume(name)] if service.tls else []),
         ],
         "ports": ports(service),
@@ -85,9 +85,10 @@ def ports(service: Service) -> list[dict[str, Any]]:
     ]
 
 
-def _volume(source: str, target: str, read_only: bool) -> dict[str, Any]:
-    kind = "source" if source.startswith("/") else "name"
-    return {kind: source, "target": target, "read_only": read_only}
+def _volume(volume: Volume) -> dict[str, Any]:
+    kind = "source" if volume.source.startswith("/") else "name"
+    found = {kind: volume.source, "target": volume.target, "read_only": volume.read_only}
+    return found if volume.external is None else {**found, "external": volume.external}
 
 
 def _reload(service: Service) -> dict[str, Any]:

@@ -85,12 +85,20 @@ def document(
             every = entry["healthcheck"].get("interval")
             entry["healthcheck"] |= (_PACE | ({"interval": every} if every else {})) if engine_25 else _PACE_BEFORE_25
     networks = sorted({leg["network"] for s in services for leg in s["networks"]})
-    volumes = sorted({v["name"] for s in services for v in s["volumes"] if v.get("name")})
+    volumes = {volume_key(v): v for s in services for v in s["volumes"] if v.get("name")}
     if networks:
         made["networks"] = {name: {"external": True, "name": name} for name in networks}
     if volumes:
-        made["volumes"] = {name: {} for name in volumes}
+        made["volumes"] = {
+            key: {"external": True, "name": v["name"]} if v.get("external") else {}
+            for key, v in sorted(volumes.items())
+        }
     return made
+
+
+def volume_key(volume: dict[str, Any]) -> str:
+    """Return a named volume's key in the document: one that was there before is never taken for the project's own."""
+    return f"_{volume['name']}" if volume.get("external") else str(volume["name"])
 
 
 def digest(value: Any) -> str:
@@ -178,7 +186,7 @@ def _volumes(s: dict[str, Any], here: str) -> list[Document]:
     found: list[Document] = []
     for v in s["volumes"]:
         if v.get("name"):
-            found.append({"type": "volume", "source": v["name"], "target": v["target"]})
+            found.append({"type": "volume", "source": volume_key(v), "target": v["target"]})
             if v.get("owner"):  # else the engine gives it to whom the image's directory belongs
                 found[-1]["volume"] = {"nocopy": True}
         else:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.host.compose import Document, as_yaml, completed, digest, directories, rereads
-from ringfence.host.grants import FORGING, capability_fault, source_fault
+from ringfence.host.grants import FORGING, capability_fault
+from ringfence.host.mounts import source_fault
 from ringfence.host.program import Desired
 from ringfence.host.stack.generated import KINDS, rotation
 from ringfence.host.swapping import File
@@ -168,8 +169,12 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
         if other not in [s.get("name") for s in project["services"]] or other == service.get("name"):
             yield f"depends: {other!r} is no other service of the project (correct the name)"
     yield from (f"capabilities: {c!r} {fault}" for c in service["capabilities"] if (fault := capability_fault(str(c))))
-    sources = [str(v["source"]) for v in service["volumes"] if v.get("source")]
-    yield from (f"volumes: {source!r} {fault}" for source in sources if (fault := source_fault(source)))
+    for v in service["volumes"]:
+        if v.get("external") and (v.get("owner") or not v.get("name")):
+            yield "volumes: external is for a volume by its name, as it is (leave owner and source out)"
+    for v in (v for v in service["volumes"] if v.get("source")):
+        if fault := source_fault(str(v["source"]), bool(v.get("read_only"))):
+            yield f"volumes: {str(v['source'])!r} {fault}"
     if not _MEMORY.fullmatch(str(service["memory"])):
         yield f"memory: {service['memory']!r} is not an amount of memory (write it as 512m or 2g)"
     addresses = [

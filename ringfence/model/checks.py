@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import combinations
 
-from ringfence.host.grants import FORGING, source_fault
+from ringfence.host.grants import FORGING
 from ringfence.host.texts import nested, place_of
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
+from ringfence.model.mounts import mount_problems
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.site_checks import SITE_CHECKS
@@ -238,7 +239,8 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
 
 
 def _volumes(service: Service) -> set[str]:
-    return {volume.source for volume in service.volumes if not volume.source.startswith("/")}
+    """An external one is no part of a stack: hosts may have one of the same name each."""
+    return {v.source for v in service.volumes if not v.source.startswith("/") and not v.external}
 
 
 def _stacks(draft: Draft) -> Iterator[Problem]:
@@ -307,9 +309,7 @@ def _storage(draft: Draft) -> Iterator[Problem]:
     for name, service in draft.lab.services.items():
         owner = f"lab_services.{name}"
         targets: dict[str, str] = {}
-        for volume in service.volumes:
-            if volume.source.startswith("/") and (fault := source_fault(volume.source)):
-                yield Problem(f"{owner}.volumes", f"'{volume.source}' {fault}")
+        yield from mount_problems(owner, service)
         places = [("volumes", v.target) for v in service.volumes]
         places += [("files", target) for target in service.files]
         places += [("config", target) for target in service.config]

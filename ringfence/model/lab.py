@@ -52,8 +52,10 @@ from ringfence.model.values import (
     StackName,
     Text,
     VariableName,
+    VolumeSource,
     Words,
     as_mapping,
+    external_fault,
     split_port,
 )
 from ringfence.model.vpn import HostVpn, Vpn
@@ -148,11 +150,20 @@ def _volume(value: Any) -> Any:
 class Volume(Declared):
     """A named volume (``data:/var/lib/app``) or a directory of the host (``/srv/photos:/photos:ro``)."""
 
-    source: str = Field(
-        pattern=r"^(/.*|[a-z0-9][a-z0-9_.-]*)$", description="volume name, or absolute path on the host"
-    )
+    source: VolumeSource = Field(description="volume name, or absolute path on the host")
     target: AbsolutePath = Field(description="absolute path in the container")
     read_only: bool = Field(False, description="whether the container may only read it")
+    external: bool | None = Field(
+        None,
+        description="true: the volume is on the host already, by this Docker name, and is mounted as it is; false: "
+        "a new one, also where the host has one of this name",
+    )
+
+    @model_validator(mode="after")
+    def _own_or_external(self) -> Volume:
+        if fault := external_fault(self.source, self.external):
+            raise ValueError(fault)
+        return self
 
 
 def _port_and_proto(value: Any) -> Any:

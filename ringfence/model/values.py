@@ -313,6 +313,36 @@ def _signal(value: object) -> object:
 Signal = Annotated[str, BeforeValidator(_signal)]
 
 
+_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
+
+
+def _volume_source(value: object) -> object:
+    if isinstance(value, str) and value.startswith("/"):
+        return _whole(value)
+    if isinstance(value, str) and value.startswith(("./", "../", "~")):
+        raise ValueError(f"'{value}' is not a path from the host's root (write all of it, such as /srv/app/data)")
+    if not isinstance(value, str) or not _VOLUME.fullmatch(value):
+        raise ValueError(
+            f"'{value}' is not a volume (write a name of letters, digits, '_', '-' and '.', or a path such as /srv/app)"
+        )
+    return value
+
+
+VolumeSource = Annotated[str, BeforeValidator(_volume_source)]
+
+
+def external_fault(source: str, external: bool | None) -> str:
+    """Say why a volume's source does not fit to whether it is the host's, "" where it does."""
+    if source.startswith("/"):
+        return f"'{source}' is a directory of the host anyway (leave external out)" if external is not None else ""
+    if not external and source != source.lower():
+        return (
+            f"'{source}' has capitals, which a volume of ringfence's own has not (write {source.lower()}, or "
+            "external: true where the host has it already)"
+        )
+    return ""
+
+
 def as_mapping(value: object, key: str) -> dict[str, Any] | object:
     """Take a short form (``nextcloud-db``) for the mapping that it stands for (``{service: nextcloud-db}``)."""
     return {key: value} if isinstance(value, str | int) and not isinstance(value, bool) else value

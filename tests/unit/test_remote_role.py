@@ -5,6 +5,8 @@ from __future__ import annotations
 import getpass
 import grp
 import hashlib
+import importlib
+import inspect
 import json
 import marshal
 import os
@@ -16,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from ringfence.host import units
 from ringfence.remote import role as remote
 from ringfence.remote.input import RemoteInput
 from ringfence.remote.request import request
@@ -336,8 +339,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A host with ringfence, as root sees it: where code is kept."""
     tmp_path.chmod(0o755)
     (tmp_path / "etc").mkdir()
-    monkeypatch.setattr(remote, "CONFIGURATION", tmp_path / "etc")
-    monkeypatch.setattr(remote, "CODE", tmp_path / "run" / "code")
+    monkeypatch.setattr(remote, "_RINGFENCE", tmp_path / "etc")
+    monkeypatch.setattr(remote, "MEMORY", tmp_path / "run" / "code")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(remote, "replace_file", _replace)
     return tmp_path / "run" / "code"
@@ -400,3 +403,50 @@ def test_nothing_is_kept_for_others_than_root_or_where_ringfence_is_not(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert _run(remote.code_of("ringfence-tiny", "x = 1")) == 1
     assert not kept.exists()
+
+
+# -- what all programs ask systemd for
+
+
+def test_systemd_is_asked_once_for_all_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def answer(*argv: str, **_: Any) -> str:
+        asked.append(argv)
+        return "\n\n".join(f"Id={name}\nActiveState=active" for name in argv[argv.index("--") + 1 :])
+
+    monkeypatch.setattr(remote, "booted", lambda: True)
+    monkeypatch.setattr(remote, "must", answer)
+    text = f"""
+{inspect.getsource(importlib.import_module("ringfence.host.units"))}
+import json
+said = unit_states(REQUEST["desired"]["names"], ["ActiveState"])
+print(json.dumps({{"changes": sorted(said), "refusals": [], "notices": []}}))
+"""
+    wishes = {
+        role: {"packages": [], "files": [], "program": text, "desired": {"names": names}}
+        for role, names in {"one": ["docker.service"], "two": ["ssh.service", "ufw.service"]}.items()
+    }
+    found = remote.survey(wishes)
+    assert found["one"]["changes"] == ["docker.service"], found
+    assert found["two"]["changes"] == ["ssh.service", "ufw.service"]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(("name", "property"), [("docker.service", "Job"), ("other.service", "ActiveState")])
+def test_what_was_not_asked_for_all_is_asked_by_the_program(
+    name: str, property: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def answer(*argv: str) -> str:
+        asked.append(argv)
+        return f"Id={name}\n{property}=now"
+
+    monkeypatch.setattr(units, "must", answer)
+    monkeypatch.setattr(units, "REQUEST", {"units": {"docker.service": {"ActiveState": "before"}}}, raising=False)
+    assert units.unit_states([name], [property]) == {name: {"Id": name, property: "now"}}
+    assert units.unit_states(["docker.service"], ["ActiveState"])["docker.service"] == {"ActiveState": "before"}
+    assert len(asked) == 1
+    units.unit_states(["docker.service"], ["ActiveState"], now=True)
+    assert len(asked) == 2

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ringfence.host.files import make_directory, replace_file
+from ringfence.host.kept import keep, recall
 from ringfence.host.running import Fault, must, run, search_path
 
 SCRATCH = Path("/run/ringfence")  # in memory: keys are made there
+MOST = 256  # of which it is kept what they say: a host has some dozens
 BACKDATED = 300  # seconds: clocks of a house differ
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 USAGES = {"server": "serverAuth", "client": "clientAuth"}
@@ -66,12 +68,17 @@ def blocks(text: str) -> list[str]:
 @functools.cache
 def read_certificate(pem: str) -> Certificate:
     """Read a certificate; one that was read before costs nothing. Raises Fault: it is none."""
+    known = recall("certificate", pem)
+    if known is not None:
+        return parsed(known.decode())
     extensions = "basicConstraints,nameConstraints,subjectAltName,extendedKeyUsage"
     out = must(
         "openssl", "x509", "-noout", "-subject", "-nameopt", "RFC2253", "-dates", "-pubkey", "-ext", extensions,
         text=pem,
     )  # fmt: skip
-    return parsed(out)
+    found = parsed(out)
+    keep("certificate", pem, out.encode(), most=MOST)
+    return found
 
 
 def parsed(out: str) -> Certificate:
@@ -107,6 +114,9 @@ def _network(text: str) -> Address:
 
 def verified(pem: str, chain: str, root: str, usage: Sequence[str] = ()) -> str:
     """Say why a certificate does not lead to a root; "" if it does."""
+    key = repr((pem, chain, root, list(usage)))
+    if recall("verified", key) is not None and _all_valid(pem, chain, root):
+        return ""
     with scratch() as directory:
         for name, text in {"it": pem, "chain": chain, "root": root}.items():
             (directory / name).write_text(text)
@@ -117,9 +127,16 @@ def verified(pem: str, chain: str, root: str, usage: Sequence[str] = ()) -> str:
             *purpose, "-CAfile", str(directory / "root"), *chained, str(directory / "it"),
         )  # fmt: skip
     if not done.returncode:
+        keep("verified", key, b"", most=MOST)
         return ""
     said = re.findall(r"^error .*?lookup: ?(.*)$", f"{done.stdout}\n{done.stderr}", re.M)
     return "; ".join(said) or done.stderr.strip() or f"openssl verify ends with {done.returncode}"
+
+
+def _all_valid(*texts: str) -> bool:
+    """Whether each certificate is within its time: nothing else can change about what they were found to say."""
+    every = [read_certificate(one) for text in texts for one in blocks(text)]
+    return all(one.since <= time.time() < one.until for one in every)
 
 
 def new_key() -> str:
@@ -131,6 +148,16 @@ def public_half(key: Path) -> str:
     """Return the public key of a private one, PEM; "" where there is none that can be read."""
     done = run("openssl", "pkey", "-in", str(key), "-pubout")
     return "" if done.returncode else done.stdout
+
+
+def belongs(certificate: Path, key: Path) -> bool:
+    """Whether a private key is that of the first certificate in a file; False where either cannot be read."""
+    try:
+        # A password would be asked for at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def signing_request(key: Path, subject: str) -> str:

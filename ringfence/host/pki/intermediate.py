@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ringfence.host.files import make_directory, read, replace_file
 from ringfence.host.pki.certificates import (
     Certificate,
+    belongs,
     blocks,
     day,
     new_key,
@@ -50,7 +51,7 @@ def need(desired: dict[str, Any], wanted: list[Leaf], found: Certificate | None)
     """Say whether the root has to sign a new intermediate."""
     if found is None:
         return Need("missing" if not SIGNER.exists() else "it cannot be read", must=True)
-    if not SIGNER_KEY.exists() or public_half(SIGNER_KEY) != found.key:
+    if not SIGNER_KEY.exists() or not belongs(SIGNER, SIGNER_KEY):
         return Need("its key is missing" if not SIGNER_KEY.exists() else "its key is another one's", must=True)
     root, now = blocks(desired["root"])[0], time.time()
     if found.until <= now:

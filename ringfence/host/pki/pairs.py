@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from ringfence.host.files import make_directory, read, replace_file, sync_directory
-from ringfence.host.pki.certificates import Certificate, blocks, public_half, read_certificate, verified
+from ringfence.host.pki.certificates import Certificate, belongs, blocks, read_certificate, verified
 from ringfence.host.pki.declared import Leaf
 from ringfence.host.running import Fault
 
@@ -82,7 +82,7 @@ def wrong(leaf: Leaf, found: Certificate | None, root: str, signer: str, life: f
         return "its key is missing"
     if (status.st_uid, stat.S_IMODE(status.st_mode)) != (int(leaf.owner), 0o400) or not stat.S_ISREG(status.st_mode):
         return "its key's owner or mode"
-    if public_half(folder / KEY) != found.key:
+    if not belongs(folder / CHAIN, folder / KEY):
         return "its key is another one's"
     if len(chain) < 2 or read_certificate(chain[1]).key != signer:
         return "another intermediate"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from ringfence.host.bridges import INTERFACES, filter_frames, segment_bridges, unfiltered
 from ringfence.host.engine import daemon_config, engine, firewall_backend
 from ringfence.host.nft import nft_table
+from ringfence.host.nowhere import tried_nowhere
 from ringfence.host.policy.nft import TABLES, Line, listed
 from ringfence.host.policy.rule import Around
 from ringfence.host.policy.rules import vpn_of
@@ -156,7 +158,7 @@ def await_boot(seconds: float = 60) -> None:
     unit = "ringfence-policy-docker.service"
     deadline = time.monotonic() + seconds
     while True:
-        states = unit_states(["docker.service", unit], ["ActiveState", "Job"])
+        states = unit_states(["docker.service", unit], ["ActiveState", "Job"], now=True)
         # While Docker itself starts, which may take long, the unit only waits for it.
         if states["docker.service"].get("ActiveState") != "active" or not states[unit].get("Job"):
             return
@@ -219,7 +221,7 @@ def tells_bridges() -> bool:
     if not shutil.which("nft", path=search_path()):
         return True  # before a first run it need not be installed
     trial = 'table bridge t { chain c { type filter hook prerouting priority 0; meta ibrname "rf-*" drop; }; }'
-    answer = run("unshare", "--net", "nft", trial)
+    answer = tried_nowhere(f"nft {shlex.quote(trial)}", ["nft"])
     if answer.returncode in (MISSING, HUNG):
         raise Fault(answer.stderr)
     return answer.returncode == 0
@@ -262,7 +264,7 @@ def as_listed(rules: str) -> list[Line]:
         Fault: nft does not take them; the message has the line.
     """
     script = "; ".join(["nft -f - || exit 9", *(f"nft --stateless list table {table}" for table in TABLES), ":"])
-    answer = run("unshare", "--net", "sh", "-c", script, text=rules)
+    answer = tried_nowhere(script, ["nft"], rules)
     if answer.returncode:
         place = re.search(r"stdin>?:(\d+)", answer.stderr)
         at = rules.splitlines()[int(place[1]) - 1].strip() if place else ""

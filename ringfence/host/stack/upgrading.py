@@ -17,6 +17,7 @@ from ringfence.host.files import read, sync_directory
 from ringfence.host.projects import ROOT
 from ringfence.host.running import Fault
 from ringfence.host.stack.containers import Container, containers, explain, image_path, remove, there, wait
+from ringfence.host.stack.external import copied_names
 from ringfence.host.stack.journal import (
     COPYING,
     PARTIAL,
@@ -68,7 +69,7 @@ def upgraded(project: str, service: dict[str, Any], container: Container) -> Upg
     said = there(f"/containers/{container['id']}/json")
     image = container["labels"].get("com.docker.compose.image") or said.get("Image", "")
     was = str((said.get("Config") or {}).get("Image") or image)
-    volumes = volumes_of(project, service["upgrade"]["backup"])
+    volumes = volumes_of(copied_names(project, service))
     return Upgraded(
         container["id"], str(image), was, service["image"], copy_name(was, time.time()),
         {one.name: str(one.place) for one in volumes}, int(service["upgrade"].get("keep") or 2),

@@ -74,7 +74,7 @@ progress:
   elements: str
 """
 
-# >>> ringfence.host: running files packages advice
+# >>> ringfence.host: running files kept packages units advice
 # Written by `python -m ringfence.host`: change it there.
 import contextlib
 import re
@@ -260,6 +260,57 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+# -- kept: What is costly to find out and always comes out the same, kept until the host restarts.
+
+
+MEMORY = Path("/run/ringfence/kept")
+_RINGFENCE = Path("/etc/ringfence")
+
+
+def recall(kind: str, key: str) -> bytes | None:
+    """Return what was kept under a key, None where nothing was or somebody but root could have changed it.
+
+    Nothing is kept for others than root, nor on a host without ringfence.
+    """
+    path = MEMORY / f"{kind}-{_name(key)}"
+    with contextlib.suppress(OSError):
+        if _may() and _own(MEMORY.parent) and _own(MEMORY) and _own(path):
+            return path.read_bytes()
+    return None
+
+
+def keep(kind: str, key: str, data: bytes, most: int) -> None:
+    """Keep something where only root can read and write; what was kept first goes when there is more of its kind.
+
+    Args:
+        key: all that it follows from.
+        most: of its kind.
+    """
+    if not _may():
+        return
+    with contextlib.suppress(OSError):
+        MEMORY.mkdir(0o700, parents=True, exist_ok=True)
+        if _own(MEMORY.parent) and _own(MEMORY):
+            replace_file(MEMORY / f"{kind}-{_name(key)}", data, 0o600, (0, 0))
+            there = sorted(MEMORY.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime_ns)
+            for path in there[:-most]:
+                path.unlink(missing_ok=True)
+
+
+def _name(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _may() -> bool:
+    return not os.geteuid() and _RINGFENCE.is_dir()
+
+
+def _own(path: Path) -> bool:
+    """Whether it is this user's and nobody else can have changed it. Raises OSError where it is not there."""
+    status = path.lstat()
+    return status.st_uid == os.getuid() and not status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode)
+
+
 # -- packages: Debian's packages.
 
 
@@ -306,6 +357,39 @@ def install_packages(*names: str) -> None:
             must("dpkg", "--configure", "-a", "--force-confold", timeout=600)
     update_lists()  # they may be old, or missing
     must(*_GET, *install, timeout=1800)
+
+
+# -- units: systemd's units.
+
+
+def booted() -> bool:
+    """Whether systemd runs this host."""
+    return Path("/run/systemd/system").is_dir()
+
+
+def unit_states(names: Sequence[str], properties: Sequence[str], *, now: bool = False) -> dict[str, dict[str, str]]:
+    """Return the properties of units, asked for in one command: {unit: {property: value}}.
+
+    A unit that does not exist has ``LoadState`` "not-found". ``names`` must be the units' own names, not aliases.
+
+    Args:
+        now: ask also for what the one who asks all programs at once has found out for them a moment ago.
+
+    Raises:
+        Fault: systemd does not answer.
+    """
+    if not names:
+        return {}
+    told = {} if now else (globals().get("REQUEST") or {}).get("units") or {}
+    if all(name in told and (not told[name] or told[name].keys() >= set(properties)) for name in names):
+        return {name: dict(told[name]) for name in names}
+    out = must("systemctl", "show", "--property", ",".join(["Id", *properties]), "--", *names)
+    states: dict[str, dict[str, str]] = {name: {} for name in names}
+    for block in out.split("\n\n"):
+        values = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        if values.get("Id"):
+            states[values["Id"]] = values
+    return states
 
 
 # -- advice: What to do about a failure whose own words do not say it.
@@ -357,7 +441,17 @@ REMOVE_SECONDS = 900
 GUARD = "/usr/local/sbin/ringfence-guard"
 UNITS = Path("/etc/systemd/system")
 CONFIGURATION, RUNTIME = Path("/etc/ringfence"), Path("/run")
-CODE = RUNTIME / "ringfence" / "code"
+# What the programs ask systemd for, all at once: a command of its own for each is a tenth of what a survey costs.
+_ASKED = (
+    "docker.service", "ssh.service", "sshd.service", "ssh.socket", "ufw.service", "nftables.service",
+    "systemd-timesyncd.service", "apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service",
+    "ringfence-guard-boot.service", "ringfence-policy.service", "ringfence-policy-docker.service",
+    "ringfence-ulogd.service", "ringfence-pki.timer", "ringfence-pki.service", "ringfence-watch.timer",
+    "ringfence-watch.service", "ringfence-wireguard.timer", "ringfence-wireguard.service",
+)  # fmt: skip
+_PROPERTIES = (
+    "LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload", "MainPID", "ActiveEnterTimestampMonotonic",
+)  # fmt: skip
 SHOWN_BYTES = 1 << 20  # larger files are replaced without being shown
 
 # One role's wishes: {packages: [name], files: [{path, sha256, mode, user, group}], program: text, desired: {…}}.
@@ -412,12 +506,15 @@ class Check:
     It is forked, not started: an interpreter and the modules that all programs need cost more than most checks.
     """
 
-    def __init__(self, role: str, want: Wish, verb: Sequence[str] = ("check",)) -> None:
+    def __init__(
+        self, role: str, want: Wish, verb: Sequence[str] = ("check",), units: Mapping[str, Any] | None = None
+    ) -> None:
+        """`units`: what systemd says of its units, as `unit_states` returns it, where it has been asked already."""
         self.role = role
         self.out, self.err = _memory(), _memory()
         request = {
             "program": want["program"], "arguments": list(verb), "desired": want["desired"],
-            "name": f"ringfence-{role}",
+            "name": f"ringfence-{role}", "units": units,
         }  # fmt: skip
         sys.stdout.flush()
         sys.stderr.flush()
@@ -465,33 +562,17 @@ class Check:
 
 
 def code_of(name: str, text: str) -> CodeType:
-    """Compile a program, or take what was made of the same text before: compiling takes longer than most checks.
-
-    It is kept where only root can write, until the host restarts; not for others, nor on a host without ringfence.
-    """
-    if os.geteuid() or not CONFIGURATION.is_dir():
-        return compile(text, "ringfence", "exec")
-    key = hashlib.sha256(importlib.util.MAGIC_NUMBER + text.encode()).hexdigest()
-    kept = CODE / f"{name}-{key}"
-    with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
-        if _own(CODE.parent) and _own(CODE) and _own(kept):
-            code = marshal.loads(kept.read_bytes())  # noqa: S302
+    """Compile a program, or take what was made of the same text before: compiling takes longer than most checks."""
+    key = f"{importlib.util.MAGIC_NUMBER!r}{text}"
+    known = recall(name, key)
+    if known is not None:
+        with contextlib.suppress(ValueError, EOFError, TypeError):
+            code = marshal.loads(known)  # noqa: S302 - only root could write it
             if isinstance(code, CodeType):
                 return code
     code = compile(text, "ringfence", "exec")
-    with contextlib.suppress(OSError):
-        CODE.mkdir(0o700, parents=True, exist_ok=True)
-        if _own(CODE.parent) and _own(CODE):
-            for older in CODE.glob(f"{name}-*"):
-                older.unlink(missing_ok=True)
-            replace_file(kept, marshal.dumps(code), 0o600, (0, 0))
+    keep(name, key, marshal.dumps(code), most=1)
     return code
-
-
-def _own(path: Path) -> bool:
-    """Whether it is this user's and nobody else can have changed it. Raises OSError where it is not there."""
-    status = path.lstat()
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode)
 
 
 def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
@@ -551,8 +632,12 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False) -> dict[str, Any]:
         ``{role: {packages: [name], files: {path: difference}, changes: [...], refusals: [...], notices: [...]}}``,
         with ``diff`` also ``before: {path: text}``.
     """
+    units = None
+    if booted():
+        with contextlib.suppress(Fault):  # each program asks for itself, and says so
+            units = unit_states(_ASKED, _PROPERTIES)
     # Each program spends most of its time waiting for iptables or Docker to answer.
-    checks = {role: Check(role, want) for role, want in wishes.items()}
+    checks = {role: Check(role, want, units=units) for role, want in wishes.items()}
     deadline = time.monotonic() + CHECK_SECONDS
     results: dict[str, Any] = {}
     try:

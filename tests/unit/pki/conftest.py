@@ -110,7 +110,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Root) -> Host:
         "HOME": etc / "pki", "SIGNER_KEY": etc / "pki/intermediate.key", "SIGNER": etc / "pki/intermediate.pem",
         "ROOT": etc / "pki/root.pem", "DESIRED": etc / "pki/desired.json", "LEAVES": tmp_path / "leaves",
         "READ": state / "read.json", "SCRATCH": run, "LOCK": run / "pki.lock", "WARNED": run / "pki-warned",
-        "STABLE": 0.2,
+        "STABLE": 0.2, "MEMORY": run / "kept", "_RINGFENCE": tmp_path,
     }  # fmt: skip
     for name, value in places.items():
         assert hasattr(module, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import subprocess
@@ -256,6 +257,40 @@ def test_the_intermediate_never_outlives_the_root(host: Host) -> None:
     host.apply()
     assert host.module.signer().until == host.module.read_certificate(host.root.certificate).until
     assert host.check()["changes"] == []  # there is no more to be had
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root keeps what it found out")
+def test_what_certificates_say_is_read_once_and_their_time_each_time(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.apply()
+    host.settled()
+    module, ran = host.module, []
+    run = module.run
+
+    def counted(*argv: str, **more: Any) -> Any:
+        ran.append(argv)
+        return run(*argv, **more)
+
+    monkeypatch.setattr(module, "run", counted)
+
+    def openssl() -> list[str]:
+        module.read_certificate.cache_clear()  # as in another process
+        ran.clear()
+        host.check()
+        return [argv[1] for argv in ran if argv[0] == "openssl"]
+
+    assert openssl() == []
+    # Past its time nothing that was found out counts.
+    past = module.signer().until + 1
+    with monkeypatch.context() as later:
+        later.setattr(module.time, "time", lambda: past)
+        assert module._all_valid(module.read(module.SIGNER)) is False
+    # Nor for another certificate.
+    other = make_root("lab.home")
+    host.variables["pki_root"] = other.certificate
+    assert "verify" in openssl()
+    assert host.check()["changes"]
 
 
 DAMAGES = ("key", "chain", "link", "mode", "foreign key", "intermediate", "intermediate key", "ca")

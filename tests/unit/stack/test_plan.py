@@ -250,7 +250,7 @@ def test_apply_takes_networks_as_they_are(desired: dict[str, Any]) -> None:
         ({"dns_opt": ["ndots:1\nnameserver 8.8.8.8"]}, "is no option of a resolver"),
         ({"capabilities": ["NET_ADMIN\n"]}, "is not a capability"),
         ({"capabilities": ["SYS_RAWIO"]}, "would read and write the host's memory"),
-        ({"volumes": [{"source": "/dev/mem", "target": "/m"}]}, "is the host's kernel and its devices"),
+        ({"volumes": [{"source": "/dev/mem", "target": "/m"}]}, "hands the host's kernel and its devices"),
         ({"volumes": [{"source": "//run/./docker.sock", "target": "/s"}]}, "hands the whole host to the container"),
         ({"name": "../x"}, "cannot be the name of a service"),
         ({"image": ""}, "has no image"),
@@ -288,7 +288,7 @@ def test_a_link_that_leads_to_the_docker_socket_is_refused(desired: dict[str, An
     sources = [str(tmp_path / name) for name in ("socket", "data", "run")]
     volumes = [{"source": source, "target": f"/{number}"} for number, source in enumerate(sources)]
     desired["projects"][0]["services"][0]["volumes"] = volumes
-    leading = program.leading(sources)
+    leading = program.leading(dict.fromkeys(sources, False))
     assert set(leading) == {sources[0], sources[2]}
     refusals = program.make_plan(desired, Facts(leading=leading)).refusals
     assert f"project shop, service web: {sources[0]} leads to /run/docker.sock, which hands the whole host" in str(
