@@ -18,8 +18,7 @@ from ringfence.importing.running import Running, ask
 from ringfence.importing.translate import Imported, Wishes, translate
 from ringfence.inventory.front import ROOT, InventoryError, lab_directory
 from ringfence.inventory.labs import hosts_file
-from ringfence.inventory.source import SourceError
-from ringfence.inventory.source import read as read_inventory
+from ringfence.inventory.vault import encrypted
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.questions import asked
 
@@ -69,21 +68,32 @@ def main(arguments: list[str]) -> int:
         given = parser().parse_args(arguments)
     except SystemExit as end:
         return int(end.code or 0)
-    os.environ.setdefault("LC_ALL", "C.UTF-8")
+    _settings(given)
     try:
         said = run(given)
-    except (ComposeError, InventoryError, SourceError) as error:
+    except (ComposeError, InventoryError) as error:
         sys.stderr.write(f"ringfence import: {error}\n")
         return 1
     sys.stdout.write(said)
     return 0
 
 
+def _settings(given: argparse.Namespace) -> None:
+    """Have ansible-core read the plain directory behind inventory.py, with the passwords that are named."""
+    os.environ.setdefault("LC_ALL", "C.UTF-8")
+    os.environ["ANSIBLE_INVENTORY_ENABLED"] = "yaml"
+    os.environ["ANSIBLE_VARS_ENABLED"] = "host_group_vars"
+    if given.vault_id:
+        os.environ["ANSIBLE_VAULT_IDENTITY_LIST"] = ",".join(given.vault_id)
+    if given.vault_password_file:
+        os.environ["ANSIBLE_VAULT_PASSWORD_FILE"] = given.vault_password_file
+
+
 def run(given: argparse.Namespace) -> str:
     """Import what the command line says; returns what to tell.
 
     Raises:
-        ComposeError, InventoryError, SourceError: with what is in the way; nothing is written then.
+        ComposeError, InventoryError: with what is in the way; nothing is written then.
     """
     directory = lab_directory()
     lab = _declared(directory)
@@ -104,8 +114,6 @@ def run(given: argparse.Namespace) -> str:
         )
     texts = {part: written.part(imported, ", ".join(path.name for path in project.files))}
     if imported.vault:
-        from ringfence.inventory.vault import encrypted
-
         plain = written.vault(imported.vault)
         # First: a part that refers to a vault which is not there would fail in other words.
         texts = {vault: encrypted(plain, directory, given.vault_id, given.vault_password_file), **texts}
@@ -137,8 +145,12 @@ def wishes(given: argparse.Namespace, lab: Mapping[str, Any], host: str, running
 
 def _declared(directory: Path) -> dict[str, Any]:
     """Return the lab as far as it is declared; it need not be whole yet."""
-    os.environ["ANSIBLE_INVENTORY_ENABLED"] = "yaml"
-    source = read_inventory(directory, hosts_file(directory), ROOT)
+    from ringfence.inventory import source as ansible  # only now: it reads its settings when it is imported
+
+    try:
+        source = ansible.read(directory, hosts_file(directory), ROOT)
+    except ansible.SourceError as error:
+        raise InventoryError(str(error)) from error
     found: dict[str, Any] = {}
     for values in (*source.lazy.values(), *source.hosts.values()):
         found |= {name: value for name, value in values.items() if name.startswith("lab_")}

@@ -56,7 +56,8 @@ class Vault:
         for name, known in self.values.items():
             if known == str(value):
                 return Reference(f"{{{{ {name} }}}}")
-        base = "vault_" + re.sub(r"[^a-z0-9]+", "_", f"{self._stack}_{path}".lower()).strip("_")
+        whole = path if path.startswith(f"{self._stack}-") else f"{self._stack}_{path}"
+        base = "vault_" + re.sub(r"[^a-z0-9]+", "_", whole.lower()).strip("_")
         name, number = base, 2
         while name in self.values:
             name, number = f"{base}_{number}", number + 1

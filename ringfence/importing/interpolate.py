@@ -195,5 +195,5 @@ def _env_value(value: str, before: Mapping[str, str], where: str) -> str:
 
 def _lenient(text: str, before: Mapping[str, str], where: str) -> str:
     """A dollar that begins no variable is a dollar in these files: passwords have them."""
-    text = re.sub(rf"\$(?!\$|{_NAME}|\{{{_NAME})", "$$$$", text)
+    text = re.sub(rf"\$(?!\$|{_NAME}|\{{{_NAME})", "$$", text)
     return fill(text, before, where)

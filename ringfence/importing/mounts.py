@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Mapping
 from typing import Any
 
-from ringfence.host.grants import source_fault
+from ringfence.host.mounts import source_fault
 from ringfence.importing.files import Project
 from ringfence.importing.interpolate import Filled
 from ringfence.importing.said import Said, question
@@ -115,7 +115,7 @@ def _bind(one: Mapping[str, Any], target: str, where: str, found: list[Any], sai
                 "the host's time zone was mounted: write the variable TZ into environment, such as Europe/Berlin"
             )
         return
-    if fault := source_fault(source):
+    if fault := source_fault(source, bool(one.get("read_only"))):
         socket = "docker.sock" in source
         said.questions[f"volume {target}"] = f"{source} was mounted, and it {fault}" + (
             "; a filtering socket proxy, called like any service, may stand in for it" if socket else ""

@@ -145,6 +145,8 @@ def mentions(text: str, hosts: Mapping[str, str], variable: str = "") -> list[Me
 
 def _is_host(text: str, start: int, end: int, port: int | None, variable: str) -> bool:
     before = text[:start]
+    if before.endswith("://") and re.match(r"[^/?#@\s]*@", text[end:]):
+        return False  # who signs in there
     if before.endswith("://") or (before.endswith("@") and "://" in before):
         return True
     alone = (start == 0 or text[start - 1] in " ,;=|(") and (end == len(text) or text[end] in " ,;|/)?")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ringfence.compile.hosts import DOCKER_ADDRESS_POOLS
 from ringfence.importing.files import Project
 from ringfence.importing.forms import text_of
 from ringfence.importing.names import Names, networks_of
@@ -59,22 +60,27 @@ def _subnet(project: Project, network: str, declared: Mapping[str, Any], said: S
         return
     said.entry["subnet"] = four[0]
     try:
-        size = ipaddress.ip_network(four[0]).prefixlen
+        found = ipaddress.ip_network(four[0])
     except ValueError:
-        size = 0
-    if not 16 <= size <= 28:
+        found = ipaddress.ip_network("0.0.0.0/0")
+    if not 16 <= found.prefixlen <= 28:
         said.entry["subnet"] = question(f"it was {four[0]}: write one from /16 to /28 in which its addresses are")
+    elif any(found.overlaps(ipaddress.ip_network(pool["base"])) for pool in DOCKER_ADDRESS_POOLS):
+        said.entry["subnet"] = question(
+            f"it was {four[0]}, of which Docker takes networks of its own (docker_address_pools): write another one, "
+            "and the services' addresses to fit, also where their settings name them; or set docker_address_pools aside"
+        )
 
 
-def connect(project: Project, names: Names, name: str, said: Said) -> None:
-    """Say the segments of a service, its fixed addresses, or whose network it shares."""
+def connect(project: Project, names: Names, segments: Mapping[str, Any], name: str, said: Said) -> None:
+    """Say the segments of a service, its fixed addresses in them, or whose network it shares."""
     service = project.services[name]
     mode = text_of(service.get("network_mode") or "")
     if mode and mode != "bridge":
         _mode(project, names, mode, said)
         return
     said.entry["segments"] = [names.segments[network] for network in networks_of(service)]
-    addresses: dict[str, str] = {}
+    addresses: dict[str, Any] = {}
     for network, given in networks_of(service).items():
         declared = project.sections["networks"].get(network) or {}
         if declared.get("external"):
@@ -84,7 +90,11 @@ def connect(project: Project, names: Names, name: str, said: Said) -> None:
             )
         given = given or {}
         if given.get("ipv4_address"):
-            addresses[names.segments[network]] = text_of(given["ipv4_address"])
+            moved = isinstance(segments[names.segments[network]].get("subnet"), dict)
+            address = text_of(given["ipv4_address"])
+            addresses[names.segments[network]] = (
+                question(f"it was {address}: write one of the segment's new subnet") if moved else address
+            )
         if given.get("ipv6_address"):
             said.remarks.append(f"networks.{network}: the IPv6 address has the IPv4 one's number")
         if given.get("aliases"):

@@ -37,6 +37,7 @@ KNOWN = {
     "typesense": 8108,
     "valkey": 6379,
 }
+MOST = 16  # ports of a range that are listed one by one
 DATABASES = frozenset({1433, 1521, 3306, 5432, 5984, 6379, 8086, 9042, 9200, 11211, 27017})
 
 
@@ -77,47 +78,63 @@ def publish(name: str, ports: Sequence[Mapping[str, Any]], places: Sequence[str]
     found: list[dict[str, Any]] = []
     for one in ports:
         if "unset" in one:
-            raw = one["unset"].raw if isinstance(one["unset"], Filled) else str(one["unset"])
-            said.questions[f"ports-{len(found)}"] = (
-                f"the port '{raw}' needs {', '.join(one['unset'].unset)}, which is not set: add it to publish"
+            raw, unset = (one["unset"].raw, one["unset"].unset) if isinstance(one["unset"], Filled) else ("", ())
+            said.questions[f"ports {raw}"] = (
+                f"the port '{raw}' needs {', '.join(unset)}, which is not set: add it to publish"
             )
             continue
-        found.append(_publish(name, one, places, said))
+        expanded = expand(one)
+        if expanded is None:
+            said.questions[f"ports {one.get('published')}:{one['target']}"] = (
+                f"{one.get('published') or one['target']} are more ports than are listed one by one, or do not fit "
+                f"to {one['target']}: add those that are used to publish"
+            )
+            continue
+        found += [_publish(name, each, places, said) for each in expanded]
     if found:
         said.entry["publish"] = found
 
 
+def expand(one: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the ports of a range one by one; None where they are too many, or do not fit together."""
+    targets, published = _numbers(str(one["target"])), _numbers(str(one.get("published") or ""))
+    if targets is None or published is None or len(targets) > MOST:
+        return None
+    if not published:
+        return [{**one, "target": str(target)} for target in targets]
+    if len(targets) == 1 and len(published) > 1:
+        return [{**one, "target": str(targets[0]), "one of": str(one["published"])}]
+    if len(targets) != len(published):
+        return None
+    return [
+        {**one, "target": str(target), "published": str(host)} for target, host in zip(targets, published, strict=True)
+    ]
+
+
+def _numbers(text: str) -> list[int] | None:
+    if not text:
+        return []
+    first, _, last = text.partition("-")
+    if not first.isdecimal() or not (last or first).isdecimal():
+        return None
+    return list(range(int(first), int(last or first) + 1))
+
+
 def _publish(name: str, one: Mapping[str, Any], places: Sequence[str], said: Said) -> dict[str, Any]:
-    target, proto = str(one["target"]), str(one.get("protocol") or "tcp")
+    target, proto = int(one["target"]), str(one.get("protocol") or "tcp")
     published = str(one.get("published") or "")
-    suffix = "" if proto == "tcp" else f"/{proto}"
-    entry: dict[str, Any] = {"port": f"{target}{suffix}" if suffix or "-" in target else int(target)}
-    shown = f"{published or target}{suffix or '/tcp'}"
+    entry: dict[str, Any] = {"port": target if proto == "tcp" else f"{target}/{proto}"}
+    shown = f"{published or target}/{proto}"
     if not published:
         entry["published"] = question(
             f"compose gave port {target} of {name} a random port of the host: write the one to use, such as {target}"
         )
-    elif published != target:
-        same = "-" in target or "-" not in published
-        entry["published"] = (
-            (published if "-" in published else int(published))
-            if same
-            else question(f"compose chose one of {published} for port {target} of {name}: write one")
-        )
-    address = str(one.get("host_ip") or "")
-    loopback = _loopback(address)
-    if address and not loopback and address not in ("0.0.0.0", "::", "*"):
-        entry["address"] = address
-    entry["from"] = (
-        ["self"]
-        if loopback
-        else list(places)
-        or question(
-            f"port {shown} of {name} was open to everybody: write who may use it, places of lab_places such as [lan], "
-            "or [anywhere]"
-        )
-    )
-    if int(target.partition("-")[0]) in DATABASES:
+    elif "one of" in one:
+        entry["published"] = question(f"compose chose one of {published} for port {target} of {name}: write one")
+    elif int(published) != target:
+        entry["published"] = int(published)
+    entry["from"] = _sources(name, str(one.get("host_ip") or ""), shown, places)
+    if target in DATABASES:
         entry["allow_database"] = question(
             f"port {shown} of {name} is a database's: write true to publish it all the same, or remove this entry of "
             "publish (its application reaches it by calls)"
@@ -125,6 +142,23 @@ def _publish(name: str, one: Mapping[str, Any], places: Sequence[str], said: Sai
     if one.get("name") or one.get("app_protocol") or one.get("mode") not in (None, "ingress", "host"):
         said.remarks.append(f"port {shown}: name, app_protocol and mode change nothing outside of swarm")
     return entry
+
+
+def _sources(name: str, address: str, shown: str, places: Sequence[str]) -> Any:
+    """Who may use a port: what was for one address alone is never opened by what is said for all."""
+    if _loopback(address):
+        return question(
+            f"port {shown} of {name} was for programs of the host itself: remove this entry of publish if they were "
+            "the proxy (see site), or write who may use it from outside"
+        )
+    if address and address not in ("0.0.0.0", "::", "*"):
+        return question(
+            f"port {shown} of {name} was open on {address} alone: write the places that come in there, of lab_places"
+        )
+    return list(places) or question(
+        f"port {shown} of {name} was open to everybody: write who may use it, places of lab_places such as [lan], or "
+        "[anywhere]"
+    )
 
 
 def _loopback(address: str) -> bool:

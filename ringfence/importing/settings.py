@@ -214,6 +214,8 @@ def _health(name: str, value: Any, said: Said) -> None:
         return
     if test:
         said.entry["health"] = str(test[1]) if test[0] == "CMD-SHELL" else [text_of(one) for one in test[1:]]
+    if not test:
+        said.remarks.append("healthcheck: the image's own")
     times = {key: value[key] for key in value if key not in ("test", "disable")}
     if times and "compose" in Service.model_fields and test:
         passed("healthcheck", times, said)

@@ -72,8 +72,8 @@ def translate(project: Project, wishes: Wishes) -> Imported:
     segments = networks.segments(project, names, whole.remarks)
     services: dict[str, Any] = {}
     remarks: dict[str, list[str]] = {}
-    for name, service in project.services.items():
-        said = _service(project, names, flows, vault, wishes, name, service)
+    for name in project.services:
+        said = _service(project, names, flows, vault, wishes, segments, name)
         entry = {key: said.entry[key] for key in ORDER if key in said.entry}
         entry |= {key: value for key, value in sorted(said.entry.items()) if key not in entry}
         said.entry = {
@@ -165,12 +165,13 @@ def _service(
     flows: Flows,
     vault: Vault,
     wishes: Wishes,
+    segments: Mapping[str, Any],
     name: str,
-    service: Mapping[str, Any],
 ) -> Said:
+    service = project.services[name]
     said = Said({"host": wishes.host, "stack": names.stack})
     lab_name = names.services[name]
-    networks.connect(project, names, name, said)
+    networks.connect(project, names, segments, name, said)
     _environment(names, vault, lab_name, service, said)
     settings.simple(name, service, said)
     if name in wishes.images and "image" in said.entry:

@@ -32,6 +32,13 @@ def asked(value: Any, owner: str) -> Iterator[Problem]:
             yield from asked(inner, f"{owner}[{index}]")
 
 
+def _settled(entry: Any) -> Any:
+    """Return an entry without the heading over questions that are all settled."""
+    if isinstance(entry, Mapping) and QUESTIONS in entry and not entry[QUESTIONS]:
+        return {key: value for key, value in entry.items() if key != QUESTIONS}
+    return entry
+
+
 def answered(given: Mapping[str, Any], named: Collection[str]) -> tuple[dict[str, Any], list[Problem]]:
     """Take what has open questions out of the ``lab_*`` variables.
 
@@ -48,10 +55,9 @@ def answered(given: Mapping[str, Any], named: Collection[str]) -> tuple[dict[str
     problems: list[Problem] = []
     for name, value in given.items():
         open_here = list(asked(value, name))
-        if not open_here:
-            kept[name] = value
-            continue
         problems += open_here
         if name in named and isinstance(value, Mapping) and set(value) != {QUESTION}:
-            kept[name] = {key: entry for key, entry in value.items() if not any(asked({key: entry}, name))}
+            kept[name] = {key: _settled(entry) for key, entry in value.items() if not any(asked({key: entry}, name))}
+        elif not open_here:
+            kept[name] = value
     return kept, problems
