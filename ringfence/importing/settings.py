@@ -12,9 +12,10 @@ from ringfence.importing.interpolate import Filled
 from ringfence.importing.said import Said, question
 from ringfence.model.lab import Service
 
-# What an image that starts as root needs to make its directories its own and to become another user. Docker gives
+# What an image that starts as root needs to make its directories its own, to become another user and to run a program
+# with the right to low ports. Docker gives
 # these, and more (NET_RAW, MKNOD, SETFCAP, AUDIT_WRITE, SYS_CHROOT, …), to everybody.
-USUAL = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SETGID", "SETUID")
+USUAL = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
 PROCESSES = 1000  # compose sets no limit; the lab's own, 200, is for what was made with it in mind
 # Said by other modules, or by the files' reading.
 ELSEWHERE = frozenset(
