@@ -142,6 +142,7 @@ def files(project: Project, service: Mapping[str, Any], said: Said, keep: Any) -
         said: receives them.
         keep: keeps a secret of a name and a content in the vault and returns its reference.
     """
+    user = str(service.get("user") or "").partition(":")[0]
     for one in service.get("secrets") or []:
         name = str(one.get("source"))
         target = str(one.get("target") or name)
@@ -153,7 +154,7 @@ def files(project: Project, service: Mapping[str, Any], said: Said, keep: Any) -
             )
             continue
         value = content if isinstance(content, dict) else keep(f"secret_{name}", content)
-        owner = str(one.get("uid") or "0")
+        owner = str(one.get("uid") or (user if user.isdecimal() else "0"))
         entry = {"value": value, "owner": owner} if owner != "0" else value
         said.entry.setdefault("secrets", {})[target.removeprefix("/run/secrets/")] = entry
     for one in service.get("configs") or []:

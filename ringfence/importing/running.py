@@ -13,6 +13,7 @@ from typing import Any
 from ringfence.importing.problems import ComposeError
 
 SECONDS = 120
+VAULT_PASSWORD = ".vault-password"  # noqa: S105 - the name of a file, as in ringfence.inventory.source
 _SERVICE = "com.docker.compose.service"
 _DIRECTORY = "com.docker.compose.project.working_dir"
 # Prints the project's containers and their images as two lists. The project is the shell's first argument.
@@ -46,6 +47,8 @@ def ask(hosts_file: Path, host: str, project: str) -> Running:
     """
     program = Path(sys.executable).with_name("ansible")
     words = ["-i", str(hosts_file), host, "-b", "-m", "ansible.builtin.shell", "-a", _ASK.replace("{project}", project)]
+    own = hosts_file.parent / VAULT_PASSWORD
+    words += ["--vault-id", f"default@{own}"] if own.exists() else []
     done = subprocess.run(
         [str(program), *words],
         stdin=subprocess.DEVNULL,

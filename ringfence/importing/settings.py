@@ -10,7 +10,6 @@ from ringfence.host.grants import capability_fault
 from ringfence.importing.forms import text_of
 from ringfence.importing.interpolate import Filled
 from ringfence.importing.said import Said, question
-from ringfence.model.lab import Service
 
 # What an image that starts as root needs to make its directories its own, to become another user and to run a program
 # with the right to low ports. Docker gives
@@ -32,10 +31,12 @@ PASSED = (
     "pull_policy", "runtime", "shm_size", "stdin_open", "stop_grace_period", "stop_signal", "storage_opt", "sysctls",
     "tty", "ulimits", "working_dir",
 )  # fmt: skip
-# With fields of their own where the model has them.
-FIELDS = ("devices", "group_add", "gpus")
+_OWN = ("devices", "group_add", "gpus")  # with fields of their own, where the model has them
+# Those of the model's fields that compose's own words are handed to: compose, network, and of `_OWN`. What has none is
+# a question.
+FIELDS: frozenset[str] = frozenset()
 _FENCED = {
-    "build": "it was built from {value}: build it yourself, give it a name with a version, and write that as image",
+    "build": "it was built here ({value}): build it yourself, give it a name with a version, and write that as image",
     "cgroup": "it had the cgroup namespace '{value}': that hands over the host; do without",
     "cgroup_parent": "it was in the cgroup '{value}': do without",
     "container_name": "",
@@ -79,14 +80,14 @@ def simple(name: str, service: Mapping[str, Any], said: Said) -> None:
             _SAID[key](name, value, said)
         elif key in PASSED:
             passed(key, value, said)
-        elif key in FIELDS:
+        elif key in _OWN:
             _field(key, value, said)
         elif key.startswith("x-"):
             said.remarks.append(f"{key}: an extension that nothing here reads")
         elif key in _IGNORED:
             said.remarks.append(f"{key}: {_IGNORED[key]}")
         elif key in _FENCED and value is not False and value not in ([], {}) and (key, value) != ("scale", 1):
-            said.questions[key] = _FENCED[key].format(value=_shown(value))
+            said.questions[key] = _FENCED[key].format(value=_told(key, value))
         elif key not in _FENCED:
             said.questions[key] = f"compose's '{key}' is not known here: do without?"
     _defaults(service, said)
@@ -94,17 +95,24 @@ def simple(name: str, service: Mapping[str, Any], said: Said) -> None:
 
 def passed(key: str, value: Any, said: Said) -> None:
     """Hand a setting to compose as it is, where the model can say that."""
-    if "compose" in Service.model_fields:
+    if "compose" in FIELDS:
         said.entry.setdefault("compose", {})[key] = value
     else:
-        said.questions[key] = f"compose had {key}: {_shown(value)}; there is no setting for it: do without?"
+        said.questions[key] = f"compose had {key}: {_told(key, value)}; there is no setting for it: do without?"
 
 
 def _field(key: str, value: Any, said: Said) -> None:
-    if key in Service.model_fields:
+    if key in FIELDS:
         said.entry[key] = value
     else:
         said.questions[key] = f"it had {key}: {_shown(value)}; there is no setting for it: do without?"
+
+
+def _told(key: str, value: Any) -> str:
+    """What a question says of a setting: of labels and arguments the names alone, as a password may stand in any."""
+    if key in ("annotations", "build", "labels") and isinstance(value, Mapping):
+        return ", ".join(str(one) for one in value)
+    return _shown(value)
 
 
 def _shown(value: Any) -> str:
@@ -218,7 +226,7 @@ def _health(name: str, value: Any, said: Said) -> None:
     if not test:
         said.remarks.append("healthcheck: the image's own")
     times = {key: value[key] for key in value if key not in ("test", "disable")}
-    if times and "compose" in Service.model_fields and test:
+    if times and "compose" in FIELDS and test:
         passed("healthcheck", times, said)
     elif times:
         said.remarks.append(
@@ -261,7 +269,7 @@ def _deploy(name: str, value: Any, said: Said) -> None:
 
 
 def _gpu(device: Mapping[str, Any], said: Said) -> None:
-    if "gpus" in Service.model_fields:
+    if "gpus" in FIELDS:
         said.entry.setdefault("gpus", []).append(dict(device))
     else:
         said.questions["gpus"] = f"it had the device ({_shown(device)}); there is no setting for it: do without?"
