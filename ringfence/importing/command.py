@@ -118,8 +118,15 @@ def run(given: argparse.Namespace) -> str:
         # First: a part that refers to a vault which is not there would fail in other words.
         texts = {vault: encrypted(plain, directory, given.vault_id, given.vault_password_file), **texts}
     folder.mkdir(parents=True, exist_ok=True)
-    for path, text in texts.items():
-        _write(path, text)
+    made: list[Path] = []
+    try:
+        for path, text in texts.items():
+            _write(path, text)
+            made.append(path)
+    except ComposeError:
+        for path in made:  # one without the other would be in the way of the next import
+            path.unlink()
+        raise
     return _told(project, imported, list(texts), running)
 
 

@@ -55,7 +55,7 @@ def read(
     The variables of this process are not used: they are the controller's, not those of the host's user.
 
     Args:
-        paths: its files, the later laid over the earlier; or one directory with a file of a usual name.
+        paths: its files, the later laid over the earlier; or a directory with one of a usual name.
         name: of the project; by default the files' ``name``, or the directory's.
         profiles: whose services are imported as well; ``*`` for all.
         env_files: in place of the ``.env`` beside the first file.
@@ -63,7 +63,7 @@ def read(
     Raises:
         ComposeError: a file cannot be read, or is none of compose's.
     """
-    paths = [_file_in(path) for path in paths]
+    paths = [file for path in paths for file in _files_in(path)]
     directory = paths[0].parent.resolve()
     default = directory / ".env"
     variables: dict[str, str] = {}
@@ -73,7 +73,7 @@ def read(
     reader = _Reader(directory)
     tree = reader.files(paths, variables)
     services = {key: merge.plain(value) for key, value in tree["services"].items() if value is not None}
-    wanted = set(profiles)
+    wanted = {*profiles, *filter(None, variables.get("COMPOSE_PROFILES", "").split(","))}
     resting = {
         key: [str(profile) for profile in one["profiles"]]
         for key, one in services.items()
@@ -97,13 +97,16 @@ def read(
     return project
 
 
-def _file_in(path: Path) -> Path:
+def _files_in(path: Path) -> list[Path]:
+    """Return a file, or of a directory the one that compose takes, with what overrides it."""
     if path.is_dir():
         for name in _NAMES:
             if (path / name).is_file():
-                return path / name
+                stem = name.partition(".")[0]
+                over = [path / f"{stem}.override.{end}" for end in ("yml", "yaml")]
+                return [path / name, *[one for one in over if one.is_file()][:1]]
         raise ComposeError(f"{path}: there is no compose file in it ({', '.join(_NAMES)})")
-    return path
+    return [path]
 
 
 class _Reader:
@@ -165,7 +168,7 @@ class _Reader:
 
     def _included(self, entry: Any, path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
         given = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
-        paths = [_file_in(path.parent / str(one)) for one in forms.listed(given.get("path"))]
+        paths = [path.parent / str(one) for one in forms.listed(given.get("path"))]
         if not paths:
             raise ComposeError(f"{path}: an include names no path")
         own = path.parent / str(given["project_directory"]) if given.get("project_directory") else paths[0].parent

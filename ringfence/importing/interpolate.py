@@ -69,7 +69,7 @@ def _fill(
             continue
         found = _START.match(text, at)
         if found is None:
-            raise ComposeError(f"{where}: '{text[at : at + 12]}' is no variable (write $$ for a dollar)")
+            raise ComposeError(f"{where}: a $ in it begins no variable (write $$ for a dollar)")
         at = found.end()
         if found["dollar"]:
             out += "$"

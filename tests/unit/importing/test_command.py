@@ -142,7 +142,10 @@ def test_a_file_that_is_none_of_composes_is_named_without_its_values(inventory: 
         ("services: [", "this is not YAML"),
         ("- one", "this is no compose file"),
         ("services: {a: {ports: [secret-word]}}", "services.a.ports: 'secret-word' is not a port"),
-        ("services: {a: {image: x, environment: {P: 'hidden$!'}}}", "is no variable (write $$ for a dollar)"),
+        (
+            "services: {a: {image: x, environment: {P: 'hidden$!'}}}",
+            "services.a.environment.P: a $ in it begins no variable (write $$ for a dollar)",
+        ),
         ("services: {a: {extends: {service: b}}}", "services.a extends 'b', which"),
         ("include: [missing.yml]", "missing.yml: No such file or directory"),
     ):

@@ -74,6 +74,19 @@ def test_the_environment_of_the_controller_is_not_that_of_the_host(
     assert [(str(value), value.unset) for value in environment.values()] == [("", ("FROM_SHELL",))] * 2
 
 
+def test_a_directory_stands_for_the_files_that_compose_takes(tmp_path: Path) -> None:
+    (tmp_path / "docker-compose.yml").write_text(
+        "services: {a: {image: 'x:1'}, b: {image: 'y:1', profiles: [extra]}, c: {image: 'z:1', profiles: [no]}}"
+    )
+    (tmp_path / "docker-compose.override.yml").write_text("services: {a: {command: run}}")
+    (tmp_path / ".env").write_text("COMPOSE_PROFILES=extra\nCOMPOSE_PROJECT_NAME=Mine\n")
+    found = read([tmp_path])
+    assert found.services["a"]["command"] == ["run"]
+    assert set(found.services) == {"a", "b"}
+    assert found.resting == {"c": ["no"]}
+    assert found.name == "mine"
+
+
 HOSTS = {"db": "db", "redis": "redis", "wiki_db": "wiki_db", "app": "app"}
 
 
