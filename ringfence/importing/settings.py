@@ -25,21 +25,22 @@ ELSEWHERE = frozenset(
 )  # fmt: skip
 # Compose's word is Docker's own, and the fence has no part in it.
 PASSED = (
-    "annotations", "blkio_config", "cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_rt_period",
-    "cpu_rt_runtime", "cpu_shares", "cpus", "cpuset", "domainname", "entrypoint", "hostname", "ipc", "labels",
-    "logging", "mem_reservation", "mem_swappiness", "memswap_limit", "oom_kill_disable", "oom_score_adj", "platform",
-    "pull_policy", "runtime", "shm_size", "stdin_open", "stop_grace_period", "stop_signal", "storage_opt", "sysctls",
-    "tty", "ulimits", "working_dir",
+    "annotations", "attach", "cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime",
+    "cpu_shares", "cpus", "domainname", "entrypoint", "hostname", "labels", "logging", "mem_reservation",
+    "mem_swappiness", "memswap_limit", "oom_kill_disable", "oom_score_adj", "platform", "pull_policy", "shm_size",
+    "stdin_open", "stop_grace_period", "stop_signal", "storage_opt", "sysctls", "tty", "ulimits", "working_dir",
 )  # fmt: skip
 _OWN = ("devices", "group_add", "gpus")  # with fields of their own, where the model has them
 # Those of the model's fields that compose's own words are handed to: compose, network, and of `_OWN`. What has none is
 # a question.
 FIELDS: frozenset[str] = frozenset()
 _FENCED = {
+    "blkio_config": "its disk access was weighed or limited ({value}): do without",
     "build": "it was built here ({value}): build it yourself, give it a name with a version, and write that as image",
     "cgroup": "it had the cgroup namespace '{value}': that hands over the host; do without",
     "cgroup_parent": "it was in the cgroup '{value}': do without",
     "container_name": "",
+    "cpuset": "it ran on the processors {value} only: do without (cpus limits how much it may use)",
     "credential_spec": "Windows only: remove it",
     "device_cgroup_rules": "it might use further devices ({value}): name them under devices, or do without",
     "dns": "it asked {value} for names: services ask lab_resolvers, and who has no egress asks nobody",
@@ -48,6 +49,7 @@ _FENCED = {
     "external_links": "it was linked to {value} of another project: declare that service and write it under calls",
     "extra_hosts": "it resolved {value} itself: write addresses in place of the names and the way under egress "
     "(host.docker.internal: a service of lab_hosts.<host>.services that names this one in from)",
+    "ipc": "it shared memory by '{value}': do without",
     "mac_address": "it had the MAC address {value}: the lab gives its own; do without",
     "models": "it used the models {value} of Docker's model runner: not supported; do without",
     "pid": "it saw the processes of {value}: do without",
@@ -56,6 +58,7 @@ _FENCED = {
     "privileged": "it was privileged, which hands the whole host to it: name the capabilities and devices that it "
     "needs in place of that, or do without",
     "provider": "it was run by another program than Docker ({value}): not supported",
+    "runtime": "it was run by '{value}': do without",
     "scale": "compose ran {value} of it: declare each as a service of its own",
     "security_opt": "it had the security options {value}: do without",
     "use_api_socket": "it was given Docker's own socket, which hands the whole host to it: do without",
@@ -64,7 +67,6 @@ _FENCED = {
     "volumes_from": "it had all volumes of {value}: write them under volumes, one by one",
 }
 _IGNORED = {
-    "attach": "which output compose shows",
     "develop": "for development with compose",
     "isolation": "Windows only",
     "label_file": "labels from a file",
@@ -219,7 +221,9 @@ def _tmpfs(name: str, value: Any, said: Said) -> None:
 def _health(name: str, value: Any, said: Said) -> None:
     test = value.get("test")
     if value.get("disable") or test in (["NONE"], "NONE"):
-        passed("healthcheck", {"disable": True}, said)
+        said.questions["healthcheck"] = (
+            "the image's own health check was switched off: write one as health, or do without"
+        )
         return
     if test:
         said.entry["health"] = str(test[1]) if test[0] == "CMD-SHELL" else [text_of(one) for one in test[1:]]
