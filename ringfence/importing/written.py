@@ -14,6 +14,9 @@ from ringfence.importing.translate import Imported
 from ringfence.inventory.parts import PREFIX
 
 WIDTH = 118
+_STR = "tag:yaml.org,2002:str"
+# What other readers of YAML may take for something else than a text.
+_AMBIGUOUS = re.compile(r"[-+]?[0-9][0-9_:.eE+-]*|(?i:y|n|yes|no|on|off)")
 _TEMPLATE = re.compile(r"\{[{%#]")
 
 
@@ -29,18 +32,14 @@ class _Dumper(yaml.SafeDumper):
 
 def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     plain = str(value)
-    if isinstance(value, Prose):
-        return dumper.represent_scalar("tag:yaml.org,2002:str", plain, style=">")
     if isinstance(value, Reference):
-        return dumper.represent_scalar("tag:yaml.org,2002:str", plain, style='"')
-    if _TEMPLATE.search(plain):
-        return dumper.represent_scalar("!unsafe", plain, style='"')
-    return dumper.represent_scalar("tag:yaml.org,2002:str", plain, style='"' if _ambiguous(plain) else None)
-
-
-def _ambiguous(text: str) -> bool:
-    """Whether other readers of YAML may take a text for something else."""
-    return bool(re.fullmatch(r"[-+]?[0-9][0-9_:.eE+-]*|(?i:y|n|yes|no|on|off)", text)) or "\n" in text
+        return dumper.represent_scalar(_STR, plain, style='"')
+    tag = "!unsafe" if _TEMPLATE.search(plain) else _STR
+    if isinstance(value, Prose):
+        return dumper.represent_scalar(tag, plain, style=">")
+    if "\n" in plain:
+        return dumper.represent_scalar(tag, plain, style="|")
+    return dumper.represent_scalar(tag, plain, style='"' if tag != _STR or _AMBIGUOUS.fullmatch(plain) else None)
 
 
 def _sequence(dumper: _Dumper, value: Any) -> yaml.SequenceNode:

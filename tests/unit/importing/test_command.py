@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.importing.shapes import FIXTURES, load
+from tests.unit.importing.shapes import FIXTURES, SHAPES, answers, load
 
 ROOT = FIXTURES.parents[1]
 SECRET = "a!long$and{{odd}}secret-value#here"
@@ -90,6 +90,23 @@ def test_the_run_refuses_until_the_questions_are_answered_and_then_has_every_val
     assert environment["webserver"]["PAPERLESS_DBHOST"] == "documents-db"
     assert "lab_part_documents" not in compiled
     assert set(compiled["lab_services"]) == {"broker", "db", "documents-db", "gotenberg", "tika", "webserver"}
+
+
+def test_ansible_reads_every_shape_as_it_was_written(inventory: Path) -> None:
+    """A question, a label or a secret may look like a template; Ansible takes none of them for one."""
+    (inventory / "group_vars/all").mkdir()
+    wanted: set[str] = set()
+    for name in SHAPES:
+        for file in ("reviewed.yml", "reviewed_vault.yml"):
+            if (shape(name) / file).exists():
+                shutil.copy(shape(name) / file, inventory / f"group_vars/all/{name}_{file}")
+        # Names that several of them have are each refused but once.
+        wanted |= {f"{place}:" for place in answers(name)["settled"] if "questions." in place and "{" not in place}
+    said = python(inventory, "ringfence.inventory", str(inventory), code=1).stderr
+    assert "cannot be worked out" not in said
+    assert "tag: {{.Name}}" in said
+    assert "services.homeassistant.questions.privileged: not answered yet" in said
+    assert len([place for place in wanted if place in said]) > 50
 
 
 def test_nothing_that_is_there_is_overwritten(inventory: Path) -> None:
