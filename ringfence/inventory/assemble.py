@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ringfence.compile.called import VARIABLE as CALLED
 from ringfence.inventory.front import ROOT, InventoryError
 from ringfence.inventory.labs import hosts_file, load_book, save_book
 from ringfence.inventory.names import role_variables, unknown
+from ringfence.inventory.parts import joined
 from ringfence.inventory.source import Source, SourceError, read
 from ringfence.model import LabError, Problem
 
@@ -34,9 +36,15 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
     problems = unknown(_names(source), role_variables(ROOT))
     if problems:
         raise LabError(problems)
+    source, parts = _whole(source)
     hosts = {name: dict(values) for name, values in source.hosts.items()}
     notices: list[str] = []
-    compiled = _compile(source, directory)
+    try:
+        compiled = _compile(source, directory)
+    except LabError as error:
+        raise LabError([*parts, *error.problems]) from None
+    if parts:
+        raise LabError(parts)
     if compiled is not None:
         notice = save_book(directory, compiled.book)
         notices += [notice] if notice else []
@@ -51,6 +59,13 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
         "errors": {name: dict(values) for name, values in source.errors.items()},
         "pure": source.pure,
     }, notices
+
+
+def _whole(source: Source) -> tuple[Source, list[Problem]]:
+    """Return the inventory with the parts of its lab in one, and what is wrong with them."""
+    wholes = {name: joined(values) for name, values in source.hosts.items()}
+    problems = [problem for _, found in wholes.values() for problem in found]
+    return replace(source, hosts={name: values for name, (values, _) in wholes.items()}), problems
 
 
 def _names(source: Source) -> dict[str, list[str]]:

@@ -15,6 +15,7 @@ from ringfence.model import base, identity, tailnet, vpn, words
 from ringfence.model import lab as models
 from ringfence.model.expand import ROLE_SERVICES, expand
 from ringfence.model.problems import Problem, did_you_mean
+from ringfence.model.questions import answered
 from ringfence.model.values import (
     AnyAddress,
     AnyNetwork,
@@ -145,7 +146,9 @@ def default_ula(domain: str) -> str:
 def read_lab(variables: Mapping[str, Any]) -> Draft:
     """Read the ``lab_*`` variables, shape by shape; references between entries are checked elsewhere."""
     reader = _Reader()
-    given = {name: value for name, value in variables.items() if name.startswith("lab_")}
+    whole = {name: value for name, value in variables.items() if name.startswith("lab_")}
+    given, questions = answered(whole, [f"lab_{kind}" for kind in _KINDS])
+    reader.problems += questions
     for name in sorted(set(given) - set(LAB_VARIABLES)):
         fix = words.variable_instead(name) or did_you_mean(name, LAB_VARIABLES, "remove it, or see docs/model.md")
         reader.add(name, f"'{name}' is not part of a lab ({fix})")
@@ -170,7 +173,7 @@ def read_lab(variables: Mapping[str, Any]) -> Draft:
         vpn=own,
         tailnet=others,
     )
-    names = {kind: _keys(given.get(f"lab_{kind}")) for kind in _KINDS}
+    names = {kind: _keys(whole.get(f"lab_{kind}")) for kind in _KINDS}
     if given.get("lab_vpn") is not None:
         names["places"] |= {vpn.VPN}
     for role, variable in ROLE_SERVICES.items():
