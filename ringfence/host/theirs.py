@@ -1,4 +1,4 @@
-"""Files of others that a role would have otherwise: what differs is shown, and their owner says what becomes of it."""
+"""Files of others that a role would have otherwise: what differs is shown, and their owner decides."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from ringfence.verify.declared import Declared
@@ -28,6 +29,11 @@ def outside(declared: Declared, seen: Mapping[str, Seen], report: Report) -> lis
             if cell.source not in sources:
                 sources.append(cell.source)
     return [*lines, *(f"{line}: open for {', '.join(sources)}" for line, sources in kept.items())]
+
+
+def is_listed(notice: str) -> bool:
+    """Whether a role's notice is about a container that `outside` names: it is said once."""
+    return bool(re.match(r"outside the fence: container \S+ (on network|uses the host's own network)", notice))
 
 
 def _described(container: Container) -> str:

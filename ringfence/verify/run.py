@@ -33,7 +33,7 @@ from ringfence.verify import sites as siting
 from ringfence.verify import visits as visiting
 from ringfence.verify.cells import Matrix, build
 from ringfence.verify.expected import Rules
-from ringfence.verify.outside import outside
+from ringfence.verify.outside import is_listed, outside
 from ringfence.verify.own_rules import with_own_rules
 from ringfence.verify.report import Answers, Report, as_json, judge, junit, text, with_sites
 from ringfence.verify.requests import listen_request, probe_request
@@ -151,7 +151,9 @@ def _compare(state: State, host: Host, roles: list[Role]) -> bool:
     for name, difference in differences.items():
         lines = [*difference.pending, *map(_one_line, difference.refusals)]
         _run.drift += [f"{_name(host)}: {name}: {line}" for line in lines]
-        _run.notices += [f"{_name(host)}: {name}: {_one_line(line)}" for line in difference.notices]
+        _run.notices += [
+            f"{_name(host)}: {name}: {_one_line(line)}" for line in difference.notices if not is_listed(line)
+        ]
     return True
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ringfence.verify.cells import Matrix, build
-from ringfence.verify.outside import outside
+from ringfence.verify.outside import is_listed, outside
 from ringfence.verify.own_rules import with_own_rules
 from ringfence.verify.remote import looking, others
 from ringfence.verify.remote.commands import ProbeFailedError
@@ -100,6 +100,12 @@ def test_a_container_in_the_hosts_network_is_listed_once_and_not_tried() -> None
         "atlas: podman's container web (of root)",
         "atlas: swarm service shop; publishes tcp/9999",
     ]
+
+
+def test_what_the_policy_says_of_them_is_not_said_twice() -> None:
+    assert is_listed("outside the fence: container their-home uses the host's own network")
+    assert is_listed("outside the fence: container their-web on network theirs, more")
+    assert not is_listed("outside the fence: container web, in a segment, is also on network theirs")
 
 
 def test_podmans_containers_are_found_by_their_monitors(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""dockerd's command line, in daemon.json's words: dockerd refuses a file that says what the command line says too."""
+"""dockerd's command line in daemon.json's words: dockerd refuses what both of them say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dockerd's own verdict on a daemon.json that it has not read yet, and its own words when it refuses one."""
+"""dockerd's own verdict on a daemon.json that it has not read yet, and its words when it refuses one."""
 
 from __future__ import annotations
 

@@ -141,6 +141,7 @@ def test_rules_of_ones_own_and_containers_that_nothing_fences_are_no_differences
         assert ("lan", "atlas", "tcp", 4450, 4) in lab.opened()
         for line in ("container their-home (the host's network", "container their-side (another's network)"):
             assert verified.text.count(line) == 1, verified.text
+        assert sum("their-home" in line for line in verified.text.splitlines()) == 1, verified.text
         # A rule that is declared and gone is a difference.
         lab.unwatch()
         lab.sh(f"ufw delete allow proto tcp from {lan} to any port 4450 >/dev/null")
