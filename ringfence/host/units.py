@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from ringfence.host.running import must
+
+FRESH = 1.0  # seconds
 
 
 def booted() -> bool:
@@ -19,14 +22,17 @@ def unit_states(names: Sequence[str], properties: Sequence[str], *, now: bool = 
     A unit that does not exist has ``LoadState`` "not-found". ``names`` must be the units' own names, not aliases.
 
     Args:
-        now: ask also for what the one who asks all programs at once has found out for them a moment ago.
+        now: ask also for what the one who asks all programs at once has found out for them up to `FRESH` ago.
 
     Raises:
         Fault: systemd does not answer.
     """
     if not names:
         return {}
-    told = {} if now else (globals().get("REQUEST") or {}).get("units") or {}
+    known: tuple[dict[str, dict[str, str]], float] = (globals().get("REQUEST") or {}).get("units") or ({}, 0.0)
+    told, asked = known
+    if now or time.monotonic() - asked > FRESH:  # somebody has waited for something meanwhile
+        told = {}
     if all(name in told and (not told[name] or told[name].keys() >= set(properties)) for name in names):
         return {name: dict(told[name]) for name in names}
     out = must("systemctl", "show", "--property", ",".join(["Id", *properties]), "--", *names)

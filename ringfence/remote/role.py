@@ -362,6 +362,9 @@ def install_packages(*names: str) -> None:
 # -- units: systemd's units.
 
 
+FRESH = 1.0  # seconds
+
+
 def booted() -> bool:
     """Whether systemd runs this host."""
     return Path("/run/systemd/system").is_dir()
@@ -373,14 +376,17 @@ def unit_states(names: Sequence[str], properties: Sequence[str], *, now: bool = 
     A unit that does not exist has ``LoadState`` "not-found". ``names`` must be the units' own names, not aliases.
 
     Args:
-        now: ask also for what the one who asks all programs at once has found out for them a moment ago.
+        now: ask also for what the one who asks all programs at once has found out for them up to `FRESH` ago.
 
     Raises:
         Fault: systemd does not answer.
     """
     if not names:
         return {}
-    told = {} if now else (globals().get("REQUEST") or {}).get("units") or {}
+    known: tuple[dict[str, dict[str, str]], float] = (globals().get("REQUEST") or {}).get("units") or ({}, 0.0)
+    told, asked = known
+    if now or time.monotonic() - asked > FRESH:  # somebody has waited for something meanwhile
+        told = {}
     if all(name in told and (not told[name] or told[name].keys() >= set(properties)) for name in names):
         return {name: dict(told[name]) for name in names}
     out = must("systemctl", "show", "--property", ",".join(["Id", *properties]), "--", *names)
@@ -454,6 +460,8 @@ _PROPERTIES = (
 )  # fmt: skip
 SHOWN_BYTES = 1 << 20  # larger files are replaced without being shown
 
+# What systemd said of its units, {unit: {property: value}}, and when (`time.monotonic`).
+Units = tuple[dict[str, dict[str, str]], float]
 # One role's wishes: {packages: [name], files: [{path, sha256, mode, user, group}], program: text, desired: {…}}.
 Wish = dict[str, Any]
 
@@ -507,9 +515,12 @@ class Check:
     """
 
     def __init__(
-        self, role: str, want: Wish, verb: Sequence[str] = ("check",), units: Mapping[str, Any] | None = None
+        self,
+        role: str,
+        want: Wish,
+        verb: Sequence[str] = ("check",),
+        units: tuple[Mapping[str, Any], float] | None = None,
     ) -> None:
-        """`units`: what systemd says of its units, as `unit_states` returns it, where it has been asked already."""
         self.role = role
         self.out, self.err = _memory(), _memory()
         request = {
@@ -636,7 +647,7 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False, called: dict[str, str
     units = None
     if booted():
         with contextlib.suppress(Fault):  # each program asks for itself, and says so
-            units = unit_states(_ASKED, _PROPERTIES)
+            units = unit_states(_ASKED, _PROPERTIES), time.monotonic()
     # Each program spends most of its time waiting for iptables or Docker to answer.
     checks = {role: Check(role, want, units=units) for role, want in wishes.items()}
     deadline = time.monotonic() + CHECK_SECONDS

@@ -444,9 +444,14 @@ def test_what_was_not_asked_for_all_is_asked_by_the_program(
         return f"Id={name}\n{property}=now"
 
     monkeypatch.setattr(units, "must", answer)
-    monkeypatch.setattr(units, "REQUEST", {"units": {"docker.service": {"ActiveState": "before"}}}, raising=False)
+    told = {"docker.service": {"ActiveState": "before"}}
+    monkeypatch.setattr(units, "REQUEST", {"units": (told, time.monotonic())}, raising=False)
     assert units.unit_states([name], [property]) == {name: {"Id": name, property: "now"}}
     assert units.unit_states(["docker.service"], ["ActiveState"])["docker.service"] == {"ActiveState": "before"}
     assert len(asked) == 1
     units.unit_states(["docker.service"], ["ActiveState"], now=True)
     assert len(asked) == 2
+    # What was so before somebody waited is not so now.
+    monkeypatch.setattr(units, "REQUEST", {"units": (told, time.monotonic() - 1.1)})
+    units.unit_states(["docker.service"], ["ActiveState"])
+    assert len(asked) == 3

@@ -174,7 +174,7 @@ def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
         Fault: something that should answer does not: nothing is known then, and nothing may be changed.
     """
     properties = ["ActiveState", "UnitFileState", "NeedDaemonReload", "ActiveEnterTimestampMonotonic"]
-    states = unit_states(["docker.service", *UNITS], properties)
+    states = unit_states(["docker.service", *UNITS], properties, now=True)  # those of before `await_boot` are of no use
     daemon = daemon_config() or {}
     # Asking the socket would start Docker where only docker.socket is active.
     running = states["docker.service"].get("ActiveState") == "active"
