@@ -29,7 +29,6 @@ _SERVICE: Mapping[str, str] = {
     "links": _CALLS,
     "mac_address": "leave it out: it follows from the address, which address: fixes",
     "mem_limit": "write memory: 512m",
-    "network": _SEGMENTS,
     "network_mode": _SEGMENTS,
     "networks": _SEGMENTS,
     "pids_limit": "write pids: 200",

@@ -140,6 +140,14 @@ def test_the_engine_is_asked_for_no_more_than_is_declared(
     assert asked == ["/volumes/wiki_data", "/containers/old/json"]
 
 
+def test_an_upgrade_copies_it_where_it_is(desired: dict[str, Any]) -> None:
+    declare(desired, external=True)
+    service = desired["projects"][0]["services"][0]
+    service["volumes"].append({"name": "cache", "target": "/cache"})
+    service["upgrade"] = {"backup": ["wiki_data", "cache"]}
+    assert program.copied_names("shop", service) == ["wiki_data", "shop_cache"]
+
+
 def test_only_a_name_is_external_and_it_has_no_owner(desired: dict[str, Any]) -> None:
     project = desired["projects"][0]
     for volume in ({"external": True, "owner": "70"}, {"external": True, "name": "", "source": "/srv/x"}):
