@@ -12,7 +12,7 @@ from tests.live.conftest import fresh
 from tests.live.labs import NO_DOOR, Lab
 
 BUSYBOX = "docker.io/library/busybox:1.37"
-ODD = "$HOME ${X:-y} $$ '\" \\ {{ x }}\nyes: [0x10] # ~ é"
+ODD = "$HOME ${X:-y} $$ '\" \\ %}{\nyes: [0x10] # ~ é"  # no two braces: those are Ansible's, as everywhere in an inventory
 SAYS = {"app.odd": ODD, "app.yes": "yes", "app.number": "0x10"}
 
 
