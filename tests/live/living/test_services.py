@@ -12,7 +12,8 @@ from tests.live.conftest import fresh
 from tests.live.labs import NO_DOOR, Lab
 
 BUSYBOX = "docker.io/library/busybox:1.37"
-ODD = "$HOME ${X:-y} $$ '\" \\ %}{\nyes: [0x10] # ~ é"  # no two braces: those are Ansible's, as everywhere in an inventory
+# No two braces: those are Ansible's, as everywhere in an inventory.
+ODD = "$HOME ${X:-y} $$ '\" \\ %}{\nyes: [0x10] # ~ é"
 SAYS = {"app.odd": ODD, "app.yes": "yes", "app.number": "0x10"}
 
 
@@ -36,7 +37,7 @@ SERVICES = {
             "working_dir": "/data",
             "restart": "on-failure:3",
             "shm_size": "32m",
-            "cpus": 0.5,
+            "oom_score_adj": 321,
             "stop_grace_period": "1s",
             "sysctls": {"net.core.somaxconn": 321, "net.ipv4.ip_unprivileged_port_start": 0},
             "ulimits": {"nofile": {"soft": 1234, "hard": 2345}},
@@ -65,7 +66,7 @@ def test_what_passes_reaches_the_container(lab: Lab) -> None:
     assert (config["Hostname"], config["WorkingDir"], config["Entrypoint"]) == ("my-app", "/data", ["/bin/sh"])
     assert config["Tty"] is True
     assert host["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
-    assert (host["ShmSize"], host["NanoCpus"], host["LogConfig"]["Type"]) == (32 << 20, 500_000_000, "local")
+    assert (host["ShmSize"], host["OomScoreAdj"], host["LogConfig"]["Type"]) == (32 << 20, 321, "local")
     assert config["Healthcheck"]["Interval"] == 7_000_000_000
     assert config["Healthcheck"]["Retries"] == 9
     said = lab.sh("docker exec app-app-1 sh -c 'hostname; cat /proc/sys/net/core/somaxconn; ulimit -n; ulimit -Hn'")
