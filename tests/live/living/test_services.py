@@ -79,6 +79,7 @@ def test_one_that_has_ended_is_done_for_both_engines_and_for_verify(lab: Lab) ->
     assert "Exited (0)" in lab.sh("docker ps -a --filter name=app-migrate-1 --format '{{.Status}}'")
     assert lab.ansible("--tags", "stack").changed == []
     lab.must_be_converged()
+    lab.must_verify()
     assert lab.sh("docker exec app-app-1 cat /data/ran") == "ran\n"  # it was never started again
 
 
