@@ -10,6 +10,7 @@ from ringfence.compile.plan import Plan
 from ringfence.compile.sites import portal_name, sites
 from ringfence.compile.wireguard import INTERFACE
 from ringfence.host.grants import FORGING
+from ringfence.host.passing import ends
 from ringfence.model.vpn import VPN
 
 
@@ -107,6 +108,7 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
             "name": name,
             "host": plan.lab.services[name].host,
             "project": plan.lab.project(name),
+            **({"ends": True} if ends(plan.lab.services[name].compose) else {}),
             "networks": [
                 {
                     "network": leg.network.bridge,

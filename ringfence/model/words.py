@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 
+from ringfence.host.passing import PASSED
+
 _DROPPED = "leave it out: everything is dropped already, and capabilities: [CHOWN] gives back what it needs"
 _CALLS = "write calls: [db]; whom it calls it finds by name"
 _NAMES = "leave it out: names follow from calls, segments and egress, and are asked of lab_resolvers"
@@ -25,7 +27,8 @@ _SERVICE: Mapping[str, str] = {
     "extends": "write the service whole; a YAML anchor can stand for what several share",
     "external_links": _CALLS,
     "extra_hosts": _NAMES,
-    "healthcheck": "write health: [CMD, …], or a line for the container's shell: what test says in compose",
+    "healthcheck": "write health: [CMD, …], or a line for the container's shell: what test says in "
+    "compose; the times are under compose",
     "links": _CALLS,
     "mac_address": "leave it out: it follows from the address, which address: fixes",
     "mem_limit": "write memory: 512m",
@@ -42,14 +45,29 @@ _BETTER: Mapping[str, tuple[str, str]] = {
     "network_mode": ("network", "write network: host, network: none or network: <service>"),
 }
 # What compose passes on to the container and the fence does not care about.
-_PASSED = frozenset({
-    "annotations", "attach", "blkio_config", "cgroup", "cgroup_parent", "cpu_count", "cpu_percent", "cpu_period",
-    "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpu_shares", "cpus", "cpuset", "credential_spec", "deploy",
-    "develop", "device_cgroup_rules", "devices", "domainname", "driver_opts", "entrypoint", "env_file", "gpus",
-    "group_add", "hostname", "ipc", "isolation", "label_file", "labels", "logging", "mem_reservation",
-    "mem_swappiness", "memswap_limit", "oom_kill_disable", "oom_score_adj", "pid", "platform", "post_start",
-    "pre_stop", "privileged", "pull_policy", "restart", "runtime", "scale", "shm_size", "stdin_open",
-    "stop_grace_period", "stop_signal", "storage_opt", "sysctls", "tty", "ulimits", "userns_mode", "uts", "working_dir",
+_PASSED = frozenset(PASSED)
+# What else compose has: it hands over a part of the host, or has no meaning here.
+_REFUSED: Mapping[str, str] = {
+    "device_cgroup_rules": "leave it out: it hands over devices of the host",
+    "deploy": "write cpus under compose, and memory here; other limits are named as compose names them",
+    "devices": "leave it out: it hands over a device of the host, which nothing here declares yet",
+    "env_file": "write environment, and secrets for what is secret",
+    "gpus": "leave it out: it hands over a device of the host, which nothing here declares yet",
+    "group_add": "leave it out: a group of the host may own its devices and files; user takes one group",
+    "ipc": "leave it out: every container has its own",
+    "pid": "leave it out: the processes of the host, or of a neighbour, would be handed over",
+    "post_start": "leave it out: it can run with every right",
+    "pre_stop": "leave it out: it can run with every right",
+    "privileged": "leave it out: it hands over the host; write capabilities for what it needs",
+    "runtime": "leave it out: Docker's own is what the fence is made for",
+    "scale": "leave it out: every container has its own address; write one service for each",
+    "use_api_socket": "leave it out: it hands over Docker, and with it the host",
+    "userns_mode": "leave it out: Docker's own user namespace stays",
+    "uts": "leave it out: every container has its own; hostname under compose names it",
+}
+_UNKNOWN = frozenset({
+    "blkio_config", "cgroup", "cgroup_parent", "credential_spec", "develop", "driver_opts", "isolation", "label_file",
+    "models", "provider", "pull_refresh_after",
 })  # fmt: skip
 _OTHERS: Mapping[str, Mapping[str, str]] = {
     "Volume": {
@@ -128,9 +146,11 @@ def _of_compose(model: str, word: str, names: Collection[str]) -> str:
         return better
     if word in _SERVICE:
         return _SERVICE[word]
-    if word in _PASSED or word.startswith("x-"):
-        if "compose" in names:
-            return f"write it under compose: {{{word}: …}}"
+    if word in _REFUSED:
+        return _REFUSED[word]
+    if word in _PASSED and "compose" in names:
+        return f"write it under compose: {{{word}: …}}"
+    if word in _PASSED | _UNKNOWN or word.startswith("x-"):
         return "a word of compose that has no place here; leave it out"
     return ""
 

@@ -296,6 +296,8 @@ def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
         if service.host not in seen:
             continue
         container = _container(seen, service)
+        if container is None and service.ends:
+            continue
         if container is None:
             yield f"{service.name}: declared, but no container of it runs on {service.host}"
             continue

@@ -41,6 +41,7 @@ class Service:
     networks: tuple[Attachment, ...]
     ports: tuple[tuple[str, int], ...]
     forging: tuple[str, ...] = ()
+    ends: bool = False  # done when it has ended with 0, of which the role's own comparison knows
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,7 @@ def read(data: Mapping[str, Any]) -> Declared:
                     tuple(Attachment(n["network"], n["address"], n.get("address6") or "") for n in s["networks"]),
                     tuple((p["proto"], int(p["port"])) for p in s["ports"]),
                     tuple(s.get("forging") or ()),
+                    bool(s.get("ends")),
                 )
                 for s in data.get("verify_services") or ()
             ),
