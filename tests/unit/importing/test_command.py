@@ -109,6 +109,33 @@ def test_ansible_reads_every_shape_as_it_was_written(inventory: Path) -> None:
     assert len([place for place in wanted if place in said]) > 50
 
 
+ODD = {
+    "TEMPLATE": "{{ not one }} {% nor this %}",
+    "LINES": "two:\n  - lines {{x}}\n\n",
+    "SPACES": "  \ttabs \n and: # more ",
+    "NUMBER": "012",
+    "WORD": "no",
+    "COLON": "22:22",
+    "QUOTES": "'\"\\",
+    "TAG": "!unsafe x",
+    "ACCENTS": "Größe \u2028 \U0001f600",
+    "EMPTY": "",
+    "TOKEN": "{{ secret }}\n 'as' \"well\" \u00e9\n",
+}
+
+
+def test_values_arrive_byte_for_byte(inventory: Path, tmp_path: Path) -> None:
+    escaped = {name: value.replace("$", "$$") for name, value in ODD.items()}
+    service = {"image": "x:1", "environment": escaped, "command": ["{{ word }}", "a\nb"], "networks": ["inner"]}
+    content = {"services": {"odd": service}, "networks": {"inner": {"internal": True}}}
+    (tmp_path / "compose.yml").write_text(yaml.safe_dump(content))
+    python(inventory, "ringfence", "import", str(tmp_path / "compose.yml"), "-p", "odd")
+    compiled = json.loads(python(inventory, "ringfence.inventory", str(inventory)).stdout)["hosts"]["atlas"]
+    project = next(one for one in compiled["stack_projects"] if one["name"] == "odd")
+    assert project["services"][0]["environment"] == ODD
+    assert project["services"][0]["command"] == ["{{ word }}", "a\nb"]
+
+
 def test_nothing_that_is_there_is_overwritten(inventory: Path) -> None:
     words = ["ringfence", "import", str(shape("rss")), "--host", "atlas"]
     python(inventory, *words)
