@@ -59,6 +59,7 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "init": service.init,
         "pids": service.pids,
         "memory": service.memory,
+        "compose": dict(service.compose),
         # Compose waits for nobody on another host: who calls there tries again.
         "depends": sorted(other for other in service.depends if plan.lab.services[other].host == service.host),
     }

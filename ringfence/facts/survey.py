@@ -84,7 +84,8 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
         for role in unknown:
             known.pop(role, None)
         try:
-            answer = ask(host, "survey", {"wishes": {role: wish(wanted) for role, wanted in unknown.items()}})
+            asked = {role: wish(wanted) for role, wanted in unknown.items()}
+            answer = ask(host, "survey", {"wishes": asked, "called": host.data.get("ringfence_called") or {}})
         except NoAnswerError as error:
             # Said once, not for each role.
             silent = {role: Difference() for role in unknown} | {next(iter(unknown)): Difference(refusals=[str(error)])}

@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any
 
+from ringfence.host.passing import ends, passed
+
 Document = dict[str, Any]
 
 # What stands in JSON as it is, but not in YAML: it is no printable character there, or ends a line.
@@ -27,7 +29,7 @@ DEFAULTS: dict[str, Any] = {
     "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
     "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
     "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
-    "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY,
+    "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY, "compose": {},
 }  # fmt: skip
 
 
@@ -84,6 +86,10 @@ def document(
         if service["health"]:
             every = entry["healthcheck"].get("interval")
             entry["healthcheck"] |= (_PACE | ({"interval": every} if every else {})) if engine_25 else _PACE_BEFORE_25
+        if own := service["compose"].get("healthcheck"):
+            entry["healthcheck"] |= own
+            if not engine_25:  # which engines before it refuse
+                entry["healthcheck"].pop("start_interval", None)
     networks = sorted({leg["network"] for s in services for leg in s["networks"]})
     volumes = {volume_key(v): v for s in services for v in s["volumes"] if v.get("name")}
     if networks:
@@ -126,6 +132,7 @@ def _literal(value: Any) -> Any:
 
 
 def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, log: dict[str, Any]) -> Document:
+    once = {other["name"] for other in project["services"] if ends(other["compose"])}
     healthy = {other["name"] for other in project["services"] if other["health"] and other["health"][0] != "NONE"}
     entry: Document = {
         "image": s["image"],
@@ -142,9 +149,7 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         "command": [str(word) for word in s["command"]],
         "environment": {name: str(value) for name, value in sorted(s["environment"].items())},
         "healthcheck": _health([str(word) for word in s["health"]], s["health_seconds"]),
-        "depends_on": {
-            name: {"condition": "service_healthy" if name in healthy else "service_started"} for name in s["depends"]
-        },
+        "depends_on": {name: {"condition": _condition(name in once, name in healthy)} for name in s["depends"]},
         "volumes": _volumes(s, here),
         "ports": [
             {"target": int(p["port"]), "published": str(p["published"]), "protocol": p.get("proto") or "tcp"}
@@ -157,7 +162,7 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         "networks": {leg["network"]: {"ipv4_address": leg["address"]} for leg in s["networks"]},
         "network_mode": "" if s["networks"] else "none",
     }
-    return {
+    made = {
         **{key: value for key, value in entry.items() if value},
         "logging": {
             "driver": "json-file",
@@ -167,6 +172,13 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
             "ringfence.project": project["name"], "ringfence.service": s["name"], "ringfence.owner": owner,
         },
     }  # fmt: skip
+    return passed(made, s["compose"])
+
+
+def _condition(once: bool, healthy: bool) -> str:
+    if once:
+        return "service_completed_successfully"
+    return "service_healthy" if healthy else "service_started"
 
 
 def _health(words: list[str], every: int) -> Document:

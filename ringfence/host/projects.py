@@ -15,6 +15,7 @@ from typing import Any
 from ringfence.host.compose import Document, as_yaml, completed, digest, directories, rereads
 from ringfence.host.grants import FORGING, capability_fault
 from ringfence.host.mounts import source_fault
+from ringfence.host.passing import passing_faults
 from ringfence.host.program import Desired
 from ringfence.host.stack.generated import KINDS, rotation
 from ringfence.host.swapping import File
@@ -200,6 +201,7 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
         yield "reload: there is nothing that it could read again (declare config or secrets)"
     if reload.get("signal") and reload["signal"] not in signal.Signals.__members__:
         yield f"reload: {reload['signal']!r} is not a signal (write it as SIGHUP)"
+    yield from (f"compose: {setting} {fault}" for setting, fault in passing_faults(service["compose"]))
     yield from upgrade_faults(project, service)
     yield from place_faults(project, service)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.compile import Compiled, compile_lab
+from ringfence.compile.called import VARIABLE as CALLED
 from ringfence.inventory.front import ROOT, InventoryError
 from ringfence.inventory.labs import hosts_file, load_book, save_book
 from ringfence.inventory.names import role_variables, unknown
@@ -78,6 +79,11 @@ def merge(compiled: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     for name in _JOINED:
         if name in compiled and isinstance(own.get(name), list):
             merged[name] = [*compiled[name], *(item for item in own[name] if item not in compiled[name])]
+    if CALLED in compiled:  # what the user sets has the name that it is set by
+        said = {
+            name: lab for name, lab in compiled[CALLED].items() if name.partition(".")[0] not in set(own) - set(_JOINED)
+        }
+        merged[CALLED] = {**said, **own.get(CALLED, {})}
     return merged
 
 

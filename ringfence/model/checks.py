@@ -372,7 +372,7 @@ def _networks(draft: Draft) -> Iterator[Problem]:
         if not _private(network):
             yield Problem(owner, f"'{network}' is public (take a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)")
     if lab.pool.prefixlen > 24:
-        yield Problem("lab_pool", f"'{lab.pool}' has no room for a /24 (take a larger one, such as 172.20.0.0/14)")
+        yield Problem("lab_pool", f"'{lab.pool}' has no room for a /24 (take a larger one, such as 10.180.0.0/14)")
     if not lab.ula.subnet_of(ipaddress.IPv6Network("fc00::/7")) or lab.ula.prefixlen > 60:
         yield Problem("lab_ula", f"'{lab.ula}' is not a local prefix with room (write it as fd12:3456:789a::/48)")
     for name, networks in lab.places.items():

@@ -25,6 +25,7 @@ from ringfence.model.identity import (
     site_of,
     tls_of,
 )
+from ringfence.model.passed import Passed
 from ringfence.model.tailnet import Tailnet
 from ringfence.model.values import (
     AbsolutePath,
@@ -51,6 +52,7 @@ from ringfence.model.values import (
     ServiceName,
     StackName,
     Text,
+    UserId,
     VariableName,
     VolumeSource,
     Words,
@@ -135,7 +137,7 @@ class Secret(Declared):
     """A file /run/secrets/<name> in the container, mode 0400."""
 
     value: Text = Field(repr=False, description="the secret, usually a reference into ansible-vault")
-    owner: Text = Field("0", pattern=r"^[0-9]+$", description="user id in the container that may read it")
+    owner: UserId = Field("0", description="user id in the container that may read it")
 
 
 def _volume(value: Any) -> Any:
@@ -218,6 +220,7 @@ class Service(Declared):
     init: bool = Field(False, description="whether Docker's small init reaps processes as PID 1")
     pids: PositiveInt = Field(200, description="most processes and threads that it may have")
     memory: Memory = Field("", description="most memory that it may use, such as 512m")
+    compose: Passed = Field({}, description="the rest of a compose service, passed on as it is: hostname, labels, …")
     stack: StackName | None = Field(
         None, description="compose project, of each host on which it has services; by default its own name"
     )

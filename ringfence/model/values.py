@@ -313,6 +313,32 @@ def _signal(value: object) -> object:
 Signal = Annotated[str, BeforeValidator(_signal)]
 
 
+def _worded(pattern: str, words: str) -> BeforeValidator:
+    """A text of a form that is told in words, without the value: it may stand beside a secret."""
+    form = re.compile(pattern, re.ASCII)
+
+    def check(value: object) -> object:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or not form.fullmatch(text):
+            raise ValueError(f"the value is not {words}")
+        return text
+
+    return BeforeValidator(check)
+
+
+UserId = Annotated[str, _worded(r"[0-9]+", "the id of a user (write its number, such as 1000)")]
+Size = Annotated[str, _worded(r"([1-9][0-9]*(KB|MB|GB))?", "a size (write a number with KB, MB or GB, such as 10GB)")]
+DnsProvider = Annotated[
+    str, _worded(r"[a-z0-9_]*", "the name of a DNS provider (write it in lower-case letters, digits and '_')")
+]
+SmtpAddress = Annotated[
+    str,
+    _worded(
+        r"(smtp|submission|submissions)://[^/:]+:[0-9]+",
+        "the address of a mail server (write submissions://, submission:// or smtp://, its name, ':' and its port, "
+        "such as submissions://mail.example.org:465)",
+    ),
+]
 _VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
 
 

@@ -216,7 +216,7 @@ def test_foreign_rules_stop_the_run_and_are_listed(captured: Any) -> None:
     [refusal] = report(captured, wish(SSH))["refusals"]
     assert "8 rules that ringfence did not make" in refusal
     assert "ufw allow proto tcp from any to any port 8080 comment 'my app'" in refusal
-    assert all(fix in refusal for fix in ("lab_hosts.", "ufw_foreign: keep", "ufw_foreign: remove"))
+    assert all(fix in refusal for fix in ("ufw_rules", "ufw_foreign: keep", "ufw_foreign: remove"))
 
 
 def test_foreign_rules_that_are_kept_are_said(captured: Any) -> None:

@@ -54,8 +54,21 @@ def image_path(image: str) -> str:
     return f"/images/{quote(image, safe='/:@')}/json"
 
 
+def is_done(container: Container) -> bool:
+    """Whether a container that is there to do something once has done it."""
+    return (
+        "ringfence.once" in container["labels"]
+        and container["state"] == "exited"
+        and str(container["status"]).startswith("Exited (0)")
+    )
+
+
 def ready(container: Container, since: dict[str, float]) -> bool:
-    """Whether a container is healthy, or has run for a moment where it has no health check."""
+    """Whether a container is healthy, has run for a moment where it has no health check, or has done what it had to."""
+    if is_done(container):
+        return True
+    if "ringfence.once" in container["labels"] and "(healthy)" not in container["status"]:
+        return False  # it is waited for until it has ended
     if (
         container["state"] != "running"
         or "(unhealthy)" in container["status"]
@@ -81,14 +94,20 @@ def wait(names: set[str], seconds: float, ends: bool = False) -> None:
             if name in found and ready(found[name], since):
                 done.add(name)
                 word = "healthy" if "(healthy)" in found[name]["status"] else "running"
+                word = "done" if is_done(found[name]) else word
                 TELL.say(f"{name} is {word} after {time.monotonic() - begun:.0f} s ({len(done)} of {len(names)})")
         failed = {n for n in names - done if "(unhealthy)" in found.get(n, {}).get("status", "")}
-        failed |= {n for n in names - done if ends and n in found and gave_up(found[n])}
+        failed |= {n for n in names - done if n in found and (ends or ended(found[n])) and gave_up(found[n])}
         if done == names:
             return
         if failed or time.monotonic() - begun > seconds:
             raise Fault("\n".join(explain(name, found.get(name), seconds) for name in sorted(failed or names - done)))
         time.sleep(0.5)
+
+
+def ended(container: Container) -> bool:
+    """Whether a container that Docker does not start again has ended."""
+    return "ringfence.once" in container["labels"] and container["state"] == "exited"
 
 
 def gave_up(container: Container) -> bool:

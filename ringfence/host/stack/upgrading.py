@@ -16,7 +16,7 @@ from ringfence.host.engine import NotThereError, engine
 from ringfence.host.files import read, sync_directory
 from ringfence.host.projects import ROOT
 from ringfence.host.running import Fault
-from ringfence.host.stack.containers import Container, containers, explain, image_path, remove, there, wait
+from ringfence.host.stack.containers import Container, containers, explain, image_path, is_done, remove, there, wait
 from ringfence.host.stack.external import copied_names
 from ringfence.host.stack.journal import (
     COPYING,
@@ -143,6 +143,8 @@ def container_names(journal: Journal, services: Iterable[str]) -> set[str]:
 
 def is_well(container: Container) -> bool:
     """Whether a container was started, and is not known to be unhealthy."""
+    if is_done(container):
+        return True
     return container["state"] in ("running", "created") and "(unhealthy)" not in container["status"]
 
 

@@ -21,6 +21,8 @@ services:
     volumes: ["data:/var/lib/postgresql", "/srv/wiki/dumps:/dumps"]
 volumes: {{data: {{}}}}
 """
+ODD = "10.77.5.0/24"
+KEPT = {"ufw_foreign": "keep"}
 COMPOSE = "docker compose -f /srv/wiki/compose.yaml -p wiki"
 VOLUMES = "docker volume ls -q | sort; docker volume inspect wiki_data -f '{{.CreatedAt}} {{.Mountpoint}} {{.Labels}}'"
 
@@ -57,15 +59,17 @@ def lab() -> Iterator[Lab]:
             " useradd -m -d /srv/people/bob -s /bin/bash bob; docker volume create -o type=none -o o=bind"
             " -o device=/ disguised"
         )
+        # Names that nobody has written: a provider's, and a network of somebody's.
+        lab.sh(f"hostname vps4711; ufw allow 8123/tcp; docker network create --subnet {ODD} odd")
         yield lab
 
 
 # The tests of this file follow one host, in order.
 
 
-def refused(lab: Lab, **services: Any) -> str:
+def refused(lab: Lab, services: dict[str, Any], **variables: Any) -> str:
     before = lab.sh(f"{VOLUMES}; docker ps -q --no-trunc; iptables-save | grep -c RF-", check=False)
-    lab.declare(lab_services=services)
+    lab.declare(lab_services=services, **variables)
     run = lab.pyinfra(check=False)
     assert run.code != 0
     assert run.changed == []
@@ -75,14 +79,23 @@ def refused(lab: Lab, **services: Any) -> str:
 
 def test_nothing_is_made_in_the_place_of_what_is_meant_and_nothing_hands_the_host_over(lab: Lab) -> None:
     plain = {"host": "atlas", "image": "docker.io/library/busybox:1.37", "segments": ["backend"]}
-    told = refused(
-        lab,
-        missing=database("wiki_dta", external=True),
-        new=database("wiki_data"),
-        running=database("wiki_data", external=True),
-        sly={**plain, "volumes": [{"source": "disguised", "target": "/d", "external": True}]},
-        link={**plain, "volumes": ["/srv/link:/s", "/srv/bound:/b:ro", "/srv/people:/p"]},
-    )
+    services = {
+        "missing": database("wiki_dta", external=True),
+        "new": database("wiki_data"),
+        "running": database("wiki_data", external=True),
+        "sly": {**plain, "volumes": [{"source": "disguised", "target": "/d", "external": True}]},
+        "link": {**plain, "volumes": ["/srv/link:/s", "/srv/bound:/b:ro", "/srv/people:/p"]},
+    }
+    told = refused(lab, services, lab_segments={"backend": {"subnet": ODD, "internet": False}})
+    by_ansible = " ".join(lab.ansible(check=False).text.split())
+    for words in (
+        f"lab_segments.backend.subnet: {ODD} overlaps {ODD}, docker network",
+        "in lab_hosts.atlas.services, or",
+    ):
+        assert words in told, told
+        assert words in by_ansible, by_ansible
+    assert "vps4711" not in told
+    assert "segments_networks" not in told
     for words in (
         "there is no volume wiki_dta on this host",
         "the volume wiki_data would be a new and empty one, new_wiki_data",
@@ -98,13 +111,15 @@ def test_nothing_is_made_in_the_place_of_what_is_meant_and_nothing_hands_the_hos
 
 def test_one_that_comes_back_with_docker_is_not_ended(lab: Lab) -> None:
     lab.sh(f"{COMPOSE} stop 2>&1", timeout=60)
-    assert "wiki-db-1 is stopped, but starts again with Docker" in refused(lab, db=database("wiki_data", external=True))
+    assert "wiki-db-1 is stopped, but starts again with Docker" in refused(
+        lab, {"db": database("wiki_data", external=True)}, **KEPT
+    )
 
 
 def test_the_data_stay_in_their_place(lab: Lab) -> None:
     lab.sh(f"{COMPOSE} down 2>&1", timeout=60)
     before = lab.sh(VOLUMES)
-    lab.declare(lab_services={"db": database("wiki_data", external=True)})
+    lab.declare(lab_services={"db": database("wiki_data", external=True)}, **KEPT)
     lab.pyinfra()
     assert lab.sh(VOLUMES) == before
     assert says(lab, "db-db-1", "select text from page") == "written before\n"
@@ -116,7 +131,7 @@ def test_the_data_stay_in_their_place(lab: Lab) -> None:
 
 def test_they_go_back_with_what_was_written(lab: Lab) -> None:
     before = lab.sh(VOLUMES)
-    lab.declare(lab_services={})
+    lab.declare(lab_services={}, **KEPT)
     assert "wiki_data" in lab.pyinfra().text
     assert lab.sh(VOLUMES) == before
     lab.sh(f"{COMPOSE} up -d 2>&1", timeout=120)

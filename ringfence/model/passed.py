@@ -1,0 +1,92 @@
+"""``compose:`` of a service: the rest of the Compose Specification, checked against its published schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from ringfence.host.passing import PASSED, passing_faults
+from ringfence.host.texts import text_fault
+from ringfence.model import words
+
+# What has a field of its own here, under the name that compose has for it.
+_FIELDS = ("command", "environment", "image", "init", "read_only", "secrets", "tmpfs", "user", "volumes")
+_TEXTS = ("annotations", "labels", "storage_opt", "sysctls")  # what compose takes numbers for, and means text
+
+
+@cache
+def _validator() -> Any:
+    """Made only where something is passed on: importing it takes longer than a small lab."""
+    from jsonschema import Draft7Validator
+
+    text = (files("ringfence.model") / "compose_spec" / "compose-spec.json").read_text(encoding="utf-8")
+    return Draft7Validator(json.loads(text))
+
+
+def passed_of(value: Any) -> dict[str, Any]:
+    """Return what is passed on, in one form.
+
+    Raises:
+        ValueError: something has a field of its own here, undoes the fence, or is not as the specification has it. The
+            message names the setting and the fix and shows no value.
+    """
+    if not isinstance(value, Mapping):
+        raise ValueError("it is not a mapping (write it as compose: {hostname: app, shm_size: 256m})")
+    for key in map(str, value):
+        if key not in PASSED:
+            fix = f"write {key} in the service" if key in _FIELDS else words.instead("Service", key, PASSED)
+            raise ValueError(f"'{key}' is not passed on ({fix})")
+    found = {str(key): inner for key, inner in value.items()}
+    if found.get("restart") is False:  # YAML's `no`
+        found["restart"] = "no"
+    for key in _TEXTS:
+        if isinstance(found.get(key), list) and all(isinstance(entry, str) for entry in found[key]):
+            found[key] = dict(entry.partition("=")[::2] for entry in found[key])
+        if isinstance(found.get(key), Mapping):
+            found[key] = {str(name): _text(inner) for name, inner in found[key].items()}
+    _as_specified(found)
+    for setting, fault in passing_faults(found):
+        raise ValueError(f"'{setting}' {fault}")
+    for text in _all_texts(found):
+        if fault := text_fault(text):
+            raise ValueError(f"a text in it {fault}")
+    return found
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value) if isinstance(value, int | float) else value
+
+
+def _as_specified(found: dict[str, Any]) -> None:
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator().iter_errors({"services": {"service": found}}))
+    if error is None:
+        return
+    where = ".".join(str(part) for part in list(error.absolute_path)[2:])
+    kinds = {"type": "has another type there", "additionalProperties": "has no such setting in it"}
+    say = kinds.get(str(error.validator), "does not have it in this form")
+    if error.validator == "type":
+        wanted = error.validator_value
+        say = f"wants {' or '.join([wanted] if isinstance(wanted, str) else wanted)}"
+    raise ValueError(
+        f"'{where}' is not right: the Compose Specification {say} (correct it as its page on services says)"
+    )
+
+
+def _all_texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for key, inner in value.items() for text in (str(key), *_all_texts(inner))]
+    return [text for inner in value for text in _all_texts(inner)] if isinstance(value, list) else []
+
+
+Passed = Annotated[dict[str, Any], BeforeValidator(passed_of)]
