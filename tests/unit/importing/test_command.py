@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ringfence.importing.said import question
+from ringfence.importing.written import dump
 from tests.unit.importing.shapes import FIXTURES, SHAPES, answers, load
 
 ROOT = FIXTURES.parents[1]
@@ -104,9 +106,12 @@ def test_ansible_reads_every_shape_as_it_was_written(inventory: Path) -> None:
         wanted |= {f"{place}:" for place in answers(name)["settled"] if "questions." in place and "{" not in place}
     said = python(inventory, "ringfence.inventory", str(inventory), code=1).stderr
     assert "cannot be worked out" not in said
-    assert "tag: {{.Name}}" in said
     assert "services.homeassistant.questions.privileged: not answered yet" in said
     assert len([place for place in wanted if place in said]) > 50
+
+
+def test_a_question_is_no_template() -> None:
+    assert dump(question("what is {{.Name}}?")) == "question: !unsafe >-\n  what is {{.Name}}?\n"
 
 
 ODD = {
