@@ -107,7 +107,7 @@ def test_ansible_reads_every_shape_as_it_was_written(inventory: Path) -> None:
     said = python(inventory, "ringfence.inventory", str(inventory), code=1).stderr
     assert "cannot be worked out" not in said
     assert "services.homeassistant.questions.privileged: not answered yet" in said
-    assert len([place for place in wanted if place in said]) > 50
+    assert len([place for place in wanted if place in said]) > 30
 
 
 def test_a_question_is_no_template() -> None:
