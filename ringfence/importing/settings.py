@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ringfence.host.grants import capability_fault
+from ringfence.host.passing import PASSED
 from ringfence.importing.forms import text_of
 from ringfence.importing.interpolate import Filled
 from ringfence.importing.said import Said, question
+from ringfence.model.passed import passed_of
 
 # What an image that starts as root needs to make its directories its own, to become another user and to run a program
 # with the right to low ports. Docker gives
@@ -23,16 +25,8 @@ ELSEWHERE = frozenset(
         "secrets", "volumes",
     }
 )  # fmt: skip
-# Compose's word is Docker's own, and the fence has no part in it.
-PASSED = (
-    "annotations", "attach", "cpu_count", "cpu_percent", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime",
-    "cpu_shares", "cpus", "domainname", "entrypoint", "hostname", "labels", "logging", "mem_reservation",
-    "mem_swappiness", "memswap_limit", "oom_kill_disable", "oom_score_adj", "platform", "pull_policy", "shm_size",
-    "stdin_open", "stop_grace_period", "stop_signal", "storage_opt", "sysctls", "tty", "ulimits", "working_dir",
-)  # fmt: skip
 _OWN = ("devices", "group_add", "gpus")  # with fields of their own, where the model has them
-# Those of the model's fields that compose's own words are handed to: compose, network, and of `_OWN`. What has none is
-# a question.
+# The model's fields that compose's own words are handed to, network and of `_OWN`. What has none is a question.
 FIELDS: frozenset[str] = frozenset()
 _FENCED = {
     "blkio_config": "its disk access was weighed or limited ({value}): do without",
@@ -96,11 +90,17 @@ def simple(name: str, service: Mapping[str, Any], said: Said) -> None:
 
 
 def passed(key: str, value: Any, said: Said) -> None:
-    """Hand a setting to compose as it is, where the model can say that."""
-    if "compose" in FIELDS:
-        said.entry.setdefault("compose", {})[key] = value
-    else:
-        said.questions[key] = f"compose had {key}: {_told(key, value)}; there is no setting for it: do without?"
+    """Hand a setting to compose as it is; what the lab does not pass on is a question."""
+    parts = [{name: one} for name, one in value.items()] if key == "sysctls" else [value]
+    for part in parts:
+        try:
+            passed_of({key: part})
+        except ValueError as fault:
+            subject = f"{key} {next(iter(part))}" if key == "sysctls" else key
+            said.questions[subject] = f"compose had {key}: {_told(key, part)}. {fault}"
+            continue
+        into = said.entry.setdefault("compose", {})
+        into[key] = {**into.get(key, {}), **part} if key == "sysctls" else part
 
 
 def _field(key: str, value: Any, said: Said) -> None:
@@ -230,7 +230,7 @@ def _health(name: str, value: Any, said: Said) -> None:
     if not test:
         said.remarks.append("healthcheck: the image's own")
     times = {key: value[key] for key in value if key not in ("test", "disable")}
-    if times and "compose" in FIELDS and test:
+    if times and test:
         passed("healthcheck", times, said)
     elif times:
         said.remarks.append(

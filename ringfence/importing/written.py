@@ -47,6 +47,7 @@ def _sequence(dumper: _Dumper, value: Any) -> yaml.SequenceNode:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=short)
 
 
+_Dumper.add_representer(str, _text)
 _Dumper.add_multi_representer(str, _text)
 _Dumper.add_representer(list, _sequence)
 _Dumper.add_multi_representer(
