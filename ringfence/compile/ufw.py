@@ -54,7 +54,7 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
     return {
         "ufw_rules": rules,
         "ufw_published": [
-            {"name": name, "proto": publish.proto, "port": publish.host_port, "address": ""}
+            {"name": name, "proto": publish.proto, "port": publish.host_port, "address": publish.on}
             for name, service in sorted(plan.lab.services.items())
             if service.host == host
             for publish in service.publish

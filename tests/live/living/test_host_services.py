@@ -131,3 +131,22 @@ def test_ufws_own_words_can_be_declared(lab: Lab) -> None:
     unknown = _ufw(lab, ufw_rules=[*MINE, {"name": "paper", "application": "Papers"}])
     assert "there are: " in unknown.text
     assert "no application profile 'Papers'" in unknown.text
+
+
+def test_a_port_is_published_on_one_address_or_for_the_host_alone_and_the_whole_verifies(lab: Lab) -> None:
+    services = without_door()["lab_services"]
+    services["mosquitto"]["publish"] = [
+        {"port": 8883, "from": ["lan"], "address": lab.address()},
+        {"port": 8883, "published": 18883, "address": "self"},
+    ]
+    lab.declare(lab_services=services, ufw_unmanaged_ports={"8123/tcp": "keep"})
+    lab.pyinfra()
+    held = lab.sh("ss -Hltn")
+    assert f"{lab.address()}:8883" in held
+    assert "127.0.0.1:18883" in held
+    assert "0.0.0.0:8883" not in held
+    assert lab.reaches(8123)
+    verified = lab.verify()
+    assert verified.code == 0, verified.text
+    assert "8123" in verified.text
+    lab.must_be_converged()
