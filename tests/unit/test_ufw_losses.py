@@ -271,3 +271,19 @@ def test_chains_that_ufw_fills_are_no_frame_whoever_declares_them(
     sent = ufw.kernel_text(state, "4")
     assert "ufw-user-forward" not in sent
     assert "-I ufw-mine -j DROP" in sent
+
+
+def test_what_comes_by_an_exclusive_interface_is_decided_already(lived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = ufw.parse_ss('tcp LISTEN 0 9 100.64.0.1:39000 0.0.0.0:* users:(("tailscaled",pid=9,fd=9))')
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground(peer, [], [], {}))
+    monkeypatch.setattr(ufw, "interface_of", lambda address: {"100.64.0.1": "tailscale0"}.get(address, ""))
+    assert "39000/tcp" in "".join(ufw.compare(wish(SSH), bare(), None)["refusals"])
+    exclusive = wish(SSH, exclusive_interfaces=["tailscale0"])
+    assert "39000/tcp" not in "".join(ufw.compare(exclusive, bare(), None)["refusals"])
+
+
+def test_a_route_rule_is_inserted_in_ufws_words() -> None:
+    routed = next(ufw.expand({"name": "x", "direction": "route", "proto": "tcp", "port": "80"}))
+    step = ufw.Step("insert", 0, routed)
+    words = ufw.command(step, {"4": step, "6": None}, {"4": [routed], "6": []})
+    assert words[:4] == ["route", "insert", "1", "allow"]
