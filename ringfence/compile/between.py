@@ -98,7 +98,7 @@ def _answered(plan: Plan, host: str) -> Iterator[tuple[str, str, int, tuple[str,
         places = tuple(source for source in service.sources if source == ANYWHERE or source in plan.lab.places)
         yield f"{name} of {host}", service.proto, service.port, places
     for name in plan.services_on(host):
-        for publish in plan.lab.services[name].publish:
+        for publish in (one for one in plan.lab.services[name].publish if not one.inward):
             yield f"{name} {publish.host_port}", publish.proto, publish.host_port, publish.sources
 
 

@@ -107,6 +107,7 @@ def _published(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
         }
         for service in sorted(here)
         for publish in plan.lab.services[service].publish
+        if not publish.inward
         for leg in plan.open_legs(service)
     ]
 

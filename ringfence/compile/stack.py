@@ -82,7 +82,9 @@ def connections(plan: Plan, name: str) -> dict[str, Any]:
 def ports(service: Service) -> list[dict[str, Any]]:
     """Return the published ports of a service."""
     return [
-        {"published": publish.host_port, "port": publish.port, "proto": publish.proto} for publish in service.publish
+        {"published": publish.host_port, "port": publish.port, "proto": publish.proto}
+        | ({"address": publish.on} if publish.on else {})
+        for publish in service.publish
     ]
 
 

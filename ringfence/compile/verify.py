@@ -134,11 +134,13 @@ def _published(plan: Plan) -> list[dict[str, Any]]:
             "proto": publish.proto,
             "published": publish.host_port,
             "port": publish.port,
+            "only": publish.on,
             "places": list(publish.sources),
             "sources": plan.sources(publish.sources),
         }
         for name, service in sorted(plan.lab.services.items())
         for publish in service.publish
+        if not publish.inward
     ]
 
 

@@ -153,6 +153,7 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         "volumes": _volumes(s, here),
         "ports": [
             {"target": int(p["port"]), "published": str(p["published"]), "protocol": p.get("proto") or "tcp"}
+            | ({"host_ip": str(p["address"])} if p.get("address") else {})
             for p in s["ports"]
         ],
         "extra_hosts": dict(sorted(s["extra_hosts"].items())),

@@ -14,7 +14,7 @@ from ringfence.host.grants import FORGING
 from ringfence.host.texts import nested, place_of
 from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
-from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
+from ringfence.model.lab import ANYWHERE, INTERNET, SELF, Call, Publish, Segment, Service
 from ringfence.model.mounts import mount_problems
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
@@ -142,6 +142,9 @@ def _sources(draft: Draft) -> Iterator[Problem]:
     for name, service in lab.services.items():
         for publish in service.publish:
             owner = f"lab_services.{name}.publish.{publish.port}.from"
+            yield from _bound_to(draft, f"lab_services.{name}.publish.{publish.port}.address", service.host, publish)
+            if publish.inward:
+                continue
             for source in publish.sources:
                 if source != ANYWHERE and source not in draft.names["devices"]:
                     yield from _known(draft, owner, "places", source, "a place")
@@ -270,6 +273,17 @@ def _stacks(draft: Draft) -> Iterator[Problem]:
                     f"lab_services.{name}.secrets",
                     f"'{secret}' cannot be a file name (write lower-case letters, digits, '_', '-' and '.')",
                 )
+
+
+def _bound_to(draft: Draft, owner: str, name: str, publish: Publish) -> Iterator[Problem]:
+    """A published port's own address is one of its host's; what only the host reaches is for no place."""
+    host = draft.lab.hosts.get(name)
+    if publish.inward and publish.sources != (SELF,):
+        yield Problem(owner, "'self' is for the host alone (remove from, or name an address of the host)")
+    elif publish.address and not publish.inward and host:
+        own = [str(address) for address in host.addresses]
+        if publish.address not in own:
+            yield Problem(owner, f"'{publish.address}' is no address of '{name}' (its addresses: {listed(own)})")
 
 
 def _ports(draft: Draft) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -65,6 +66,7 @@ from ringfence.model.vpn import HostVpn, Vpn
 # `from: [anywhere]`: any address outside the lab's own segments. `to: internet`: any address that is not private.
 ANYWHERE = "anywhere"
 INTERNET = "internet"
+SELF = "self"
 
 
 def _subnets(value: Any) -> Any:
@@ -101,6 +103,16 @@ class Host(Declared):
     docker: bool = Field(True, description="whether it runs containers; without it there is nothing of Docker on it")
 
 
+def _bound(value: Any) -> str:
+    if value in (None, "", SELF):
+        return str(value or "")
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        fix = "write one of the host's, as 192.168.10.5, or self for loopback only"
+        raise ValueError(f"'{value}' is not an IP address ({fix})") from None
+
+
 class Publish(WithPort):
     """A container port that is opened on the host's addresses."""
 
@@ -109,6 +121,25 @@ class Publish(WithPort):
     proto: Proto = Field("tcp", description="tcp or udp")
     sources: Names = Field(alias="from", min_length=1, description="places that may use it, or anywhere")
     allow_database: bool = Field(False, description="confirms that a database port is meant to be published")
+    address: Annotated[str, BeforeValidator(_bound)] = Field(
+        "", description="address of the host (the LAN's), or self for loopback only, without from; by default all"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inward(cls, given: Any) -> Any:
+        inward = isinstance(given, Mapping) and given.get("address") == SELF and "from" not in given
+        return {**given, "from": [SELF]} if inward else given
+
+    @property
+    def inward(self) -> bool:
+        """Whether only the host itself reaches it."""
+        return self.address == SELF
+
+    @property
+    def on(self) -> str:
+        """The address that the engine binds it to; "" for every one."""
+        return "127.0.0.1" if self.inward else self.address
 
     @property
     def host_port(self) -> int:

@@ -55,6 +55,7 @@ class Published:
     port: int
     places: tuple[str, ...]
     sources: tuple[str, ...]
+    only: str = ""  # address of the host; "" for every one
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,7 @@ def read(data: Mapping[str, Any]) -> Declared:
             ),
             published=tuple(
                 Published(p["service"], p["host"], p["proto"], int(p["published"]), int(p["port"]),
-                          tuple(p["places"]), tuple(p["sources"]))
+                          tuple(p["places"]), tuple(p["sources"]), str(p.get("only") or ""))
                 for p in data.get("verify_published") or ()
             ),
             machines=tuple(

@@ -213,7 +213,7 @@ class Rules:
         version = family(address)
         for published in self._published.get((machine.name, proto, port), ()):
             name = f"{published.service} published as {port} for {', '.join(published.places)}"
-            if version not in self._versions.get(published.service, ()):
+            if version not in self._versions.get(published.service, ()) or published.only not in ("", address):
                 continue
             if source.vantage and any(matches(published.sources, own) for own in source.addresses(version)):
                 return self._near(source, machine, address, name)

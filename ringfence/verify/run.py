@@ -171,7 +171,8 @@ def _listen(state: State, host: Host) -> bool:
         asked_at = time.monotonic()
         _run.seen[name] = sight.read(name, _ask(host, "prepare", listen_request(_run.lab, name, _run.token)))
         _run.clocks[name] = (_run.seen[name].clock, asked_at, time.monotonic())
-        if host.data.get("ufw_foreign") == "keep":
+        each = (host.data.get("ufw_unmanaged_ports") or {}).values()
+        if "keep" in (host.data.get("ufw_foreign"), host.data.get("ufw_unmanaged"), *each):
             _run.keep.add(name)
     except (ProbeError, ValueError) as error:
         _run.troubles.append(f"{name}: {error}")

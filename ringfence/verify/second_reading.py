@@ -117,6 +117,8 @@ class _Reading:
             port, proto = _port(said, None)
             yield ("call", name, call["service"], f"{call.get('proto') or proto}/{port}")
         for publish in service.get("publish") or []:
+            if publish.get("address") == "self":
+                continue  # for nobody but the host itself
             port, proto = _port(publish["port"], publish.get("proto"))
             outer, _ = _port(publish.get("published") or port, None)
             yield (

@@ -23,6 +23,12 @@ LAN = "10.213.7.0/24"
 ufw: Any = load("ufw")
 
 
+@pytest.fixture(autouse=True)
+def nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's own listeners are none of the captured host's."""
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground([], [], [], {}))
+
+
 @pytest.fixture
 def captured(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The state of the captured host."""
