@@ -15,8 +15,9 @@ from lab.cache import alone
 from lab.shell import LabError, output, run, say, step, tail
 
 SOCKET = Path("/var/run/docker.sock")
-LIMIT = Path("/proc/sys/fs/inotify/max_user_instances")
-INSTANCES, INSTANCES_OF_OTHERS = 16, 320  # a host with Docker has a dozen; other instances of the lab are there too
+SYSCTLS = Path("/proc/sys")
+INSTANCES, INSTANCES_OF_OTHERS = 16, 128  # of inotify: a host with Docker has a dozen
+NEIGHBOURS, NEIGHBOURS_OF_OTHERS = 512, 1024  # a host of a hundred services has that many of each family
 
 
 def docker(*arguments: str, **options: Any) -> str:
@@ -79,20 +80,36 @@ def load_modules() -> None:
         run(["modprobe", "-a", "-q", "br_netfilter", "overlay", "tun", "ip_tables", "ip6_tables"], check=False)
 
 
-def make_room(hosts: int) -> None:
-    """Raise what the kernel allows root to watch by inotify, of which every host's systemd takes its share.
+def room_for(hosts: int) -> dict[str, int]:
+    """What the kernel has to allow all hosts of all instances together: sysctl → its least value: pure.
 
-    With Debian's limit of 128 the twelfth host or so does not boot, and does not say why.
+    Every host's systemd, and its engine, watch files by inotify as root: with Debian's 128 the twelfth host or so does
+    not boot, and does not say why. Neighbours are in one table for all network namespaces, containers' as well: when it
+    is full, packets are lost.
     """
-    wanted = INSTANCES * hosts + INSTANCES_OF_OTHERS
-    try:
-        if int(LIMIT.read_text(encoding="ascii")) < wanted:
-            LIMIT.write_text(f"{wanted}\n", encoding="ascii")
-            say(f"fs.inotify.max_user_instances is {wanted} until this machine restarts: {hosts} hosts need that")
-    except OSError as error:
-        raise LabError(
-            f"{hosts} hosts need `sysctl fs.inotify.max_user_instances={wanted}` on this machine: {error.strerror}"
-        ) from None
+    neighbours = NEIGHBOURS_OF_OTHERS + NEIGHBOURS * hosts
+    tables = {f"net.{ip}.neigh.default": neighbours for ip in ("ipv4", "ipv6")}
+    return {
+        "fs.inotify.max_user_instances": INSTANCES_OF_OTHERS + INSTANCES * hosts,
+        **{f"{table}.gc_thresh3": most for table, most in tables.items()},
+        **{f"{table}.gc_thresh2": most // 2 for table, most in tables.items()},  # above it the table is cleared
+    }
+
+
+def make_room(hosts: int) -> None:
+    """Raise what the kernel allows, where that is not enough for so many hosts; nothing is ever lowered.
+
+    Raises:
+        LabError: this machine does not let it be raised.
+    """
+    for name, wanted in room_for(hosts).items():
+        limit = SYSCTLS / name.replace(".", "/")
+        try:
+            if int(limit.read_text(encoding="ascii")) < wanted:
+                limit.write_text(f"{wanted}\n", encoding="ascii")
+                say(f"{name} is {wanted} until this machine restarts: {hosts} hosts need that")
+        except OSError as error:
+            raise LabError(f"{hosts} hosts need `sysctl {name}={wanted}` on this machine: {error.strerror}") from None
 
 
 def candidate(package: str) -> str:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from lab import applications, engine, further
+from lab import applications, cables, engine, further
 from lab.cache import alone, cache_dir
 from lab.engine import docker
 from lab.networks import (
@@ -28,7 +28,7 @@ from lab.shell import LabError, output, run, say, step
 from lab.state import identity, inventory, keys, ssh_command, state_of
 
 DEFAULT = "26.1"
-FEW = 6  # hosts, for which no machine has to make room
+FEW = 6  # hosts of all instances, for which no machine has to make room
 
 
 def up(
@@ -83,8 +83,9 @@ def up(
     for file in variables:
         shutil.copy(file, state_of(name) / "inventory" / "group_vars" / DEMO)
     engine.load_modules()
-    if len(instance.hosts) > FEW:
-        engine.make_room(len(instance.hosts))
+    everybody = sum(len(one.hosts) for one in {**known, name: instance}.values())
+    if everybody > FEW:
+        engine.make_room(everybody)
     for host in instance.hosts:
         if host.name in missing:
             create(instance, host.name, bare if host == OUTSIDE else images[host.engine])
@@ -212,9 +213,14 @@ def switch(name: str, host: str, action: str) -> None:
     """Reboot a host, cut its power or start it again. Its network namespace, and all netfilter state, is then new."""
     instance = get(name)
     instance.host(host)
-    docker({"reboot": "restart", "poweroff": "kill", "start": "start"}[action], instance.container(host))
-    if action != "poweroff":
-        wait_ready(instance, (host,))
+    container = instance.container(host)
+    if action == "poweroff":
+        cables.cut(container)
+        return
+    if action == "reboot":
+        cables.stop(container)
+    docker("start", container)
+    wait_ready(instance, (host,))
 
 
 def load(name: str, host: str) -> None:

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
-from paramiko import SSHException
+from paramiko import SSHException, Transport
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import ConnectError
@@ -33,6 +33,10 @@ _FIXES = (
 )
 
 
+# What a connection that breaks raises.
+_BROKEN = (ConnectError, SSHException, OSError, EOFError)
+
+
 class NoAnswerError(Exception):
     """A host did not do what it was asked; the message says why, and the fix."""
 
@@ -42,13 +46,17 @@ def end_if_silent(host: Host) -> None:
 
     TCP itself waits for a quarter of an hour. Through a jump host it is that one's connection, which pyinfra made.
     """
-    client = getattr(getattr(host, "connector", None), "client", None)
-    transport = client.get_transport() if client is not None else None
+    transport = _transport(host)
     if transport is None:
         return
     transport.set_keepalive(ALIVE)  # something has to be sent, to be answered or not
     if isinstance(transport.sock, socket.socket):
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT * 1000)
+
+
+def _transport(host: Host) -> Transport | None:
+    client = getattr(getattr(host, "connector", None), "client", None)
+    return client.get_transport() if client is not None else None
 
 
 def ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
@@ -67,14 +75,35 @@ def ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
         status, output = host.run_shell_command(
             StringCommand(COMMAND), **{**arguments, "_stdin": request(verb, desired)}
         )
-    except (ConnectError, SSHException, OSError, EOFError) as error:
-        raise NoAnswerError(no_answer(str(error))) from None
+    except _BROKEN as error:
+        raise NoAnswerError(no_answer(_words_of_the_shell(host, arguments) or str(error))) from None
     if not status:
         raise NoAnswerError(no_answer(output.stderr))
     try:
         return json.loads(output.stdout)
     except ValueError as error:
         raise NoAnswerError(no_answer(f"its answer cannot be read: {error}")) from None
+
+
+def _words_of_the_shell(host: Host, arguments: Mapping[str, Any]) -> str:
+    """What a host says that hears no question at all; "" where it is the connection that is broken.
+
+    A shell that has no python3, or no sudo, ends before it has read what is sent. Now and then nothing is known of that
+    but that sending failed.
+    """
+    if not _is_connected(host):
+        return ""
+    try:
+        status, output = host.run_shell_command(StringCommand("python3 -I -c ''"), **arguments)
+    except _BROKEN:
+        return ""
+    return "" if status else str(output.stderr)
+
+
+def _is_connected(host: Host) -> bool:
+    """Whether there is a connection that takes another command."""
+    transport = _transport(host)
+    return transport is not None and bool(transport.is_active())
 
 
 def no_answer(words: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pyinfra.api.host import Host
@@ -64,10 +64,15 @@ def wish(wanted: Wanted) -> dict[str, Any]:
 # What is known of each host, and since when (`time.monotonic`). A change of any kind on a host makes it stale.
 _known: dict[str, dict[str, Difference]] = {}
 _since: dict[str, float] = {}
+# What roles wanted when a host was asked last, in the order of the run, and what of it is to come.
+_asked: dict[str, dict[str, Wanted]] = {}
+_expected: dict[str, dict[str, Difference]] = {}
 
 
 def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> dict[str, Difference]:
     """Compare a host with what roles want on it, in at most one remote command.
+
+    Where one role is asked about and nothing is expected to change with it, those that follow are asked about as well.
 
     Args:
         host: pyinfra's host.
@@ -83,15 +88,37 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
         _since[host.name] = time.monotonic() if unknown.keys() >= known.keys() else _since[host.name]
         for role in unknown:
             known.pop(role, None)
+        asked = {**_following(host.name, [*wishes][-1]), **unknown}
         try:
-            asked = {role: wish(wanted) for role, wanted in unknown.items()}
-            answer = ask(host, "survey", {"wishes": asked, "called": host.data.get("ringfence_called") or {}})
+            answer = ask(
+                host,
+                "survey",
+                {
+                    "wishes": {role: wish(wanted) for role, wanted in asked.items()},
+                    "called": host.data.get("ringfence_called") or {},
+                },
+            )
         except NoAnswerError as error:
             # Said once, not for each role.
             silent = {role: Difference() for role in unknown} | {next(iter(unknown)): Difference(refusals=[str(error)])}
             return {role: silent.get(role) or known[role] for role in wishes}
-        known.update({role: Difference(**answer[role]) for role in unknown})
+        known.update({role: Difference(**answer[role]) for role in asked})
+        _asked.setdefault(host.name, {}).update(asked)
+        _expected.setdefault(host.name, {}).update({role: known[role] for role in asked})
     return {role: known[role] for role in wishes}
+
+
+def _following(host: str, role: str) -> dict[str, Wanted]:
+    """What the roles behind this one want, as far as nothing is expected to be changed before they are asked about."""
+    asked, expected = _asked.get(host, {}), _expected.get(host, {})
+    order = [*asked]
+    found: dict[str, Wanted] = {}
+    if role in asked and not expected[role].pending:
+        for following in order[order.index(role) + 1 :]:
+            found[following] = asked[following]
+            if expected[following].pending:
+                break
+    return found
 
 
 def age(host: Host) -> float:
@@ -99,9 +126,17 @@ def age(host: Host) -> float:
     return time.monotonic() - _since.get(host.name, float("-inf"))
 
 
-def forget(host: Host) -> None:
-    """Forget what is known of a host, because it is about to be changed."""
+def forget(host: Host, role: str = "", done: str = "") -> None:
+    """Forget what is known of a host, because it is about to be changed.
+
+    Args:
+        role: the one that changes it.
+        done: what of the role will be done with that: "packages", "files" or "changes"; "" for none of them.
+    """
     _known.pop(host.name, None)
+    expected = _expected.get(host.name, {})
+    if role in expected and done:
+        expected[role] = replace(expected[role], **{done: type(getattr(expected[role], done))()})
 
 
 def wanted_of(role: Role, host: Host, told: Mapping[str, Any] | None = None) -> Wanted:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import shutil
 import socket
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from ringfence.host.units import unit_states
 SOCKET = "/run/docker.sock"
 DAEMON_CONFIG = "/etc/docker/daemon.json"
 ASKED, WORKING = 20, 120  # seconds
+WITH_NFTABLES = 29  # the first release that has another firewall back end than iptables
 
 
 class NotThereError(Fault):
@@ -40,6 +43,32 @@ def engine(method: str, path: str, body: Any = None, timeout: float = 0) -> Any:
         NotThereError: what the path names does not exist.
         Fault: the engine does not answer in time, refuses, or answers something that is not JSON.
     """
+    text = _answered(method, path, body, timeout)[0]
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise Fault(f"docker answers {method} {path} with something that is not JSON: {error}") from None
+
+
+def engine_version() -> str:
+    """Return the running engine's version, such as "26.1.5+dfsg1", as it stands above each of its answers.
+
+    To answer ``/version`` or ``/info`` it starts runc and docker-init, to ask for theirs.
+
+    Raises:
+        Fault: it does not answer, or in another way.
+    """
+    said = str(_answered("GET", "/_ping")[1].get("Server") or "")
+    found = re.fullmatch(r"Docker/(\d+\.\S+) \(.*\)", said)
+    if not found:
+        raise Fault(f"docker does not say which version it is: its answers come from {said or 'nobody'!r}")
+    return found[1]
+
+
+def _answered(method: str, path: str, body: Any = None, timeout: float = 0) -> tuple[str, Message]:
+    """An answer's text, and what stands above it."""
     connection = _UnixConnection("docker", timeout=timeout or (ASKED if method == "GET" else WORKING))
     try:
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -55,12 +84,7 @@ def engine(method: str, path: str, body: Any = None, timeout: float = 0) -> Any:
             text = json.loads(text)["message"]
         kind = NotThereError if answer.status == 404 else Fault
         raise kind(f"docker refuses {method} {path}: {text.strip() or answer.reason}")
-    if not text.strip():
-        return None
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise Fault(f"docker answers {method} {path} with something that is not JSON: {error}") from None
+    return text, answer.headers
 
 
 def docker_runs() -> bool:
@@ -100,3 +124,14 @@ def firewall_backend(info: dict[str, Any]) -> str:
     """Return the back end that a running engine's ``/info`` names: "iptables" or "nftables"."""
     driver = str((info.get("FirewallBackend") or {}).get("Driver") or "")
     return "nftables" if driver.startswith("nftables") else "iptables"  # "…+firewalld"; engines before 29 say nothing
+
+
+def running_backend() -> str:
+    """Return the firewall back end of the running engine: "iptables" or "nftables".
+
+    Raises:
+        Fault: it does not answer.
+    """
+    if int(engine_version().split(".")[0]) < WITH_NFTABLES:
+        return "iptables"
+    return firewall_backend(engine("GET", "/info"))

@@ -38,7 +38,7 @@ def keep(kind: str, key: str, data: bytes, most: int) -> None:
     with contextlib.suppress(OSError):
         MEMORY.mkdir(0o700, parents=True, exist_ok=True)
         if _own(MEMORY.parent) and _own(MEMORY):
-            replace_file(MEMORY / f"{kind}-{_name(key)}", data, 0o600, (0, 0))
+            replace_file(MEMORY / f"{kind}-{_name(key)}", data, 0o600)
             there = sorted(MEMORY.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime_ns)
             for path in there[:-most]:
                 path.unlink(missing_ok=True)

@@ -16,6 +16,17 @@ def booted() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
+def enable_units(*names: str) -> None:
+    """Enable units, and have systemd read all units once: `enable` alone would have them read after every call.
+
+    Raises:
+        Fault: systemd does not take one of them.
+    """
+    if names:
+        must("systemctl", "enable", "--quiet", "--no-reload", *names, timeout=90)
+    must("systemctl", "daemon-reload", timeout=90)
+
+
 def unit_states(names: Sequence[str], properties: Sequence[str], *, now: bool = False) -> dict[str, dict[str, str]]:
     """Return the properties of units, asked for in one command: {unit: {property: value}}.
 

@@ -96,7 +96,7 @@ def packages(role: str, wanted: Wanted) -> Commands:
     if not difference.packages:
         _host().noop("all packages are installed")
         return
-    _about_to_change(_host())
+    _about_to_change(_host(), role, "packages")
     yield StringCommand(COMMAND, _stdin=request("install", {"names": difference.packages}))
 
 
@@ -109,7 +109,7 @@ def files(role: str, wanted: Wanted) -> Commands:
     if not different:
         _host().noop("all files are in place")
         return
-    _about_to_change(_host())
+    _about_to_change(_host(), role, "files")
     yield StringCommand(COMMAND, _stdin=request("place", {"files": different}))
 
 
@@ -128,7 +128,7 @@ def program(role: str, wanted: Wanted, sharing: Role | None = None) -> Commands:
     if not difference.changes:
         _host().noop("nothing to change")
         return
-    _about_to_change(_host())
+    _about_to_change(_host(), role, "changes")
     opened = window(_host()) if wanted.program.guarded else None
     asked = {"role": role, "program": wanted.program.path, "desired": wanted.program.desired, "window": opened}
     if wanted.program.answers:
@@ -164,10 +164,10 @@ def _told(role: Role, *, make: bool = False) -> Wanted:
     return wanted_of(role, _host(), {role.shares: told})
 
 
-def _about_to_change(host: Host) -> None:
+def _about_to_change(host: Host, role: str, done: str) -> None:
     # While planning, nothing is changed: what is known stays true, and the plan costs one round trip.
     if current_state.is_executing:
-        forget(host)
+        forget(host, role, done)
 
 
 # What was said about each host, so that it is said once: by a plan or by the run, by the preflight or by the role.

@@ -10,7 +10,8 @@ from typing import Any
 from ringfence.remote.input import RemoteInput
 from ringfence.remote.role import LOADER
 
-COMMAND = f"python3 -c {shlex.quote(LOADER)}"
+# Isolated: what stands in the directory that a login begins in, or in its environment, is no module of this.
+COMMAND = f"python3 -I -c {shlex.quote(LOADER)}"
 _TEXT = Path(__file__).with_name("role.py").read_text(encoding="utf-8")
 
 

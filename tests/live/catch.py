@@ -10,8 +10,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+PAUSE = 0.02  # seconds: a program reads itself, and compares, for much longer before it changes anything
 
 
 def parent(number: int) -> int:
@@ -44,18 +47,22 @@ def look(command: str) -> bytes:
 
 def catch(role: str, command: str, caught: Path) -> None:
     """Wait for the first change that is made while the program runs, and stop it."""
-    before = look(command)
     caught.touch()
     while True:
-        now = look(command)
-        found = list(at_work(role)) if now != before else []
-        numbers = [number for number in found if parent(number) not in found]
-        before = now
-        for number in numbers:
-            os.kill(number, signal.SIGSTOP)
-        if numbers:
-            caught.write_text(f"{numbers[0]}\n", encoding="ascii")
-            return
+        # Whoever looks all the time takes a processor from the run that is waited for, which may take a minute.
+        while not any(at_work(role)):
+            time.sleep(PAUSE)
+        before = look(command)
+        while any(at_work(role)):
+            now = look(command)
+            found = list(at_work(role)) if now != before else []
+            numbers = [number for number in found if parent(number) not in found]
+            before = now
+            for number in numbers:
+                os.kill(number, signal.SIGSTOP)
+            if numbers:
+                caught.write_text(f"{numbers[0]}\n", encoding="ascii")
+                return
 
 
 if __name__ == "__main__":

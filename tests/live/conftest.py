@@ -31,13 +31,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     elsewhere = [item for item in items if _is_of_other_engines(item)]
     items[:] = [item for item in items if item not in elsewhere]
     config.hook.pytest_deselected(items=elsewhere)
+    # What is in a folder of a folder comes last: it goes on with the hosts that the others wanted fresh.
+    items.sort(key=lambda item: here in item.path.parents and len(item.path.relative_to(here).parts) > 2)
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.live)
             # The tests of one host stay on one worker, in order. (A mark on a fixture's parameter does not do it.)
             host = getattr(item, "callspec", None) and item.callspec.params.get("lab")  # type: ignore[attr-defined]
-            # A folder's files have one after the other.
-            of = item.path.stem if item.path.parent == here else item.path.parent.name
+            # A folder's files have one after the other, with those of the folders in it.
+            of = Path(item.path.relative_to(here).parts[0]).stem
             item.add_marker(pytest.mark.xdist_group(f"{of}-{host or 'lab'}"))
 
 

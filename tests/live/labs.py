@@ -118,6 +118,10 @@ class Lab:
         """A host's root directory, as this machine reads it. Raises RunError when the host is down."""
         return Path(f"/proc/{self._process(host)}/root")
 
+    def network(self, host: str) -> Path:
+        """A host's network namespace. Raises RunError when the host is down."""
+        return Path(f"/proc/{self._process(host)}/ns/net")
+
     def _process(self, host: str) -> int:
         """This machine's number of a host's first process. Raises RunError when the host is down."""
         if host not in self._processes or not Path(f"/proc/{self._processes[host]}/root/etc").is_dir():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.cables import cables, network_of
 from lab.networks import get
 from lab.plan import Instance
 from tests.live.conftest import fresh
@@ -126,6 +127,18 @@ def test_one_host_is_off_and_on_again_while_the_others_stay(lab: Lab) -> None:
     assert {host for host in after if after[host] != before[host]} == {"nas"}
     lab.lab("reboot", "--host", "edge")
     assert boots(lab)["edge"] != after["edge"]
+    must_reach_exactly_what_is_wired(lab)
+
+
+@pytest.mark.parametrize("verb", ["reboot", "poweroff"])
+def test_a_host_that_is_off_has_no_cable(lab: Lab, verb: str) -> None:
+    """Its network namespace outlives it: its rules would go first, while what its containers had to say still left."""
+    with network_of(get(lab.name).container("edge")) as network:
+        assert network
+        assert sorted(cables(network)) == ["eth0", "eth1"]
+        lab.lab(verb, "--host", "edge")
+        assert cables(network) == []
+    lab.lab("start", "--host", "edge")
     must_reach_exactly_what_is_wired(lab)
 
 

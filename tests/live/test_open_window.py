@@ -77,7 +77,7 @@ HOSTS = {"trixie": ("t-window", "none"), "bookworm": ("t-window-12", "20.10")}
 
 @pytest.fixture(scope="module", params=HOSTS)
 def host(request: pytest.FixtureRequest) -> Iterator[Host]:
-    for lab in fresh(*HOSTS[request.param], preinstalled=False):
+    for lab in fresh(*HOSTS[request.param]):
         for role in ("guard", "ufw"):
             text = path_of(role).read_text(encoding="utf-8")
             path = f"/usr/local/sbin/ringfence-{role}"

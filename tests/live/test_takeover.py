@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from tests.live.conftest import cannot, fresh
+from tests.live.engines.ring.attack import Attack, declare, must_hold, start
 from tests.live.labs import BIN, NO_DOOR, ROOT, Lab, Run, RunError
-from tests.live.ring.attack import Attack, declare, must_hold, start
 
 # Which engine takes over (the other one must find nothing to do), and from which release: the one whose policy denied
 # in `filter`, and the one whose policy denied in `mangle`.

@@ -102,6 +102,36 @@ def test_why_a_host_does_not_answer_is_said_with_the_fix(words: str, fix: str) -
     assert words in str(raised.value)
 
 
+class Connected(Answering):
+    """The same with a connection that is active, or is not any more."""
+
+    def __init__(self, *answers: Any, active: bool = True) -> None:
+        super().__init__(*answers)
+        transport = SimpleNamespace(is_active=lambda: active, set_keepalive=lambda _: None, sock=None)
+        self.connector = SimpleNamespace(client=SimpleNamespace(get_transport=lambda: transport))
+
+
+def test_a_shell_that_ended_before_it_heard_the_question_is_asked_why() -> None:
+    host: Any = Connected(OSError("Socket is closed"), "sh: 1: python3: not found")
+    with pytest.raises(NoAnswerError, match="apt-get install python3"):
+        ask(host, "survey", {})
+    assert host.arguments == {"_sudo": True}
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        Connected(OSError("Socket is closed"), active=False),
+        Connected(OSError("Socket is closed"), {}),
+        Connected(OSError("Socket is closed"), EOFError()),
+    ],
+    ids=["no connection", "it works now", "it breaks again"],
+)
+def test_a_connection_that_breaks_is_what_is_told(host: Any) -> None:
+    with pytest.raises(NoAnswerError, match="Socket is closed"):
+        ask(host, "survey", {})
+
+
 def test_an_answer_that_is_none_is_an_error() -> None:
     host: Any = Answering({})
     host.run_shell_command = lambda *_, **__: (True, SimpleNamespace(stdout="motd: welcome", stderr=""))
@@ -135,3 +165,62 @@ def test_a_run_asks_again_where_its_plan_has_been_thought_about(
     monkeypatch.setattr(converge, "age", lambda _host: seconds)
     assert [*converge.compare._inner({})] == []
     assert asked == [asks]
+
+
+class Changing:
+    """A host that answers for each role as it is told, and writes down which roles it was asked about together."""
+
+    current_op_global_arguments: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, name: str, **changes: list[str]) -> None:
+        self.name = name
+        self.changes = changes
+        self.asked: list[list[str]] = []
+
+    def run_shell_command(self, _: Any, **arguments: Any) -> Any:
+        wishes = json.loads("".join(arguments["_stdin"]))["desired"]["wishes"]
+        self.asked.append(sorted(wishes))
+        answer = {role: {**FINE["x"], "changes": self.changes.get(role, [])} for role in wishes}
+        return True, SimpleNamespace(stdout=json.dumps(answer), stderr="")
+
+    def meets(self, *roles: str, missed: tuple[str, ...] = ()) -> None:
+        """Go through roles as a run does: what is pending is done, and all that was known is forgotten."""
+        for role in roles:
+            if survey(self, {role: _wanted()})[role].changes and role not in missed:  # type: ignore[arg-type]
+                self.changes[role] = []
+                forget(self, role, "changes")  # type: ignore[arg-type]
+
+
+def test_roles_with_nothing_to_do_are_asked_about_together() -> None:
+    host: Any = Changing("few", b=["+ b"], d=["+ d"])
+    survey(host, {role: _wanted() for role in "abcdef"})
+    host.meets(*"abcdef")
+    # After b its followers up to the next that changes something, after that one the rest.
+    assert host.asked == [[*"abcdef"], ["c", "d"], ["e", "f"]]
+
+
+def test_on_a_fresh_host_no_role_is_asked_about_for_nothing() -> None:
+    host: Any = Changing("all", **{role: ["+ it"] for role in "abcd"})
+    survey(host, {role: _wanted() for role in "abcd"})
+    host.meets(*"abcd")
+    assert host.asked == [[*"abcd"], ["b"], ["c"], ["d"]]
+
+
+def test_what_changes_unexpectedly_makes_what_is_known_stale() -> None:
+    host: Any = Changing("odd", a=["+ a"])
+    survey(host, {role: _wanted() for role in "abcd"})
+    survey(host, {"a": _wanted()})
+    host.changes = {"a": [], "b": ["+ b"], "c": ["+ c"]}
+    forget(host, "a", "changes")
+    host.meets(*"bcd")
+    # What c would do is done though nobody expected it, and d is asked about after that.
+    assert host.asked == [[*"abcd"], [*"bcd"], ["c"], ["d"]]
+    assert host.changes["c"] == []
+
+
+def test_of_a_role_that_has_more_to_do_only_that_is_asked() -> None:
+    host: Any = Changing("more", a=["+ a"], b=[])
+    survey(host, {role: _wanted() for role in "ab"})
+    forget(host, "a", "files")  # its files are in place now, its state is not
+    host.meets(*"ab")
+    assert host.asked == [["a", "b"], ["a"], ["b"]]

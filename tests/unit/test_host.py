@@ -369,6 +369,30 @@ def test_an_answer_is_decoded(docker: dict[str, bytes]) -> None:
     assert engine.engine("POST", "/start", {}) is None
 
 
+def told_by(server: str) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nServer: {server}\r\nContent-Length: 2\r\n\r\nOK".encode()
+
+
+def test_the_version_stands_above_any_answer(docker: dict[str, bytes]) -> None:
+    docker["/_ping"] = told_by("Docker/20.10.24+dfsg1 (linux)")
+    assert engine.engine_version() == "20.10.24+dfsg1"
+    assert engine.running_backend() == "iptables"  # without another question
+
+
+@pytest.mark.parametrize("driver", ["iptables", "nftables"])
+def test_newer_engines_are_asked_for_their_back_end(docker: dict[str, bytes], driver: str) -> None:
+    docker["/_ping"] = told_by("Docker/29.9.0 (linux)")
+    docker["/info"] = answer("200 OK", json.dumps({"FirewallBackend": {"Driver": driver}}))
+    assert engine.running_backend() == driver
+
+
+@pytest.mark.parametrize("server", ["", "Libpod/4.3.1 (linux)", "Docker/dev (linux)"])
+def test_an_engine_that_is_none_has_no_version(docker: dict[str, bytes], server: str) -> None:
+    docker["/_ping"] = told_by(server)
+    with pytest.raises(running.Fault, match="docker does not say which version it is"):
+        engine.engine_version()
+
+
 @pytest.mark.parametrize(
     ("given", "kind", "said"),
     [

@@ -388,14 +388,18 @@ def test_the_command_of_ssh_is_the_users(argv: list[str], own: list[str], remote
 
 
 def test_room_is_made_for_many_hosts_and_never_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "limit"
-    monkeypatch.setattr(engine, "LIMIT", limit)
-    limit.write_text("128\n")
+    monkeypatch.setattr(engine, "SYSCTLS", tmp_path)
+    limits = {tmp_path / name.replace(".", "/"): least for name, least in engine.room_for(21).items()}
+    for limit in limits:
+        limit.parent.mkdir(parents=True, exist_ok=True)
+        limit.write_text("128\n")
     engine.make_room(21)
-    assert int(limit.read_text()) >= 21 * 12
-    limit.write_text("8192\n")
+    assert {limit: int(limit.read_text()) for limit in limits} == limits
+    assert engine.room_for(21)["fs.inotify.max_user_instances"] >= 21 * 12
+    for limit in limits:
+        limit.write_text("99999\n")
     engine.make_room(21)
-    assert limit.read_text() == "8192\n"
-    monkeypatch.setattr(engine, "LIMIT", tmp_path / "nowhere" / "limit")
+    assert {limit.read_text() for limit in limits} == {"99999\n"}
+    monkeypatch.setattr(engine, "SYSCTLS", tmp_path / "nowhere")
     with pytest.raises(LabError, match="21 hosts need `sysctl fs"):
         engine.make_room(21)

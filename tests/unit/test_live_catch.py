@@ -18,6 +18,7 @@ CATCH = Path(__file__).resolve().parents[1] / "live" / "catch.py"
 PROGRAM = """
 import pathlib, sys, time
 here = pathlib.Path(sys.argv[0]).parent
+time.sleep(0.3)  # as any program compares first
 while not (here / "begin").exists():
     time.sleep(0.01)
 (here / "new").write_text("changed")

@@ -24,7 +24,6 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(kept, "_RINGFENCE", tmp_path)
     monkeypatch.setattr(kept, "MEMORY", tmp_path / "run" / "kept")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(kept, "replace_file", lambda path, data, *_: path.write_bytes(data))
     monkeypatch.setattr(nowhere, "run", run)
     return ran
 

@@ -145,7 +145,7 @@ def test_inside_an_internal_network_of_nftables_the_policy_alone_decides(segment
 def test_the_back_end_is_what_is_planned_else_what_the_engine_says(
     segments: ModuleType, monkeypatch: pytest.MonkeyPatch, told: str, info: dict[str, Any], wanted: bool
 ) -> None:
-    answers = {"/networks": [], "/info": info, "/version": {"Version": "29.0.1"}, "/containers/json?all=1": []}
+    answers = {"/networks": [], "/info": info, "/containers/json?all=1": []}
     engine_of(segments, monkeypatch, answers)
     monkeypatch.setattr(segments, "daemon_config", dict)
     plan = segments.make_plan({"networks": [IOT], "backend": told})
@@ -267,7 +267,7 @@ def test_a_daemon_json_that_cannot_be_read_does_not_allow_ipv6(
     (tmp_path / "daemon.json").write_text(text)
     config = segments.daemon_config
     monkeypatch.setattr(segments, "daemon_config", lambda: config(str(tmp_path / "daemon.json")))
-    answers = {"/networks": [], "/version": {"Version": "29.0.1"}, "/containers/json?all=1": []}
+    answers = {"/networks": [], "/containers/json?all=1": []}
     engine_of(segments, monkeypatch, answers)
     with pytest.raises(segments.Fault, match=r"daemon\.json"):
         segments.make_plan({"networks": [IOT], "backend": "iptables"})
@@ -285,6 +285,7 @@ def engine_of(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: di
         return copy.deepcopy(answer)
 
     monkeypatch.setattr(segments, "engine", engine)
+    monkeypatch.setattr(segments, "engine_version", lambda: "29.0.1")
     monkeypatch.setattr(segments, "filter_frames", lambda bridges: None)  # no bridge is made here
     monkeypatch.setattr(segments, "docker_runs", lambda: True)
     monkeypatch.setattr(segments, "host_routes", list)
@@ -303,7 +304,6 @@ def recreated(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     network = {**live(segments, IOT), "Internal": True}
     return {
         "/networks": [network],
-        "/version": {"Version": "29.0.1"},
         "/containers/json?all=1": boxes,
         **{f"/containers/{box['Id']}/json": box for box in boxes},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,36 @@ def test_status_says_how_every_layer_is(
     assert f"ufw     {drift[0] if drift else 'as intended'}" in lines
     assert "policy  as intended" in lines
     assert "mend" not in dict(host.asked).values()
+
+
+ANSWERS = """
+import json, sys
+print(json.dumps({"changes": [REQUEST["arguments"][0], REQUEST["desired"]["of"]], "notices": ["n"]}))
+"""
+
+
+def test_a_program_is_asked_as_it_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "PROGRAMS", tmp_path)
+    layer = watch.Layer("ufw", "drift", "mend")
+    (tmp_path / "ringfence-ufw").write_text(ANSWERS)
+    assert layer.ask("drift", {"of": "ufw"}) == {"changes": ["drift", "ufw"], "refusals": []}
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [
+        ("import sys; sys.exit('ufw hangs')", "ringfence-ufw drift` failed: ufw hangs"),
+        ("import time; time.sleep(60)", "ringfence-ufw drift` took longer than 0 s"),
+        ("print('{}x')", "ringfence-ufw drift says nothing that can be read"),
+        ("print([])", "ringfence-ufw drift says nothing that can be read"),
+        ("import os; os.kill(os.getpid(), 9)", "ringfence-ufw drift` failed: exit code -9"),
+        ("", "ringfence-ufw drift`: the program is not there any more: apply the role ufw again"),
+    ],
+)
+def test_a_program_that_fails_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, says: str
+) -> None:
+    monkeypatch.setattr(watch, "PROGRAMS", tmp_path)
+    (tmp_path / "ringfence-ufw").write_text(program)
+    with pytest.raises(watch.Fault, match=re.escape(says)):
+        watch.Layer("ufw", "drift", "mend").ask("drift", {}, 0.4 if "sleep" in program else 20)

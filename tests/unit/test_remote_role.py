@@ -342,14 +342,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(remote, "_RINGFENCE", tmp_path / "etc")
     monkeypatch.setattr(remote, "MEMORY", tmp_path / "run" / "code")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(remote, "replace_file", _replace)
     return tmp_path / "run" / "code"
-
-
-def _replace(path: Path, content: bytes, mode: int, owner: tuple[int, int]) -> None:
-    assert owner == (0, 0)
-    path.write_bytes(content)
-    path.chmod(mode)
 
 
 def _run(code: Any) -> Any:

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.live.ring.agent.frames import SYN, parse, probe_in, probe_of
-from tests.live.ring.agent.ledger import Ledger as AgentLedger
-from tests.live.ring.agent.loop import Loop
-from tests.live.ring.agent.odd import checksum
-from tests.live.ring.agent.probes import Probes
-from tests.live.ring.attacks import World, attacks
-from tests.live.ring.declared import FIRST, LAST, Addresses, declared, forbidden
-from tests.live.ring.forge import ICMP6, TCP, UDP, Station, datagram, icmp6, packet, syn
-from tests.live.ring.judge import Ledger, blind, judge, leaks
+from tests.live.engines.ring.agent.frames import SYN, parse, probe_in, probe_of
+from tests.live.engines.ring.agent.ledger import Ledger as AgentLedger
+from tests.live.engines.ring.agent.loop import Loop
+from tests.live.engines.ring.agent.odd import checksum
+from tests.live.engines.ring.agent.probes import Probes
+from tests.live.engines.ring.attacks import World, attacks
+from tests.live.engines.ring.declared import FIRST, LAST, Addresses, declared, forbidden
+from tests.live.engines.ring.forge import ICMP6, TCP, UDP, Station, datagram, icmp6, packet, syn
+from tests.live.engines.ring.judge import Ledger, blind, judge, leaks
 
 PROBES = {
     "0": {"id": "0", "proto": "tcp", "first": 2000, "span": 100},

@@ -56,9 +56,14 @@ def make_leaf(folder: Path) -> int:
 
 
 @contextlib.contextmanager
-def running(**environment: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+def running(**environment: str) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     port = free_port()
-    process = subprocess.Popen([sys.executable, APPLICATION], env=os.environ | {"PORT": str(port)} | environment)
+    process = subprocess.Popen(
+        [sys.executable, APPLICATION],
+        env=os.environ | {"PORT": str(port)} | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -71,7 +76,7 @@ def running(**environment: str) -> Iterator[tuple[int, subprocess.Popen[bytes]]]
         yield port, process
     finally:
         process.terminate()
-        process.wait(10)
+        process.communicate(timeout=10)
 
 
 def get(port: int, path: str, headers: dict[str, str]) -> tuple[int, str]:
@@ -125,9 +130,14 @@ def test_the_application_serves_another_certificate_when_it_is_told_to(tmp_path:
         while served_serial(port) != second:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        # One that cannot be read is not taken.
-        (tmp_path / "2" / "key.pem").write_text("no key")
+        # One that does not fit its key is not taken, not even by half.
+        make_leaf(tmp_path / "3")
+        (tmp_path / "3" / "key.pem").write_bytes((tmp_path / "2" / "key.pem").read_bytes())
+        (tmp_path / "next").symlink_to("3")
+        (tmp_path / "next").replace(current)
         process.send_signal(signal.SIGHUP)
+        assert process.stdout
+        assert any("the certificate before stays" in line for line in process.stdout)
         assert served_serial(port) == second
         # Who does not finish a handshake keeps nobody waiting.
         with socket.create_connection(("127.0.0.1", port), timeout=10):

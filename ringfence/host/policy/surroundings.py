@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ringfence.host.bridges import INTERFACES, filter_frames, segment_bridges, unfiltered
-from ringfence.host.engine import daemon_config, engine, firewall_backend
+from ringfence.host.engine import daemon_config, engine, running_backend
 from ringfence.host.nft import nft_table
 from ringfence.host.nowhere import tried_nowhere
 from ringfence.host.policy.nft import TABLES, Line, listed
@@ -181,7 +181,7 @@ def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
     backend = str(daemon.get("firewall-backend") or "iptables")
     networks, outside = [], []
     if running:
-        backend = firewall_backend(engine("GET", "/info"))
+        backend = running_backend()
         networks = engine("GET", "/networks")
         outside = outside_the_fence(engine("GET", "/containers/json"))
     there = interfaces()

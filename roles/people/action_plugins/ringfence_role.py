@@ -220,7 +220,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         program = Path(__file__).parents[1].joinpath("library", "ringfence_role.py").read_text(encoding="utf-8")
         request = json.dumps({"program": program, "arguments": [verb], "desired": desired}) + "\n"
         answer: dict[str, Any] = self._low_level_execute_command(
-            f"python3 -c {shlex.quote(LOADER)}", in_data=request.encode()
+            f"python3 -I -c {shlex.quote(LOADER)}", in_data=request.encode()
         )
         if answer["rc"]:
             said = answer["stderr"].strip() or f"the host did not answer (exit code {answer['rc']})"

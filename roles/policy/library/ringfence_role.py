@@ -6,26 +6,19 @@ Standard library only, Python 3.11. Everything arrives on standard input, nothin
 
 from __future__ import annotations
 
-import getpass
 import grp
 import hashlib
-import importlib.util
 import json
-import marshal
 import os
 import pwd
-import select
 import shutil
-import signal
 import stat
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import CodeType
-from typing import Any, BinaryIO, NoReturn
+from typing import Any
 
 
 DOCUMENTATION = r"""
@@ -74,13 +67,20 @@ progress:
   elements: str
 """
 
-# >>> ringfence.host: running files kept packages units advice
+# >>> ringfence.host: running files kept packages units advice forked
 # Written by `python -m ringfence.host`: change it there.
 import contextlib
+import importlib
+import marshal
 import re
+import select
 import shlex
+import signal
 import tempfile
+import traceback
 from collections.abc import Collection, Iterable
+from types import CodeType
+from typing import BinaryIO, NoReturn
 
 # -- running: Commands of the host: what is missing, hangs or fails means the same in every program.
 
@@ -291,7 +291,7 @@ def keep(kind: str, key: str, data: bytes, most: int) -> None:
     with contextlib.suppress(OSError):
         MEMORY.mkdir(0o700, parents=True, exist_ok=True)
         if _own(MEMORY.parent) and _own(MEMORY):
-            replace_file(MEMORY / f"{kind}-{_name(key)}", data, 0o600, (0, 0))
+            replace_file(MEMORY / f"{kind}-{_name(key)}", data, 0o600)
             there = sorted(MEMORY.glob(f"{kind}-*"), key=lambda path: path.stat().st_mtime_ns)
             for path in there[:-most]:
                 path.unlink(missing_ok=True)
@@ -370,6 +370,17 @@ def booted() -> bool:
     return Path("/run/systemd/system").is_dir()
 
 
+def enable_units(*names: str) -> None:
+    """Enable units, and have systemd read all units once: `enable` alone would have them read after every call.
+
+    Raises:
+        Fault: systemd does not take one of them.
+    """
+    if names:
+        must("systemctl", "enable", "--quiet", "--no-reload", *names, timeout=90)
+    must("systemctl", "daemon-reload", timeout=90)
+
+
 def unit_states(names: Sequence[str], properties: Sequence[str], *, now: bool = False) -> dict[str, dict[str, str]]:
     """Return the properties of units, asked for in one command: {unit: {property: value}}.
 
@@ -433,15 +444,124 @@ def with_advice(words: str) -> str:
     return words
 
 
+# -- forked: A program of ringfence, run in a process that is forked and not started: the interpreter is there already.
+
+
+class Forked:
+    """A program in a process of its own, which reads nothing and writes to memory: it waits for nobody.
+
+    Args:
+        request: ``{name, program: its text, arguments: [verb], desired, …}``, as `ringfence.host.program` takes it.
+
+    Attributes:
+        out, err: what it writes (`text_of`).
+        code: exit code, None as long as it runs.
+    """
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.out, self.err = memory(), memory()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        self.code: int | None = None
+        if self.pid == 0:
+            _become(request, self.out, self.err)
+        # Here too: whoever comes first, it is a group that can be killed with all that it starts.
+        with contextlib.suppress(OSError):
+            os.setpgid(self.pid, self.pid)
+
+    def ended(self, deadline: float) -> bool:
+        """Wait for it to end; False where it did not before the deadline, in seconds of `time.monotonic`."""
+        if self.code is None:
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            finally:
+                os.close(descriptor)
+            if not readable:
+                return False
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return True
+
+    def kill(self) -> None:
+        """Kill it with all that it started, unless it has ended."""
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def load() -> None:
+    """Import modules that several programs use, before they are forked."""
+    for name in (
+        "dataclasses", "difflib", "http.client", "ipaddress", "secrets", "shutil", "socket", "urllib.parse",
+    ):  # fmt: skip
+        importlib.import_module(name)
+
+
+def code_of(name: str, text: str) -> CodeType:
+    """Compile a program, or take what was made of the same text before: compiling takes longer than most checks."""
+    key = f"{sys.version}{text}"
+    known = recall(name, key)
+    if known is not None:
+        with contextlib.suppress(ValueError, EOFError, TypeError):
+            code = marshal.loads(known)  # noqa: S302 - only root could write it
+            if isinstance(code, CodeType):
+                return code
+    code = compile(text, "ringfence", "exec")
+    keep(name, key, marshal.dumps(code), most=1)
+    return code
+
+
+def memory(content: bytes = b"") -> BinaryIO:
+    """A file that is on no disk, with its position at the start."""
+    file = os.fdopen(os.memfd_create("ringfence"), "w+b")
+    file.write(content)
+    file.seek(0)
+    return file
+
+
+def text_of(file: BinaryIO) -> str:
+    """All that such a file holds."""
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
+
+
+def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
+    """Turn this forked process into a program that reads nothing and writes to memory."""
+    code: object = 70
+    try:
+        os.setpgid(0, 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out.fileno(), 1)
+        os.dup2(err.fileno(), 2)
+        # They stay open as long as this process lives, which is the program's own.
+        sys.argv, sys.stdin = ["-c"], open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        # A role's program, which the engine sent, or which root installed: running it is what is asked for.
+        exec(code_of(request["name"], request["program"]), {"__name__": "__main__", "REQUEST": request})  # noqa: S102
+        code = 0
+    except SystemExit as end:
+        code = end.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
 # <<< ringfence.host
 
 LOADER = (
     "import json,sys; r=json.load(sys.stdin); "
     'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
 )
-# What the programs use: they are forked from here and need not load it again.
-for _module in ("dataclasses", "difflib", "http.client", "ipaddress", "secrets", "shutil", "socket", "urllib.parse"):
-    importlib.import_module(_module)
 CHECK_SECONDS = 60
 REMOVE_SECONDS = 900
 GUARD = "/usr/local/sbin/ringfence-guard"
@@ -508,11 +628,8 @@ def shown(path: str) -> str:
     return ""
 
 
-class Check:
-    """A role's program, asked what it would do, in a process of its own that writes to memory: it waits for nobody.
-
-    It is forked, not started: an interpreter and the modules that all programs need cost more than most checks.
-    """
+class Check(Forked):
+    """A role's program, asked what it would do."""
 
     def __init__(
         self,
@@ -522,20 +639,10 @@ class Check:
         units: tuple[Mapping[str, Any], float] | None = None,
     ) -> None:
         self.role = role
-        self.out, self.err = _memory(), _memory()
-        request = {
+        super().__init__({
             "program": want["program"], "arguments": list(verb), "desired": want["desired"],
             "name": f"ringfence-{role}", "units": units,
-        }  # fmt: skip
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self.pid = os.fork()
-        self.code: int | None = None
-        if self.pid == 0:
-            _become(request, self.out, self.err)
-        # Here too: whoever comes first, it is a group that can be killed with all that it starts.
-        with contextlib.suppress(OSError):
-            os.setpgid(self.pid, self.pid)
+        })  # fmt: skip
 
     def answer(self, deadline: float) -> dict[str, list[str]]:
         """Wait for what it says: ``changes``, ``refusals`` and ``notices``; no answer is a refusal."""
@@ -543,93 +650,17 @@ class Check:
             self.kill()
             return _refused(f"the check of role {self.role} did not answer within {CHECK_SECONDS} s")
         if self.code:
-            said = _text(self.err).strip()[-2000:] or f"exit code {self.code}"
+            said = text_of(self.err).strip()[-2000:] or f"exit code {self.code}"
             return _refused(f"the check of role {self.role} failed on this host: {said}")
         try:
-            found = json.loads(_text(self.out))
+            found = json.loads(text_of(self.out))
             return {key: [str(line) for line in found[key]] for key in ("changes", "refusals", "notices")}
         except (ValueError, KeyError, TypeError) as error:
             return _refused(f"the check of role {self.role} gave no answer that can be read: {error!r}")
 
-    def ended(self, deadline: float) -> bool:
-        """Wait for it to end; False where it did not before the deadline, in seconds of `time.monotonic`."""
-        if self.code is None:
-            descriptor = os.pidfd_open(self.pid)
-            try:
-                readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            finally:
-                os.close(descriptor)
-            if not readable:
-                return False
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return True
-
-    def kill(self) -> None:
-        """Kill it with all that it started, unless it has ended."""
-        if self.code is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-
-def code_of(name: str, text: str) -> CodeType:
-    """Compile a program, or take what was made of the same text before: compiling takes longer than most checks."""
-    key = f"{importlib.util.MAGIC_NUMBER!r}{text}"
-    known = recall(name, key)
-    if known is not None:
-        with contextlib.suppress(ValueError, EOFError, TypeError):
-            code = marshal.loads(known)  # noqa: S302 - only root could write it
-            if isinstance(code, CodeType):
-                return code
-    code = compile(text, "ringfence", "exec")
-    keep(name, key, marshal.dumps(code), most=1)
-    return code
-
-
-def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
-    """Turn this forked process into a program that reads nothing and writes to memory."""
-    code: object = 70
-    try:
-        os.setpgid(0, 0)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
-        # They stay open as long as this process lives, which is the program's own.
-        sys.argv, sys.stdin = ["-c"], open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        # A role's program, which the engine sent and would install: running it is what is asked for.
-        exec(code_of(request["name"], request["program"]), {"__name__": "__main__", "REQUEST": request})  # noqa: S102
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-        if not isinstance(code, int):
-            print(code, file=sys.stderr)
-            code = 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 1)
-
 
 def _refused(message: str) -> dict[str, list[str]]:
     return {"changes": [], "refusals": [message], "notices": []}
-
-
-def _memory(content: bytes = b"") -> BinaryIO:
-    """A file that is on no disk, with its position at the start."""
-    file = os.fdopen(os.memfd_create("ringfence"), "w+b")
-    file.write(content)
-    file.seek(0)
-    return file
-
-
-def _text(file: BinaryIO) -> str:
-    file.seek(0)
-    return file.read().decode("utf-8", "replace")
 
 
 def survey(wishes: dict[str, Wish], *, diff: bool = False, called: dict[str, str] | None = None) -> dict[str, Any]:
@@ -648,6 +679,8 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False, called: dict[str, str
     if booted():
         with contextlib.suppress(Fault):  # each program asks for itself, and says so
             units = unit_states(_ASKED, _PROPERTIES), time.monotonic()
+    if len(wishes) > 1:
+        load()
     # Each program spends most of its time waiting for iptables or Docker to answer.
     checks = {role: Check(role, want, units=units) for role, want in wishes.items()}
     deadline = time.monotonic() + CHECK_SECONDS
@@ -691,10 +724,12 @@ def not_root() -> str:
     """Return the likely reason why something fails here, and the fix; "" for root."""
     if not os.geteuid():
         return ""
-    return (
-        f"\nThis run is not root on the host but {getpass.getuser()}: set `ansible_become: true` for it, which both "
-        "engines understand"
-    )
+    try:
+        who = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        who = f"user {os.geteuid()}"
+    fix = "set `ansible_become: true` for it, which both engines understand"
+    return f"\nThis run is not root on the host but {who}: {fix}"
 
 
 def install(names: list[str]) -> None:
@@ -772,7 +807,7 @@ def _restore(window: dict[str, Any]) -> None:
 
 def _apply(role: str, program: str, desired: dict[str, Any]) -> Any:
     # Memory, no pipe: what the program leaves running would hold that open.
-    with _memory(json.dumps(desired).encode()) as given, _memory() as said:
+    with memory(json.dumps(desired).encode()) as given, memory() as said:
         try:
             done = subprocess.run([program, "apply"], stdin=given, stdout=said, check=False)
         except OSError as error:
@@ -780,7 +815,7 @@ def _apply(role: str, program: str, desired: dict[str, Any]) -> Any:
         if done.returncode:
             raise Fault(f"role {role}: {Path(program).name} apply failed (exit code {done.returncode})")
         try:
-            answer = json.loads(_text(said))
+            answer = json.loads(text_of(said))
         except ValueError:
             return None
     return answer.get("asks") if isinstance(answer, dict) else None
@@ -833,8 +868,8 @@ def share(role: str, want: Wish, make: bool = False) -> dict[str, Any]:
         if not check.ended(time.monotonic() + CHECK_SECONDS):
             raise Fault(f"role {role}: its program did not say within {CHECK_SECONDS} s what it shares")
         if check.code:
-            raise Fault(f"role {role}: {_text(check.err).strip()[-2000:] or f'exit code {check.code}'}")
-        found = json.loads(_text(check.out))
+            raise Fault(f"role {role}: {text_of(check.err).strip()[-2000:] or f'exit code {check.code}'}")
+        found = json.loads(text_of(check.out))
         changes = [*(f"+ package {name}" for name in missing), *found["changes"]]
         return {"shared": found["shared"], "changes": changes}
     except (ValueError, KeyError, TypeError) as error:
@@ -899,10 +934,11 @@ def _take_away(each: Leaving, seconds: int) -> None:
     """Run a program's ``remove``: the text that was sent, so that one of an older release is replaced by today's."""
     name = f"ringfence-{each['role']}"
     request = {"program": each["program"], "arguments": ["remove"], "desired": {}, "name": name}
-    with _memory(json.dumps(request).encode()) as given:
+    with memory(json.dumps(request).encode()) as given:
         try:
             done = subprocess.run(
-                [sys.executable, "-c", LOADER, name, "remove"],  # the words are for whoever looks at the process
+                # The words are for whoever looks at the process.
+                [sys.executable, "-I", "-c", LOADER, name, "remove"],
                 stdin=given, stdout=subprocess.DEVNULL, check=False, timeout=seconds,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

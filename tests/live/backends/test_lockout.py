@@ -426,7 +426,7 @@ SABOTAGE = {
     in_turn(SABOTAGE, HOSTS),
 )
 def test_what_nobody_confirms_is_taken_back(lab: Lab, before: dict[str, Any], sabotage: str) -> None:
-    armed = f"ringfence-guard arm --seconds 10 --reason drill && test -e {PENDING}"
+    armed = f"ringfence-guard arm --seconds 15 --reason drill && test -e {PENDING}"
     lab.sh(f"{armed} || exit 1\n{SABOTAGE[sabotage]}\ntrue")
     assert lab.sh(f"ls {PENDING}")
     if sabotage == "after-rules-broken":  # what was loaded before may still be there, but not as it was

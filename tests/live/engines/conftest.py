@@ -11,8 +11,9 @@ from tests.live.labs import Lab
 
 NFTABLES = "29-nftables"  # the same engine with its other firewall back end, to which the first run brings it
 ENGINES = {"20.10": "t-2010", "26.1": "t-261", "28.5": "t-285", "29": "t-29", NFTABLES: "t-29n"}
-# One of each Debian release, and the one whose engine is no package; `test_ansible_first` has another.
-BARE = ("20.10", "26.1", "29")
+# One of each Debian release, and the one whose engine is no package.
+BARE = ("20.10", "26.1", "28.5", "29")
+BY_ANSIBLE = "28.5"  # pyinfra provisions the others
 
 
 @pytest.fixture(scope="package", params=ENGINES)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ OF_THE_ENGINE = pytest.mark.engines("20.10", "28.5", "29")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def resolvers(lab: Lab) -> None:
+def resolvers(lab: Lab) -> Iterator[None]:
     """Resolvers on the host's own loopback, in its LAN and beyond, which write down what they are asked."""
+    own = lab.sh("cat /etc/resolv.conf")
     declare(lab)
     lab.pyinfra()
     for host, addresses in (("atlas", LOOPBACK), ("outside", f"{lab.address('outside')} {internet(lab)}")):
@@ -64,6 +66,8 @@ def resolvers(lab: Lab) -> None:
         )
     program = base64.b64encode((HERE / "ask.py").read_bytes()).decode()
     lab.sh(f"echo {program} | base64 -d > /run/ask.py")
+    yield
+    lab.sh("cat > /etc/resolv.conf", text=own)  # other tests go on with this host
 
 
 def declare(lab: Lab, **services: dict[str, Any]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -23,19 +25,28 @@ SECONDS = 60  # a page that is there at once on a machine with nothing else to d
 
 @pytest.fixture
 def browser(lab: Lab, tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    """A fresh profile of Debian's chromium; the lab's names lead to the lab's host, as its DNS would say."""
+    """A fresh profile of Debian's chromium; the lab's names lead to the lab's host, as its DNS would say.
+
+    It sits at the vantage: where a network of its machine comes or goes, as those of other labs do here all the time,
+    Chromium gives up what it has asked for (ERR_NETWORK_CHANGED). Its driver stays here and speaks to it by a pipe.
+    """
     if not shutil.which("chromedriver"):
         cannot("this test needs chromium and chromedriver (apt-get install chromium chromium-driver)")
     options = webdriver.ChromeOptions()
+    options.binary_location = str(tmp_path / "chromium-at-the-vantage")
+    at_the_vantage = ["nsenter", f"--net={lab.network('outside')}", "chromium"]
+    Path(options.binary_location).write_text(f'#!/bin/sh\nexec {shlex.join(at_the_vantage)} "$@"\n')
+    Path(options.binary_location).chmod(0o755)
     domain = lab.variables()["lab_domain"]
     for argument in (
         "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1000,760",
-        f"--user-data-dir={tmp_path}", f"--host-resolver-rules=MAP *.{domain} {lab.address()}, MAP * ~NOTFOUND",
-        "--disable-background-networking", "--disable-component-update", "--no-first-run",
+        f"--user-data-dir={tmp_path}/profile", f"--host-resolver-rules=MAP *.{domain} {lab.address()}, MAP * ~NOTFOUND",
+        "--remote-debugging-pipe", "--disable-background-networking", "--disable-component-update", "--no-first-run",
         # The root is in no store of this machine; that the certificates are the lab's is what the other tests check.
         "--ignore-certificate-errors",
     ):  # fmt: skip
         options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
     driver.set_page_load_timeout(SECONDS)
     yield driver
@@ -50,11 +61,18 @@ def shot(browser: webdriver.Chrome, name: str) -> None:
 
 
 def until(browser: webdriver.Chrome, condition: Callable[[webdriver.Chrome], object]) -> None:
-    WebDriverWait(browser, SECONDS).until(condition)
+    # While a page gives way to the next one, what was found on it is stale, in several words of Chromium's.
+    wait = WebDriverWait(browser, SECONDS, ignored_exceptions=(WebDriverException,))
+    try:
+        wait.until(condition)
+    except TimeoutException as error:
+        said = [line["message"] for line in browser.get_log("browser")]
+        error.msg = f"{browser.current_url}: {said}: {text(browser)[:1000]}"
+        raise
 
 
 def field(browser: webdriver.Chrome, name: str) -> WebElement:
-    until(browser, lambda b: [e for e in b.find_elements(By.ID, name) if e.is_displayed()])
+    until(browser, lambda b: any(e.is_displayed() for e in b.find_elements(By.ID, name)))
     return browser.find_element(By.ID, name)
 
 

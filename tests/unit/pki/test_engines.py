@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ENGINES = ("pyinfra", "ansible")
 # What is sent to the host's python is noted before it is run.
 TEE = """#!/bin/sh
-case "$2" in *json.load*) ;; *) exec {python} "$@" ;; esac
+case "$*" in *json.load*) ;; *) exec {python} "$@" ;; esac
 cat > {sent}.now; cat {sent}.now >> {sent}; exec {python} "$@" < {sent}.now
 """
 

@@ -266,9 +266,15 @@ def test_a_container_that_cannot_be_repaired_is_a_failure(work: Any, monkeypatch
         program.repair(program.Work(**work))
 
 
-@pytest.mark.parametrize("answer", [None, [], {"Version": "new"}, [{"Id": "x"}], "text"])
-def test_what_docker_answers_and_nobody_understands_is_dockers(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("version", "answer"),
+    [("29.0.1", None), ("29.0.1", {"x": []}), ("29.0.1", [{"Id": "x"}]), ("29.0.1", "text"), ("new", [])],
+)
+def test_what_docker_answers_and_nobody_understands_is_dockers(
+    version: str, answer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(program, "docker_runs", lambda: True)
+    monkeypatch.setattr(program, "engine_version", lambda: version)
     monkeypatch.setattr(program, "engine", lambda *_, **__: answer)
     with pytest.raises(program.Fault, match="docker answers something that is not understood"):
         program.look_at_docker(program.whole({}), Facts())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import stat
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +32,17 @@ def desired(*peers: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def wish(program: ModuleType, *peers: dict[str, Any], **more: Any) -> Any:
     return program.wished(desired(*peers, **more), {})
+
+
+def test_a_private_key_is_its_owners_from_birth(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at before anything looks after it: the next look of the same run sets modes right."""
+    monkeypatch.setattr(program, "KEYS", tmp_path / "wireguard" / "ringfence")
+    program.ensure_key("wg-ringfence", 1)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in program.KEYS.iterdir()}
+    assert modes == {"wg-ringfence.1.key": 0o600, "wg-ringfence.1.pub": 0o644}
+    assert stat.S_IMODE(program.KEYS.stat().st_mode) == 0o700
 
 
 def test_a_dump_is_read(program: ModuleType) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from tests.live.engines.ring.attack import Attack, begun, host_network_reaches, must_hold, start_odd
+from tests.live.engines.ring.guests import invite, leave
 from tests.live.labs import Lab, waited_for
-from tests.live.ring.attack import Attack, begun, host_network_reaches, must_hold, start_odd
-from tests.live.ring.guests import invite, leave
 
 # What Docker and UFW themselves close, opened ahead of their rules and taken away again. On Docker's nftables back end
 # a drop is final, so that the chains that hold them are emptied; an engine that starts fills them.

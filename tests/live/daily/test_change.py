@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.live.conftest import fresh
-from tests.live.labs import Lab, waited_for, without_door
+from tests.live.labs import Lab, waited_for
 
 # Ten lines of YAML at most: a service that is reached from the LAN and calls a database.
 NEW_SERVICE: dict[str, Any] = {
@@ -25,11 +23,10 @@ NEW_SERVICE: dict[str, Any] = {
 METRICS = 9100
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    for lab in fresh("t-change", "26.1", **without_door()):
-        lab.pyinfra()
-        yield lab
+@pytest.fixture(scope="module", autouse=True)
+def as_declared(lab: Lab) -> None:
+    lab.undeclare()
+    lab.pyinfra()
 
 
 def _services(lab: Lab) -> dict[str, Any]:

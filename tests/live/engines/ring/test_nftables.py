@@ -6,17 +6,17 @@ from collections import Counter
 
 import pytest
 
+from tests.live.engines.ring.attack import Attack, begun, declare, edit, must_hold, must_live, start
+from tests.live.engines.ring.control import must_hold_against_raw_sockets, take_the_fence_away
+from tests.live.engines.ring.scenarios import SCENARIOS, Scenario, watched
 from tests.live.labs import Lab
-from tests.live.ring.attack import Attack, begun, declare, edit, must_hold, must_live, start
-from tests.live.ring.control import must_hold_against_raw_sockets, take_the_fence_away
-from tests.live.ring.scenarios import SCENARIOS, Scenario
 
 pytestmark = pytest.mark.engines("29")
 
 
 @pytest.fixture(scope="module")
 def attack(lab: Lab) -> Attack:
-    declare(lab)
+    declare(lab, **watched(lab))
     lab.pyinfra()
     return start(lab)
 

@@ -6,7 +6,7 @@ import base64
 import json
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ringfence.render import render
-from tests.live.conftest import fresh
-from tests.live.labs import NO_DOOR, Lab, Run, waited_for
-from tests.live.stacks import BUSYBOX, STACKS, changes, container, sleeper, stack
+from tests.live.labs import Lab, Run, waited_for
+from tests.live.stack.program import BUSYBOX, STACKS, changes, container, sleeper, stack
 from tests.unit.stack.cases import LOG, SERVICES, program, project_of, undone
 
-OLD_TEMPLATE = Path(__file__).resolve().parents[1] / "fixtures/stack-old/compose.yaml.j2"
+OLD_TEMPLATE = Path(__file__).resolve().parents[2] / "fixtures/stack-old/compose.yaml.j2"
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    for lab in fresh("t-config", "28.5", **NO_DOOR):
-        lab.declare(lab_services={"proxy": proxy("one")})
-        lab.pyinfra()
-        yield lab
+@pytest.fixture(scope="module", autouse=True)
+def proxied(lab: Lab) -> None:
+    lab.declare(lab_services={"proxy": proxy("one")})
+    lab.pyinfra()
 
 
 # -- a real web server

@@ -6,10 +6,10 @@ import ipaddress
 import json
 from typing import Any
 
+from tests.live.engines.ring.attacks import World
+from tests.live.engines.ring.declared import RESTING, SERVICES, Addresses
+from tests.live.engines.ring.forge import Station
 from tests.live.labs import Lab
-from tests.live.ring.attacks import World
-from tests.live.ring.declared import RESTING, SERVICES, Addresses
-from tests.live.ring.forge import Station
 
 GUESTS = ("guest", "stray", "custom")
 NOBODY = 65534

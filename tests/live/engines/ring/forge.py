@@ -6,7 +6,7 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from tests.live.ring.agent.odd import checksum
+from tests.live.engines.ring.agent.odd import checksum
 
 IP4, IP6, ARP, VLAN, SERVICE_VLAN = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8
 ICMP, TCP, UDP, ICMP6 = 1, 6, 17, 58

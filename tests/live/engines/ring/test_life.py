@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from tests.live.engines.ring.attack import Attack, declare, must_hold, must_live, start
+from tests.live.engines.ring.bans import ban, banned_first, unban
+from tests.live.engines.ring.control import must_hold_against_raw_sockets, take_the_fence_away
+from tests.live.engines.ring.scenarios import ALL_OF_IT, SCENARIOS, Scenario, watched
 from tests.live.labs import Lab
-from tests.live.ring.attack import Attack, declare, must_hold, must_live, start
-from tests.live.ring.bans import ban, banned_first, unban
-from tests.live.ring.control import must_hold_against_raw_sockets, take_the_fence_away
-from tests.live.ring.scenarios import ALL_OF_IT, SCENARIOS, Scenario
+
+pytestmark = pytest.mark.engines("20.10", "26.1", "28.5", "29")  # `test_nftables` has the other back end
 
 
 @pytest.fixture(scope="module")
 def attack(lab: Lab) -> Attack:
     # Docker's proxy, which is on where a user's own containers publish ports, is one more way in on old engines.
-    declare(lab, **({"docker_daemon": {"userland-proxy": True}} if lab.engine == "20.10" else {}))
+    declare(lab, **watched(lab), **({"docker_daemon": {"userland-proxy": True}} if lab.engine == "20.10" else {}))
     lab.pyinfra()
     lab.must_be_converged()  # also where an engine was there, and running, before the first run
     found = start(lab)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.live.conftest import fresh
-from tests.live.labs import Lab, Run, waited_for, without_door
+from tests.live.labs import Lab, Run, waited_for
 
 ENGINES: dict[str, Callable[[Lab], Run]] = {
     "pyinfra": lambda lab: lab.pyinfra(check=False),
@@ -26,13 +25,6 @@ LOCK = (
 )
 # A package that exists and is on no host, and one that exists nowhere.
 PACKAGE, NO_PACKAGE = "hello", "ringfence-no-such-package"
-
-
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    for lab in fresh("t-bad", "26.1", **without_door()):
-        lab.pyinfra()
-        yield lab
 
 
 @pytest.fixture(params=ENGINES)

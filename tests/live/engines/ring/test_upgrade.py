@@ -9,8 +9,9 @@ import pytest
 
 from lab import docker29
 from lab.plan import Instance
+from tests.live.engines.ring.attack import Attack, declare, must_hold, must_live, start
+from tests.live.engines.ring.scenarios import watched
 from tests.live.labs import Lab
-from tests.live.ring.attack import Attack, declare, must_hold, must_live, start
 
 OLD, NEW = "26.1", "29"
 pytestmark = pytest.mark.engines(OLD)
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.engines(OLD)
 
 @pytest.fixture(scope="module")
 def attack(lab: Lab) -> Attack:
-    declare(lab)
+    declare(lab, **watched(lab))
     lab.pyinfra()
     return start(lab)
 

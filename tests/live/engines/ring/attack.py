@@ -15,9 +15,8 @@ from typing import Any
 
 import yaml
 
-from tests.live.labs import NO_DOOR, Lab, RunError
-from tests.live.ring.attacks import World, attacks
-from tests.live.ring.declared import (
+from tests.live.engines.ring.attacks import World, attacks
+from tests.live.engines.ring.declared import (
     ANYWHERE,
     DATABASE,
     HOST_SERVICES,
@@ -37,9 +36,10 @@ from tests.live.ring.declared import (
     odd,
     stowaways,
 )
-from tests.live.ring.guests import GUESTS, NOBODY, invite, world
-from tests.live.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, leaks, summary
-from tests.live.ring.wire import must_arrive_as_sent
+from tests.live.engines.ring.guests import GUESTS, NOBODY, invite, world
+from tests.live.engines.ring.judge import LEAST_TRIES, Findings, Ledger, blind, judge, leaks, summary
+from tests.live.engines.ring.wire import must_arrive_as_sent
+from tests.live.labs import NO_DOOR, Lab, RunError
 
 HOSTS = ("atlas", "outside")
 RATE = 50.0  # attempts per second of the first cell of each way; of what else goes that way, half as many

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from tests.live.ring.declared import (
+from tests.live.engines.ring.declared import (
     ANYWHERE,
     DATABASE,
     HOST_UDP,
@@ -17,7 +17,7 @@ from tests.live.ring.declared import (
     Addresses,
     Probe,
 )
-from tests.live.ring.forge import (
+from tests.live.engines.ring.forge import (
     ADVERTISEMENT,
     ARP,
     EVERYBODY,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from tests.live.engines.ring.attacks import World
+from tests.live.engines.ring.declared import UNDECLARED
+from tests.live.engines.ring.forge import IP4, IP6, UDP, datagram, ether, packet
 from tests.live.labs import Lab
-from tests.live.ring.attacks import World
-from tests.live.ring.declared import UNDECLARED
-from tests.live.ring.forge import IP4, IP6, UDP, datagram, ether, packet
 
 SENT = "RING wire\n"
 # Seen before any filter of the host; each until it has come, as it was sent or not.

@@ -1,1 +1,0 @@
-"""The attack on the ring, and the tests that make it, one host of each engine after the other."""
