@@ -13,6 +13,7 @@ from ringfence.compile.book import Book, Place
 from ringfence.compile.calls import Call
 from ringfence.host.mac import mac_of
 from ringfence.model import ANYWHERE, INTERNET, Lab
+from ringfence.model.values import Span, bounds
 
 # Where a container that may ask no DNS server is sent by Docker's resolver, which asks from the container's own network
 # namespace: nobody listens there. Not 127.0.0.1, where a DNS server of the container's own may.
@@ -188,28 +189,40 @@ class Plan:
         for name, service in self.lab.services.items():
             if service.port_and_proto:
                 found[name].add((service.port_and_proto[1], service.port_and_proto[0]))
-            found[name] |= {(publish.proto, publish.port) for publish in service.publish}
+            # The ends of a range: what lies between is the same.
+            found[name] |= {(publish.proto, port) for publish in service.publish for port in bounds(publish.port)}
         for _, callee, proto, port in self.calls:
             found[callee].add((proto, port))
         return {name: sorted(ports) for name, ports in found.items()}
 
     @cached_property
-    def egress(self) -> tuple[tuple[str, str, str, int], ...]:
-        """Declared egress as (service, "internet" or a network, protocol, port); with DNS to lab_resolvers."""
-        found = set()
+    def egress(self) -> tuple[tuple[str, str, str, Span], ...]:
+        """Declared egress as (service, "internet" or a network, protocol, ports); with DNS to its resolvers."""
+        found: set[tuple[str, str, str, Span]] = set()
         for name, service in self.lab.services.items():
             for egress in service.egress:
                 for to in self._destinations(egress.to):
-                    found.add((name, to, egress.proto, egress.port))
+                    found |= {(name, to, proto, port) for proto, port in egress.ways}
             for resolver in self.resolvers(name):
+                if resolver in self.lab.services:
+                    continue  # a call
                 network = str(ipaddress.ip_network(resolver))
                 found |= {(name, network, proto, 53) for proto in ("tcp", "udp")}
-        return tuple(sorted(found))
+        return tuple(sorted(found, key=lambda way: (*way[:3], bounds(way[3]))))
 
     def resolvers(self, service: str) -> list[str]:
-        """Return the DNS servers that may be asked for a service, which are part of its egress; none without any."""
+        """Return the DNS servers that may be asked for a service: addresses, which are part of its egress, or the
+        names of services. Without any of its own, and without egress, there are none."""
+        own = self.lab.services[service].resolvers
+        if own is not None:
+            return list(own)
         asked = self.lab.resolvers if self.lab.services[service].egress else ()
         return [str(address) for address in asked or ()]
+
+    def dns(self, service: str) -> list[str]:
+        """Return the addresses of `resolvers`."""
+        there = {flow.callee: flow.destination.address for flow in self.flows if flow.caller == service}
+        return [there.get(resolver, resolver) for resolver in self.resolvers(service)]
 
     def _destinations(self, to: str) -> list[str]:
         if to == INTERNET:

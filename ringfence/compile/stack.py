@@ -73,7 +73,7 @@ def connections(plan: Plan, name: str) -> dict[str, Any]:
             for leg in plan.legs[name]
         ],
         "extra_hosts": _extra_hosts(plan, name),
-        "dns": plan.resolvers(name) or [NOBODY],
+        "dns": plan.dns(name) or [NOBODY],
         # Docker 20.10 answers nothing where nobody answers it: who asks gives up soon. Names of the lab take no time.
         "dns_opt": [] if plan.resolvers(name) else ["timeout:1", "attempts:2"],
     }
@@ -82,9 +82,9 @@ def connections(plan: Plan, name: str) -> dict[str, Any]:
 def ports(service: Service) -> list[dict[str, Any]]:
     """Return the published ports of a service."""
     return [
-        {"published": publish.host_port, "port": publish.port, "proto": publish.proto}
-        | ({"address": publish.on} if publish.on else {})
+        {"published": published, "port": port, "proto": publish.proto} | ({"address": publish.on} if publish.on else {})
         for publish in service.publish
+        for published, port in publish.pairs
     ]
 
 

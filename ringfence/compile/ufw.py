@@ -54,10 +54,11 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
     return {
         "ufw_rules": rules,
         "ufw_published": [
-            {"name": name, "proto": publish.proto, "port": publish.host_port, "address": publish.on}
+            {"name": name, "proto": publish.proto, "port": port, "address": publish.on}
             for name, service in sorted(plan.lab.services.items())
             if service.host == host
             for publish in service.publish
+            for port, _ in publish.pairs
         ],
         "ufw_exclusive_interfaces": [plan.lab.tailnet.interface] if plan.lab.tailnet else [],
     }

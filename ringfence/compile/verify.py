@@ -109,6 +109,7 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
             "host": plan.lab.services[name].host,
             "project": plan.lab.project(name),
             **({"ends": True} if ends(plan.lab.services[name].compose) else {}),
+            **_resolvers(plan, name),
             "networks": [
                 {
                     "network": leg.network.bridge,
@@ -123,6 +124,12 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
         }
         for name, legs in plan.legs.items()
     ]
+
+
+def _resolvers(plan: Plan, name: str) -> dict[str, Any]:
+    if plan.lab.services[name].resolvers is None:
+        return {}
+    return {"resolvers": [one for one in plan.resolvers(name) if one not in plan.lab.services]}
 
 
 def _published(plan: Plan) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
 from ringfence.host.grants import FORGING
@@ -19,7 +19,7 @@ from ringfence.model.mounts import mount_problems
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.site_checks import SITE_CHECKS
-from ringfence.model.values import Network
+from ringfence.model.values import Address, Network
 from ringfence.model.vpn_checks import VPN_CHECKS
 
 # What only its own application should reach; publishing one of these has to be said twice.
@@ -214,7 +214,7 @@ def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
 
 def _resolvers(draft: Draft) -> Iterator[Problem]:
     lab, owner = draft.lab, "lab_resolvers"
-    asking = sorted(name for name, service in lab.services.items() if service.egress)
+    asking = sorted(name for name, service in lab.services.items() if service.egress and service.resolvers is None)
     if lab.resolvers is None and asking:
         yield Problem(
             owner,
@@ -223,23 +223,36 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
             "lab_resolvers: [] where none of them needs names)",
         )
     for resolver in lab.resolvers or ():
-        if resolver.is_loopback or resolver.is_unspecified or resolver.is_link_local or resolver.is_multicast:
+        yield from _asked(draft, owner, resolver, asking)
+    for name, service in lab.services.items():
+        for own in service.resolvers or ():
+            of = f"lab_services.{name}.resolvers"
+            if own[0].isdigit() or ":" in own:
+                yield from _asked(draft, of, ipaddress.ip_address(own), [name])
+            else:
+                yield from _call(draft, of, name, service, Call(service=own, port=53, proto=None))
+
+
+def _asked(draft: Draft, owner: str, resolver: Address, asking: Sequence[str]) -> Iterator[Problem]:
+    """Check the address of a DNS server that services ask."""
+    lab = draft.lab
+    if resolver.is_loopback or resolver.is_unspecified or resolver.is_link_local or resolver.is_multicast:
+        yield Problem(
+            owner,
+            f"'{resolver}' is no address that a container reaches (write the DNS server's own address in the "
+            "network, as `resolvectl status` or your router shows it)",
+        )
+    for host in (name for name, host in lab.hosts.items() if resolver in host.addresses):
+        doors = [service for service in lab.hosts[host].services.values() if service.port == 53]
+        named = {source for door in doors for source in door.sources}
+        shut = [name for name in asking if lab.services[name].host == host and not named & {name, ANYWHERE}]
+        if shut:
             yield Problem(
                 owner,
-                f"'{resolver}' is no address that a container reaches (write the DNS server's own address in the "
-                "network, as `resolvectl status` or your router shows it)",
+                f"'{resolver}' is '{host}' itself, which answers nobody but whom its services name (add "
+                f"lab_hosts.{host}.services.dns: {{port: 53/udp, from: [{', '.join(shut)}]}}, "
+                "or write another DNS server)",
             )
-        for host in (name for name, host in lab.hosts.items() if resolver in host.addresses):
-            doors = [service for service in lab.hosts[host].services.values() if service.port == 53]
-            named = {source for door in doors for source in door.sources}
-            shut = [name for name in asking if lab.services[name].host == host and not named & {name, ANYWHERE}]
-            if shut:
-                yield Problem(
-                    owner,
-                    f"'{resolver}' is '{host}' itself, which answers nobody but whom its services name (add "
-                    f"lab_hosts.{host}.services.dns: {{port: 53/udp, from: [{', '.join(shut)}]}}, "
-                    "or write another DNS server)",
-                )
 
 
 def _volumes(service: Service) -> set[str]:
@@ -296,8 +309,13 @@ def _ports(draft: Draft) -> Iterator[Problem]:
     for name, service in lab.services.items():
         for publish in service.publish:
             owner = f"lab_services.{name}.publish.{publish.port}"
-            yield from _take(taken, (service.host, publish.host_port, publish.proto), owner, name)
-            database = DATABASE_PORTS.get(publish.port) or DATABASE_PORTS.get(publish.host_port)
+            for outer, _ in publish.pairs:
+                problems = list(_take(taken, (service.host, outer, publish.proto), owner, name))
+                yield from problems
+                if problems:
+                    break
+            found = (DATABASE_PORTS.get(port) for pair in publish.pairs for port in pair)
+            database = next((name for name in found if name), "")
             if database and not publish.allow_database:
                 yield Problem(
                     owner,

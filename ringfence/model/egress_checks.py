@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ringfence.model.lab import ANYWHERE, INTERNET
 from ringfence.model.problems import Problem
 from ringfence.model.read import Draft
-from ringfence.model.values import Network
+from ringfence.model.values import Network, Span
 
 
 def meaningless_egress(draft: Draft) -> Iterator[Problem]:
@@ -18,7 +18,7 @@ def meaningless_egress(draft: Draft) -> Iterator[Problem]:
             if egress.to in (INTERNET, ANYWHERE):
                 continue
             for network in draft.lab.places.get(egress.to) or _network(egress.to):
-                if why := _why(draft, name, service.host, network, egress.port):
+                if why := _why(draft, name, service.host, network, egress.port or "…"):
                     shown = egress.to if egress.to == str(network) else f"{egress.to}: {network}"
                     yield Problem(f"lab_services.{name}.egress", f"'{shown}' {why}")
 
@@ -30,7 +30,7 @@ def _network(text: str) -> list[Network]:
         return []
 
 
-def _why(draft: Draft, service: str, host: str, network: Network, port: int) -> str:
+def _why(draft: Draft, service: str, host: str, network: Network, port: Span) -> str:
     first = network.network_address
     if network.is_loopback or (network.prefixlen and first.is_loopback):
         return (

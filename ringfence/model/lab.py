@@ -29,6 +29,7 @@ from ringfence.model.identity import (
 from ringfence.model.passed import Passed
 from ringfence.model.tailnet import Tailnet
 from ringfence.model.values import (
+    SPAN_AT_MOST,
     AbsolutePath,
     Address4,
     Address6,
@@ -46,11 +47,14 @@ from ringfence.model.values import (
     Network4,
     Network6,
     PortNumber,
+    PortSpan,
     PositiveInt,
     Proto,
     RelativePath,
+    Resolvers,
     SegmentName,
     ServiceName,
+    Span,
     StackName,
     Text,
     UserId,
@@ -58,8 +62,10 @@ from ringfence.model.values import (
     VolumeSource,
     Words,
     as_mapping,
+    bounds,
     external_fault,
     split_port,
+    split_span,
 )
 from ringfence.model.vpn import HostVpn, Vpn
 
@@ -113,11 +119,11 @@ def _bound(value: Any) -> str:
         raise ValueError(f"'{value}' is not an IP address ({fix})") from None
 
 
-class Publish(WithPort):
+class Publish(Declared):
     """A container port that is opened on the host's addresses."""
 
-    port: PortNumber = Field(description='port in the container, or "53/udp"')
-    published: PortNumber | None = Field(None, description="port on the host; by default the same number")
+    port: PortSpan = Field(description='port in the container, "53/udp", or a range as "50000-50100/udp"')
+    published: PortSpan | None = Field(None, description="port on the host, or a range of as many; by default the same")
     proto: Proto = Field("tcp", description="tcp or udp")
     sources: Names = Field(alias="from", min_length=1, description="places that may use it, or anywhere")
     allow_database: bool = Field(False, description="confirms that a database port is meant to be published")
@@ -127,9 +133,28 @@ class Publish(WithPort):
 
     @model_validator(mode="before")
     @classmethod
-    def _inward(cls, given: Any) -> Any:
-        inward = isinstance(given, Mapping) and given.get("address") == SELF and "from" not in given
-        return {**given, "from": [SELF]} if inward else given
+    def _whole(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        found = dict(given)
+        if isinstance(given.get("port"), str | int):
+            found["port"], found["proto"] = split_span(given["port"], given.get("proto"))
+        if given.get("address") == SELF and "from" not in given:
+            found["from"] = [SELF]
+        return found
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Publish:
+        (first, last), (outer, outermost) = bounds(self.port), bounds(self.host_port)
+        if last - first != outermost - outer:
+            fits = f"{outer}-{outer + last - first}"
+            raise ValueError(f"{self.port} and {self.host_port} are not as many ports (write published: {fits})")
+        if last - first >= SPAN_AT_MOST:
+            raise ValueError(
+                f"{self.port} are {last - first + 1} ports, and at most {SPAN_AT_MOST} are published in one range: the "
+                "engine starts a process for each (narrow the range in the application as well)"
+            )
+        return self
 
     @property
     def inward(self) -> bool:
@@ -142,9 +167,15 @@ class Publish(WithPort):
         return "127.0.0.1" if self.inward else self.address
 
     @property
-    def host_port(self) -> int:
-        """The port on the host."""
+    def host_port(self) -> Span:
+        """The port on the host, or the range."""
         return self.port if self.published is None else self.published
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Port on the host and in the container, one by one."""
+        (first, last), (outer, _) = bounds(self.port), bounds(self.host_port)
+        return [(outer + number, first + number) for number in range(last - first + 1)]
 
 
 class Call(Declared):
@@ -219,6 +250,10 @@ class Service(Declared):
     publish: tuple[Publish, ...] = Field((), description="ports opened on the host, each for declared places")
     calls: tuple[Call, ...] = Field((), description="services that it may call: names, or {service, port, proto}")
     egress: tuple[Egress, ...] = Field((), description="what it may reach outside the lab")
+    resolvers: Resolvers | None = Field(
+        None,
+        description="DNS servers that it asks in place of lab_resolvers: addresses, or services that answer at port 53",
+    )
     volumes: tuple[Annotated[Volume, BeforeValidator(_volume)], ...] = Field((), description="its storage")
     environment: dict[VariableName, Text] = Field({}, description="environment variables; secrets belong into secrets")
     secrets: dict[str, Annotated[Secret, BeforeValidator(lambda value: as_mapping(value, "value"))]] = Field(

@@ -174,6 +174,7 @@ def _address6(value: object) -> Address:
 
 
 AnyNetwork = Annotated[Network, BeforeValidator(_network)]
+
 Network4 = Annotated[ipaddress.IPv4Network, BeforeValidator(_network4)]
 Network6 = Annotated[ipaddress.IPv6Network, BeforeValidator(_network6)]
 AnyAddress = Annotated[Address, BeforeValidator(_address)]
@@ -200,6 +201,42 @@ def split_port(value: object, proto: str | None = None) -> tuple[int, str]:
 
 
 PortNumber = Annotated[int, BeforeValidator(lambda value: split_port(value)[0])]
+
+# Ports as they are declared: one number, "8000-8010", or "any".
+Span = int | str
+ANY_PORT = "any"
+# The engine starts a process and makes a rule for each published port.
+SPAN_AT_MOST = 1000
+_SPAN = re.compile(r"([0-9]+)-([0-9]+)", re.ASCII)
+
+
+def split_span(value: object, proto: str | None = None, *, any_port: bool = False) -> tuple[Span, str]:
+    """Read ports: what `split_port` reads, and ``"8000-8010"``, ``"8000-8010/udp"``, with ``any_port`` also ``any``.
+
+    Raises:
+        ValueError: it is none of these, or the two protocols differ.
+    """
+    ports, slash, suffix = str(value).partition("/")
+    if any_port and ports == ANY_PORT:
+        return ANY_PORT, split_port(f"1{slash}{suffix}", proto)[1] if suffix or proto else ""
+    if not (found := _SPAN.fullmatch(ports)):
+        return split_port(value, proto)
+    first, last = (split_port(f"{number}{slash}{suffix}", proto)[0] for number in found.groups())
+    if first > last:
+        raise ValueError(f"'{value}' ends before it begins (write the lower port first)")
+    return (first if first == last else f"{first}-{last}"), split_port(f"{first}{slash}{suffix}", proto)[1]
+
+
+def bounds(span: Span) -> tuple[int, int]:
+    """Return the first and the last port."""
+    if span == ANY_PORT:
+        return 1, 65535
+    first, _, last = str(span).partition("-")
+    return int(first), int(last or first)
+
+
+PortSpan = Annotated[Span, BeforeValidator(lambda value: split_span(value)[0])]
+OutwardPorts = Annotated[Span, BeforeValidator(lambda value: split_span(value, any_port=True)[0])]
 
 
 def _image(value: object) -> object:
@@ -256,6 +293,21 @@ def _one_or_more(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+
+
+def _resolver(value: object) -> object:
+    try:
+        return str(_address(value))
+    except ValueError:
+        if isinstance(value, str) and _NAME.fullmatch(value):
+            return value
+        raise ValueError(
+            f"'{value}' is neither an IP address nor a service (write 192.168.10.1, or the name of the service that "
+            "answers at port 53)"
+        ) from None
+
+
+Resolvers = Annotated[tuple[Annotated[str, BeforeValidator(_resolver)], ...], BeforeValidator(_one_or_more)]
 
 
 def _interface(value: object) -> object:

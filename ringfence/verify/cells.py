@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ringfence.verify.declared import ANY, Declared, Machine, Published, Service, Vantage, family
+from ringfence.verify.declared import ANY, ICMP, Declared, Egress, Machine, Published, Service, Vantage, family
 from ringfence.verify.expected import NOT_DECLARED, Rules, Source, Verdict
 from ringfence.verify.forged import lies
 from ringfence.verify.seen import Container, Seen
@@ -213,13 +213,18 @@ def _host_ports(
 
     What ringfence does not manage may use the host as before, so only ``managed_only`` ports are asked of it.
     """
-    found = {(proto, p.published) for p in published if p.host == machine.name for proto in PROTOS}
+    here = [p for p in published if p.host == machine.name]
+    # Of a range both ends, and what lies beside it.
+    inside = {port for p in here for port, _ in p.pairs[1:-1]}
+    ends = {port for p in here for port in (p.published, p.published + p.more)}
+    beside = {port for p in here if p.more for port in (p.published - 1, p.published + p.more + 1) if 0 < port < 65536}
+    found = {(proto, port) for port in ends | beside for proto in PROTOS}
     if not managed_only:
         found |= {(proto, s.port) for s in machine.services for proto in PROTOS}
         found |= {(proto, port) for rule in machine.rules for port in rule.asked() for proto in PROTOS}
         found |= {(proto, port) for proto, port, _ in seen.sockets}
         found |= {(proto, port) for c in seen.containers for proto, port, _ in c.published if proto in PROTOS}
-    return sorted(found)
+    return sorted(way for way in found if way[1] not in inside - ends)
 
 
 def _groups(rules: Rules, source: Source) -> Iterator[_Target]:
@@ -237,12 +242,18 @@ def _groups(rules: Rules, source: Source) -> Iterator[_Target]:
 def _vantages(rules: Rules, source: Source) -> Iterator[_Target]:
     if source.service is None:
         return
-    ports = sorted({e.port for e in rules.declared.egress} | {PROBE_PORT})
+    ports = sorted(_asked_of(rules.declared.egress) | {PROBE_PORT})
     asks = (*((proto, port) for port in ports for proto in PROTOS), ECHO)
     for vantage in rules.declared.vantages:
         for address in (vantage.address, vantage.address6):
             if address and vantage.host in rules.seen:
                 yield _Target(vantage.name, vantage.host, address, asks, partial(rules.to_outside, source, address))
+
+
+def _asked_of(egress: Iterable[Egress]) -> set[int]:
+    """Return the ports at which egress is tried: of a range both ends; of all ports the one that nobody declares."""
+    ways = [e for e in egress if e.proto != ICMP]
+    return {port for e in ways for port in ((PROBE_PORT,) if e.every else (e.port, e.last))}
 
 
 def _cell(source: Source, target: _Target, proto: str, port: int) -> Cell:
@@ -342,19 +353,21 @@ def _dead_ends(rules: Rules, cells: Iterable[Cell]) -> Iterator[str]:
         protos = PROTOS if egress.proto == ANY else (egress.proto,)
         for vantage in rules.declared.vantages:
             way = (egress.source, vantage.name)
+            port = PROBE_PORT if egress.every else egress.port
             for proto in protos if egress.source in run else ():
-                if not rules.covers(egress, vantage.address, proto, egress.port):
+                if not rules.covers(egress, vantage.address, proto, port):
                     continue
-                if vantage.host in rules.seen and (*way, proto, egress.port) not in opened:
+                if vantage.host in rules.seen and (*way, proto, port) not in opened:
+                    at = "by echo" if proto == ICMP else f"at {proto}/{egress.ports}"
                     yield (
-                        f"{egress.source}: declared to reach {egress.to} at {proto}/{egress.port}, but each network "
-                        "that it runs in is internal"
+                        f"{egress.source}: declared to reach {egress.to} {at}, but each network that it runs in is "
+                        "internal"
                     )
 
 
 def doors(declared: Declared, vantages: Iterable[Vantage]) -> list[dict[str, object]]:
     """Return where a host must listen so that egress can be tried: ``[{address, ports}]``, TCP."""
-    ports = sorted({e.port for e in declared.egress if e.proto != "udp"})
+    ports = sorted(_asked_of(e for e in declared.egress if e.proto != "udp"))
     return [
         {"address": address, "ports": ports}
         for vantage in vantages

@@ -76,7 +76,8 @@ class Rules:
     def _published(self) -> Mapping[tuple[str, str, int], list[Published]]:
         found: dict[tuple[str, str, int], list[Published]] = {}
         for published in self.declared.published:
-            found.setdefault((published.host, published.proto, published.published), []).append(published)
+            for outer, _ in published.pairs:
+                found.setdefault((published.host, published.proto, outer), []).append(published)
         return found
 
     @cached_property
@@ -170,11 +171,14 @@ class Rules:
     def _straight(self, source: Source, service: Service, proto: str, port: int, version: int) -> Verdict:
         """Judge a connection from outside to a container's own address, past the host's published port."""
         for published in self.declared.published:
-            if (published.service, published.proto, published.port) != (service.name, proto, port):
+            if (published.service, published.proto) != (service.name, proto):
+                continue
+            outer = {inner: outer for outer, inner in published.pairs}.get(port)
+            if outer is None:
                 continue
             if any(matches(published.sources, own) for own in source.addresses(version)):
                 # The same caller may use the same service by the host's address; which door it takes is not declared.
-                return Verdict("either", f"published as {published.published} for {', '.join(published.places)}")
+                return Verdict("either", f"published as {outer} for {', '.join(published.places)}")
         return NOT_DECLARED
 
     def to_host(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
@@ -220,7 +224,7 @@ class Rules:
             if source.container and source.host != machine.name:
                 return self._from_other_host(source, published.sources, address, proto, port, name)
             if source.service and source.host == machine.name:
-                flow = self._flow(source.service.name, published.service, proto, published.port)
+                flow = self._flow(source.service.name, published.service, proto, dict(published.pairs)[port])
                 if flow:
                     return Verdict("closed", f"{flow}, but by its own address, not by the host's")
         return NOT_DECLARED
@@ -328,6 +332,6 @@ class Rules:
 
     def covers(self, egress: Egress, address: str, proto: str, port: int) -> bool:
         """Whether a declared egress is about a connection to an address."""
-        if egress.port != port or egress.proto not in (proto, ANY):
+        if not egress.port <= port <= egress.last or egress.proto not in (proto, ANY):
             return False
         return self.declared.is_internet(address) if egress.to == INTERNET else matches([egress.to], address)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ringfence.verify import second_sites
-from ringfence.verify.declared import ANY, INTERNET, Declared
+from ringfence.verify.declared import ANY, ICMP, INTERNET, Declared, span
 
 LAB_VARIABLES = (
     "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_vantages", "lab_vpn", *second_sites.LAB_VARIABLES,
@@ -119,22 +119,23 @@ class _Reading:
         for publish in service.get("publish") or []:
             if publish.get("address") == "self":
                 continue  # for nobody but the host itself
-            port, proto = _port(publish["port"], publish.get("proto"))
-            outer, _ = _port(publish.get("published") or port, None)
+            ports, proto = _ports(publish["port"], publish.get("proto"))
+            outer, _ = _ports(publish.get("published") or ports, None)
             yield (
                 "publish",
                 name,
                 service["host"],
-                f"{proto}/{port} as {outer} from",
+                f"{proto}/{ports} as {outer} from",
                 *self._networks(publish["from"]),
             )
         for egress in service.get("egress") or []:
-            port, proto = _port(egress["port"], egress.get("proto"))
             for network in self.places.get(egress["to"], [egress["to"]]):
-                yield ("egress", name, network if network == INTERNET else _network(network), f"{proto}/{port}")
-            for resolver in self.resolvers:
-                for proto in ("tcp", "udp"):
-                    yield ("egress", name, _network(resolver), f"{proto}/53")
+                for way in _ways(egress):
+                    yield ("egress", name, network if network == INTERNET else _network(network), way)
+        own = service.get("resolvers")
+        asked = (self.resolvers if service.get("egress") else []) if own is None else _list(own)
+        for resolver in (one for one in asked if str(one) not in self.services):
+            yield from (("egress", name, _network(resolver), f"{proto}/53") for proto in ("tcp", "udp"))
 
     def _ways_out(self) -> Iterator[_Fact]:
         """Yield what devices reach beyond the hub: a router that they ask for names, or everything."""
@@ -177,9 +178,11 @@ def _compiled(declared: Declared) -> set[_Fact]:
             found.add(("network", service.name, network.network))
     for p in declared.published:
         networks = _sorted(p.sources)
-        found.add(("publish", p.service, p.host, f"{p.proto}/{p.port} as {p.published} from", *networks))
+        ports, outer = span(p.port, p.port + p.more), span(p.published, p.published + p.more)
+        found.add(("publish", p.service, p.host, f"{p.proto}/{ports} as {outer} from", *networks))
     for e in declared.egress:
-        found.add(("egress", e.source, e.to if e.to == INTERNET else _network(e.to), f"{e.proto}/{e.port}"))
+        way = "icmp/any" if e.proto == ICMP else f"{e.proto}/{e.ports}"
+        found.add(("egress", e.source, e.to if e.to == INTERNET else _network(e.to), way))
     for machine in declared.machines:
         found |= {("address", machine.name, _address(address)) for address in machine.addresses}
         for s in machine.services:
@@ -203,6 +206,21 @@ def _port(value: Any, proto: str | None) -> tuple[int, str]:
     """``5432``, ``"5432"`` and ``"53/udp"``; TCP where nothing else is said."""
     number, _, said = str(value).partition("/")
     return int(number), said or proto or "tcp"
+
+
+def _ports(value: Any, proto: str | None) -> tuple[str, str]:
+    """As `_port`, and ``"8000-8010"``, ``any``."""
+    ports, _, said = str(value).partition("/")
+    first, _, last = ports.partition("-")
+    return (ANY if ports == ANY else span(int(first), int(last or first))), said or proto or "tcp"
+
+
+def _ways(egress: Mapping[str, Any]) -> list[str]:
+    if egress.get("proto") == ICMP:
+        return ["icmp/any"]
+    ports, proto = _ports(egress["port"], egress.get("proto"))
+    said = egress.get("proto") or "/" in str(egress["port"])
+    return [f"{way}/{ports}" for way in (("tcp", "udp") if ports == ANY and not said else (proto,))]
 
 
 def _address(text: Any) -> str:

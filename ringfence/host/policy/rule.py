@@ -17,6 +17,7 @@ LONGEST_NAME = 120  # characters; nftables takes comments of 127
 
 
 ICMP = {"v4": "icmp", "v6": "icmp6"}
+ECHO = {"v4": "8", "v6": "128"}  # a request for an echo
 
 
 NEIGHBOURS = ("135", "136")  # neighbour solicitation and advertisement
@@ -94,7 +95,7 @@ def span(port: Any) -> str:
 def of_proto(name: str, proto: str, port: Any) -> str:
     """A flow's name with its port."""
     ports = f"/{span(port)}" if span(port) else ""
-    return f"{name} {proto}{ports}" if proto in ("tcp", "udp") else name
+    return f"{name} {proto}{ports}" if proto in ("tcp", "udp") else f"{name} echo" if proto == "icmp" else name
 
 
 def ends(entry: dict[str, Any], *keys: str) -> Iterator[tuple[str, ...]]:

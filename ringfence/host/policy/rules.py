@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ringfence.host.policy.rule import (
+    ECHO,
     EVERY,
     ICMP,
     NEIGHBOURS,
@@ -152,16 +153,19 @@ def leaving(chain: str, egress: Iterable[dict[str, Any]]) -> Iterator[Rule]:
     # Where "the internet" ends is asked in a chain that does not come back: it is asked last.
     for entry in sorted(egress, key=lambda entry: bool(entry["to"] == "internet")):
         proto, port = entry.get("proto", "any"), entry.get("port", "any")
-        match: dict[str, Any] = {
-            "proto": "" if proto == "any" else proto,
-            "dport": "" if proto == "any" else span(port),
-        }
         label = of_proto(f"egress {entry['name']}", proto, port)
         for family, source in ends(entry, "source"):
+            match = _asked(family, proto, port)
             if entry["to"] == "internet":
                 yield Rule(chain, label, "goto RF-PUBLIC", family, source=source, **match)
             elif family_of(entry["to"]) == family:
                 yield Rule(chain, label, "pass", family, source=source, destination=address(entry["to"]), **match)
+
+
+def _asked(family: str, proto: str, port: Any) -> dict[str, Any]:
+    if proto == "icmp":
+        return {"proto": ICMP[family], "type": ECHO[family]}
+    return {"proto": "" if proto == "any" else proto, "dport": "" if proto == "any" else span(port)}
 
 
 def _quiet(chain: str, name: str) -> Iterator[Rule]:
@@ -287,7 +291,7 @@ def _guests() -> Iterator[Rule]:
     yield guests("goto RF-GUESTS/drop", "clients of DHCP", words="udp dport { 68, 546 }")
     to_all = "fib daddr type { broadcast, multicast }"
     yield guests("goto RF-GUESTS/drop", "multicast services", words=f"meta l4proto {{ tcp, udp }} {to_all}")
-    for family, kind in (("v4", "8"), ("v6", "128")):
+    for family, kind in ECHO.items():
         yield guests("goto RF-GUESTS/drop", "echo", family=family, proto=ICMP[family], type=kind)
     yield Rule("RF-GUESTS/drop", "inside", "log RF DROP to the host")
     yield Rule("RF-GUESTS/drop", "inside", "drop")
