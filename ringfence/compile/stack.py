@@ -60,9 +60,24 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "pids": service.pids,
         "memory": service.memory,
         "compose": dict(service.compose),
+        **_of_the_host(service),
         # Compose waits for nobody on another host: who calls there tries again.
         "depends": sorted(other for other in service.depends if plan.lab.services[other].host == service.host),
     }
+
+
+def _of_the_host(service: Service) -> dict[str, Any]:
+    """Return what a service gets of its host, as far as it gets something."""
+    found = {
+        "devices": list(service.devices),
+        "group_add": list(service.group_add),
+        "gpus": [dict(gpu) for gpu in service.gpus],
+        "privileged": service.privileged,
+        "pid": service.pid,
+        "allow_host": service.allow_host,
+        "docker_socket": service.docker_socket,
+    }
+    return {key: value for key, value in found.items() if value}
 
 
 def connections(plan: Plan, name: str) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from ringfence.compile.sites import portal_name, sites
 from ringfence.compile.wireguard import INTERFACE
 from ringfence.host.grants import FORGING
 from ringfence.host.passing import ends
+from ringfence.model.lab import Service
+from ringfence.model.mounts import given_of_host
 from ringfence.model.vpn import VPN
 
 
@@ -110,6 +112,7 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
             "project": plan.lab.project(name),
             **({"ends": True} if ends(plan.lab.services[name].compose) else {}),
             **_resolvers(plan, name),
+            **_of_the_host(plan.lab.services[name]),
             "networks": [
                 {
                     "network": leg.network.bridge,
@@ -124,6 +127,11 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
         }
         for name, legs in plan.legs.items()
     ]
+
+
+def _of_the_host(service: Service) -> dict[str, Any]:
+    given = list(given_of_host(service))
+    return ({"handed": given} if given else {}) | ({"socket": True} if service.docker_socket else {})
 
 
 def _resolvers(plan: Plan, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import re
 from typing import Any
 
+from ringfence.host.handing import DOCKER_SOCKET
 from ringfence.host.passing import ends, passed
 
 Document = dict[str, Any]
@@ -29,7 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
     "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
     "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
-    "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY, "compose": {},
+    "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY, "compose": {}, "devices": [],
+    "group_add": [], "gpus": [], "privileged": False, "pid": "", "allow_host": False, "docker_socket": False,
 }  # fmt: skip
 
 
@@ -160,6 +162,11 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         "dns": list(s["dns"]),
         "dns_search": ["."] if s["dns"] else [],  # none: the host's would say which networks it is in
         "dns_opt": list(s["dns_opt"]),
+        "devices": [str(entry) for entry in s["devices"]],
+        "group_add": [str(entry) for entry in s["group_add"]],
+        "deploy": _reserved(s["gpus"]),
+        "privileged": bool(s["privileged"]),
+        "pid": str(s["pid"]),
         "networks": {leg["network"]: {"ipv4_address": leg["address"]} for leg in s["networks"]},
         "network_mode": "" if s["networks"] else "none",
     }
@@ -174,6 +181,21 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         },
     }  # fmt: skip
     return passed(made, s["compose"])
+
+
+def _reserved(gpus: list[Document]) -> Document:
+    """GPUs, in the words that every compose knows."""
+    if not gpus:
+        return {}
+    wanted = [
+        {
+            "capabilities": ["gpu"],
+            **({} if gpu.get("count") or gpu.get("device_ids") else {"count": "all"}),
+            **gpu,
+        }
+        for gpu in gpus
+    ]
+    return {"resources": {"reservations": {"devices": wanted}}}
 
 
 def _condition(once: bool, healthy: bool) -> str:
@@ -205,6 +227,8 @@ def _volumes(s: dict[str, Any], here: str) -> list[Document]:
         else:
             found.append(_bind(v["source"], v["target"]))
         found[-1]["read_only"] = bool(v.get("read_only"))
+    if s["docker_socket"]:
+        found.append({**_bind(DOCKER_SOCKET, DOCKER_SOCKET), "read_only": True})
     ours = {file["target"]: f"{here}/files/{s['name']}{file['target']}" for file in s["files"]}
     ours |= {target: f"{here}/config/{s['name']}{target}" for target in directories(s)}
     if not rereads(s):

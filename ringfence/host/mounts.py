@@ -32,7 +32,11 @@ class Handed(NamedTuple):
 
 _REMOVE = "remove it"
 _OWN = "mount a directory made for it, such as /srv/app"
-_SOCKET = Handed("the whole host", "who may speak to this socket starts programs as root", _REMOVE)
+_SOCKET = Handed(
+    "the whole host",
+    "who may speak to this socket starts programs as root",
+    "remove it, and call a service that has docker_socket: true, a proxy that filters it",
+)
 _KERNEL = Handed("the host's kernel and its devices", "they belong to no container", _REMOVE)
 _LOGINS = Handed("the host's logins", "who can read or write them gets in, as root as well", _OWN)
 _STARTED = Handed("the whole host", "what stands there is run or believed by root", _OWN)
@@ -148,6 +152,12 @@ def handed_over(
             "add :ro where reading is enough, or " + _OWN,
         )
     return None
+
+
+def is_socket(path: str) -> bool:
+    """Whether a path is a socket by which programs are started as root. Whoever has one is past every fence, so nobody
+    confirms it: `docker_socket` gives Docker's to a proxy that filters it."""
+    return handed_over(path, True) == _SOCKET
 
 
 def source_fault(path: str, read_only: bool = False) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from ringfence.host.compose import Document, as_yaml, completed, digest, directories, rereads
 from ringfence.host.grants import FORGING, capability_fault
-from ringfence.host.mounts import source_fault
+from ringfence.host.handing import CONFIRM, DOCKER_SOCKET, device_faults, gpu_fault, group_fault, handed
+from ringfence.host.mounts import is_socket, source_fault
 from ringfence.host.passing import passing_faults
 from ringfence.host.program import Desired
 from ringfence.host.stack.generated import KINDS, rotation
@@ -180,9 +181,7 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
     for v in service["volumes"]:
         if v.get("external") and (v.get("owner") or not v.get("name")):
             yield "volumes: external is for a volume by its name, as it is (leave owner and source out)"
-    for v in (v for v in service["volumes"] if v.get("source")):
-        if fault := source_fault(str(v["source"]), bool(v.get("read_only"))):
-            yield f"volumes: {str(v['source'])!r} {fault}"
+    yield from _handing_faults(service)
     if not _MEMORY.fullmatch(str(service["memory"])):
         yield f"memory: {service['memory']!r} is not an amount of memory (write it as 512m or 2g)"
     addresses = [
@@ -213,6 +212,32 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
     yield from place_faults(project, service)
 
 
+def _handing_faults(service: dict[str, Any]) -> Iterator[str]:
+    """Say what of the host a container cannot be given, or not without a confirmation."""
+    volumes = [(str(v["source"]), bool(v.get("read_only"))) for v in service["volumes"] if v.get("source")]
+    for path, read_only in volumes:
+        if (fault := source_fault(path, read_only)) and (is_socket(path) or not service["allow_host"]):
+            yield f"volumes: {path!r} {fault}"
+    found = list(
+        handed(
+            privileged=bool(service["privileged"]), pid=str(service["pid"]), devices=map(str, service["devices"]),
+            volumes=volumes,
+        )
+    )  # fmt: skip
+    if not service["allow_host"]:
+        yield from (f"{one.setting}: {one} (leave it out, {CONFIRM})" for one in found if one.setting != "volumes")
+    elif not found:
+        yield "allow_host: there is nothing of the host that it would confirm (remove it)"
+    for entry in service["devices"]:
+        yield from (f"devices: {fault}" for fault in device_faults(str(entry)))
+    yield from (f"group_add: {fault}" for entry in service["group_add"] if (fault := group_fault(str(entry))))
+    yield from (f"gpus: {fault}" for gpu in service["gpus"] if (fault := gpu_fault(gpu)))
+    if service["pid"] not in ("", "host"):
+        yield f"pid: {service['pid']!r} is not known (write host, or leave it out)"
+    if service["docker_socket"] and service["ports"]:
+        yield "docker_socket: it is for callers inside, and has published ports (remove one of the two)"
+
+
 def place_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
     """Say which files and directories of a service cannot stand where they are declared, or not beside each other."""
     # What is written lies longest below the staging directory, in a generation.
@@ -220,6 +245,7 @@ def place_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[s
     taken: dict[str, str] = {}
     ours = [("files", file["target"]) for file in service["files"]] + [("config", d) for d in service["config"]]
     mounted = [("volumes", v["target"]) for v in service["volumes"]]
+    mounted += [("docker_socket", DOCKER_SOCKET)] if service["docker_socket"] else []
     mounted += [("tmpfs", entry.partition(":")[0]) for entry in service["tmpfs"]]
     secret = [("secrets", f"/run/secrets/{name}") for name in service["secrets"]]
     for kind, target in [*ours, *mounted]:

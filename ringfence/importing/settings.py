@@ -27,7 +27,7 @@ ELSEWHERE = frozenset(
 )  # fmt: skip
 _OWN = ("devices", "group_add", "gpus")  # with fields of their own, where the model has them
 # The model's fields that compose's own words are handed to, network and of `_OWN`. What has none is a question.
-FIELDS: frozenset[str] = frozenset()
+FIELDS: frozenset[str] = frozenset({"devices", "group_add", "gpus"})
 _FENCED = {
     "blkio_config": "its disk access was weighed or limited ({value}): do without",
     "build": "it was built here ({value}): build it yourself, give it a name with a version, and write that as image",
@@ -46,16 +46,17 @@ _FENCED = {
     "ipc": "it shared memory by '{value}': do without",
     "mac_address": "it had the MAC address {value}: the lab gives its own; do without",
     "models": "it used the models {value} of Docker's model runner: not supported; do without",
-    "pid": "it saw the processes of {value}: do without",
+    "pid": "it saw the processes of {value}: do without, or write pid: host with allow_host: true",
     "post_start": "compose ran {value} after its start: run it in its entrypoint, or do without",
     "pre_stop": "compose ran {value} before its end: do without",
     "privileged": "it was privileged, which hands the whole host to it: name the capabilities and devices that it "
-    "needs in place of that, or do without",
+    "needs in place of that, or write privileged: true with allow_host: true, which verify lists each time",
     "provider": "it was run by another program than Docker ({value}): not supported",
     "runtime": "it was run by '{value}': do without",
     "scale": "compose ran {value} of it: declare each as a service of its own",
     "security_opt": "it had the security options {value}: do without",
-    "use_api_socket": "it was given Docker's own socket, which hands the whole host to it: do without",
+    "use_api_socket": "it was given Docker's own socket, which hands the whole host to it: let it call a proxy that "
+    "filters it, a service with docker_socket: true, or do without",
     "userns_mode": "it was in the user namespace '{value}': do without",
     "uts": "it had the host's name for its own ({value}): do without",
     "volumes_from": "it had all volumes of {value}: write them under volumes, one by one",

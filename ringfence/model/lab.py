@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -39,6 +39,9 @@ from ringfence.model.values import (
     Check,
     Content,
     FilePath,
+    Gpus,
+    Group,
+    HostDevice,
     Image,
     Interfaces,
     Memory,
@@ -286,6 +289,19 @@ class Service(Declared):
     init: bool = Field(False, description="whether Docker's small init reaps processes as PID 1")
     pids: PositiveInt = Field(200, description="most processes and threads that it may have")
     memory: Memory = Field("", description="most memory that it may use, such as 512m")
+    devices: tuple[HostDevice, ...] = Field((), description="devices of the host: /dev/dri, or /dev/a:/dev/b:rw")
+    group_add: tuple[Group, ...] = Field(
+        (), description="further groups of its processes, such as the number of the host's group video"
+    )
+    gpus: Gpus = Field((), description="all, or as compose has them: [{driver: nvidia, count: 1}]")
+    privileged: bool = Field(False, description="hands the host to it, with allow_host")
+    pid: Literal["", "host"] = Field("", description="host: it sees the host's processes, with allow_host")
+    allow_host: bool = Field(
+        False, description="confirms privileged, pid, or volumes and devices that hand over the host; verify lists it"
+    )
+    docker_socket: bool = Field(
+        False, description="it is a proxy that filters Docker's socket for its callers, and gets it"
+    )
     compose: Passed = Field({}, description="the rest of a compose service, passed on as it is: hostname, labels, …")
     stack: StackName | None = Field(
         None, description="compose project, of each host on which it has services; by default its own name"

@@ -15,7 +15,10 @@ from ringfence.host.texts import text_fault
 from ringfence.model import words
 
 # What has a field of its own here, under the name that compose has for it.
-_FIELDS = ("command", "environment", "image", "init", "read_only", "secrets", "tmpfs", "user", "volumes")
+_FIELDS = (
+    "command", "devices", "environment", "gpus", "group_add", "image", "init", "pid", "privileged", "read_only",
+    "secrets", "tmpfs", "user", "volumes",
+)  # fmt: skip
 _TEXTS = ("annotations", "labels", "storage_opt", "sysctls")  # what compose takes numbers for, and means text
 
 

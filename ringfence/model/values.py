@@ -6,12 +6,13 @@ import ipaddress
 import re
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from ringfence.host.grants import capability_fault
+from ringfence.host.handing import device_faults, gpu_fault, group_fault
 from ringfence.host.texts import file_target_fault, relative_fault, target_fault, text_fault, variable_fault
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -354,6 +355,35 @@ Memory = Annotated[str, BeforeValidator(_memory)]
 
 
 Capability = Annotated[str, _fitting(capability_fault)]
+
+
+def _host_device(value: object) -> object:
+    for fault in device_faults(str(value)):
+        raise ValueError(fault)
+    return value
+
+
+def _group(value: object) -> object:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if fault := group_fault(str(text)):
+        raise ValueError(fault)
+    return text
+
+
+def _gpus(value: object) -> object:
+    if value == "all":
+        return [{"count": "all"}]
+    if not isinstance(value, list | tuple) or not all(isinstance(one, Mapping) for one in value):
+        raise ValueError("it is no list of GPUs (write all, or [{driver: nvidia, count: 1}])")
+    for one in value:
+        if fault := gpu_fault(one):
+            raise ValueError(fault)
+    return value
+
+
+HostDevice = Annotated[str, BeforeValidator(_host_device)]
+Group = Annotated[str, BeforeValidator(_group)]
+Gpus = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_gpus)]
 
 
 def _signal(value: object) -> object:

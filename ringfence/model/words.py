@@ -48,17 +48,12 @@ _BETTER: Mapping[str, tuple[str, str]] = {
 _PASSED = frozenset(PASSED)
 # What else compose has: it hands over a part of the host, or has no meaning here.
 _REFUSED: Mapping[str, str] = {
-    "device_cgroup_rules": "leave it out: it hands over devices of the host",
+    "device_cgroup_rules": "name the devices that it needs under devices",
     "deploy": "write cpus under compose, and memory here; other limits are named as compose names them",
-    "devices": "leave it out: it hands over a device of the host, which nothing here declares yet",
     "env_file": "write environment, and secrets for what is secret",
-    "gpus": "leave it out: it hands over a device of the host, which nothing here declares yet",
-    "group_add": "leave it out: a group of the host may own its devices and files; user takes one group",
     "ipc": "leave it out: every container has its own",
-    "pid": "leave it out: the processes of the host, or of a neighbour, would be handed over",
     "post_start": "leave it out: it can run with every right",
     "pre_stop": "leave it out: it can run with every right",
-    "privileged": "leave it out: it hands over the host; write capabilities for what it needs",
     "runtime": "leave it out: Docker's own is what the fence is made for",
     "scale": "leave it out: every container has its own address; write one service for each",
     "use_api_socket": "leave it out: it hands over Docker, and with it the host",

@@ -10,6 +10,7 @@ from functools import partial
 from ringfence.verify.declared import ANY, ICMP, Declared, Egress, Machine, Published, Service, Vantage, family
 from ringfence.verify.expected import NOT_DECLARED, Rules, Source, Verdict
 from ringfence.verify.forged import lies
+from ringfence.verify.handing import unfiltered
 from ringfence.verify.seen import Container, Seen
 
 PROTOS = ("tcp", "udp")
@@ -313,6 +314,8 @@ def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
             yield f"{service.name}: declared, but no container of it runs on {service.host}"
             continue
         yield from _attachments(service, container)
+        if service.socket:
+            yield from unfiltered(service, seen[service.host])
     for vantage in declared.vantages:
         there = {address for _, address, _ in seen[vantage.host].addresses} if vantage.host in seen else set()
         for address in (vantage.address, vantage.address6) if vantage.host in seen else ():

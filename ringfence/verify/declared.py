@@ -42,6 +42,8 @@ class Service:
         ends: it is done when it has ended with 0, of which the role's own comparison knows.
         resolvers: the DNS servers outside the lab that it asks in place of lab_resolvers; None where it has none of
             its own.
+        handed: what it is given of its host, in words.
+        socket: whether it has Docker's socket, and is to filter it.
     """
 
     name: str
@@ -52,6 +54,8 @@ class Service:
     forging: tuple[str, ...] = ()
     ends: bool = False
     resolvers: tuple[str, ...] | None = None
+    handed: tuple[str, ...] = ()
+    socket: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,8 @@ def read(data: Mapping[str, Any]) -> Declared:
                     tuple(s.get("forging") or ()),
                     bool(s.get("ends")),
                     tuple(s["resolvers"]) if s.get("resolvers") is not None else None,
+                    tuple(s.get("handed") or ()),
+                    bool(s.get("socket")),
                 )
                 for s in data.get("verify_services") or ()
             ),

@@ -20,7 +20,14 @@ def listen_request(declared: Declared, host: str, token: str) -> dict[str, Any]:
     here = [vantage for vantage in declared.vantages if vantage.host == host]
     # A bound, should nobody ever collect; larger labs take longer to probe.
     life = LIFE + 2.0 * len(declared.services)
-    return {"token": token, "life": life, "doors": doors(declared, here)}
+    proxies = [
+        {"name": s.name, "address": s.networks[0].address, "port": port}
+        for s in declared.services
+        if s.socket and s.host == host and s.networks
+        for proto, port in s.ports[:1]
+        if proto == "tcp"
+    ]
+    return {"token": token, "life": life, "doors": doors(declared, here), "proxies": proxies}
 
 
 def probe_request(

@@ -26,7 +26,7 @@ from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError
 from ringfence.verify import declared as declaration
-from ringfence.verify import devices, forging, second_reading, visited
+from ringfence.verify import devices, forging, handing, second_reading, visited
 from ringfence.verify import names as naming
 from ringfence.verify import seen as sight
 from ringfence.verify import sites as siting
@@ -282,7 +282,7 @@ def _report() -> Report:
     matrix = _run.matrix if _run.lab is not None else Matrix({}, ())
     answers = Answers(_run.results, _run.arrivals, _run.errors, tuple(_run.deaf))
     troubles = list(_run.troubles)
-    notices = [*_run.notices, *forging.notices(lab, _run.seen), *devices.notices(lab)]
+    notices = [*_run.notices, *forging.notices(lab, _run.seen), *handing.notices(lab), *devices.notices(lab)]
     troubles += [
         f"{vantage.name}: its host {vantage.host} did not take part, so nothing was probed from there"
         for vantage in lab.vantages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -61,7 +61,8 @@ class Allow:
 @dataclass(frozen=True)
 class Seen:
     """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process); ``routes``:
-    (network, gateway, device), without those that are everything; ``clock``: its time, in seconds since 1970."""
+    (network, gateway, device), without those that are everything; ``clock``: its time, in seconds since 1970;
+    ``filters``: proxy of Docker's socket → (what it lets through, why it could not be asked)."""
 
     host: str
     addresses: tuple[tuple[str, str, int], ...] = ()
@@ -75,6 +76,7 @@ class Seen:
     routes: tuple[tuple[str, str, str], ...] = ()
     clock: float = 0.0
     others: tuple[Other, ...] = ()
+    filters: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
     def find(self, service: Service) -> Container | None:
         """Return the running container of a declared service."""
@@ -158,6 +160,7 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
             Other(o["name"], o["kind"], tuple((p["proto"], p["port"]) for p in o["published"]))
             for o in answer.get("others", ())
         ),
+        filters={name: (tuple(f["passed"]), f["error"]) for name, f in answer.get("filters", {}).items()},
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError, asked
+from ringfence.verify.remote.filtering import asked_of
 from ringfence.verify.remote.listening import background, collect, doors, ears, listen
 from ringfence.verify.remote.looking import addresses, engine, routes, sockets, ufw_allows
 from ringfence.verify.remote.names import ask
@@ -32,7 +33,8 @@ LIFE = 60.0  # seconds a listener lives at most unless the caller asks for anoth
 
 
 def prepare(wanted: Json) -> Json:
-    """Look around, then listen in the background unless `listen` is false: `token`, `life`, `doors`."""
+    """Look around, ask `proxies` of Docker's socket whether they filter it, then listen in the background unless
+    `listen` is false: `token`, `life`, `doors`."""
     seen: Json = {
         "time": time.time(),
         "addresses": addresses(),
@@ -46,6 +48,7 @@ def prepare(wanted: Json) -> Json:
         seen["others"] += swarm(seen["networks"])
     except ProbeFailedError as failure:
         seen["complaints"].append(f"what the swarm publishes is not known: {failure}")
+    seen["filters"] = asked_of(wanted.get("proxies", []))
     if not wanted.get("listen", True):
         return seen
     named: dict[str, list[socket.socket]] = {"": ears(None, groups=True)}
