@@ -95,10 +95,12 @@ def _doors(plan: Plan, hub: str) -> Iterator[Entry]:
 
 def _answered(plan: Plan, host: str) -> Iterator[tuple[str, str, Span, tuple[str, ...]]]:
     """Yield (name, protocol, port, places that may) of what a host itself answers, and of what it publishes."""
-    for name, service in sorted(plan.lab.hosts[host].services.items()):
+    for name, service in sorted(plan.doors(host).items()):
         places = tuple(source for source in service.sources if source == ANYWHERE or source in plan.lab.places)
         yield f"{name} of {host}", service.proto, service.port, places
     for name in plan.services_on(host):
+        if plan.lab.in_hosts_network(name):
+            continue  # one of the host's own doors
         for publish in (one for one in plan.lab.services[name].publish if not one.inward):
             yield f"{name} {publish.host_port}", publish.proto, publish.host_port, publish.sources
 

@@ -14,7 +14,7 @@ DNS = 53  # port
 
 
 class Call(NamedTuple):
-    """A flow that one service may open to another."""
+    """A flow that one service may open to another, as it is declared: either may be in the network of a third."""
 
     caller: str
     callee: str

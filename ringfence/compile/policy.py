@@ -115,7 +115,7 @@ def _published(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
 def _host(plan: Plan, host: str) -> list[dict[str, Any]]:
     # A service that anybody may use is for containers too; a place has no container in it.
     found = []
-    for name, service in sorted(plan.lab.hosts[host].services.items()):
+    for name, service in sorted(plan.doors(host).items()):
         callers: list[dict[str, Any]] = []
         for source in service.sources:
             if source == ANYWHERE:

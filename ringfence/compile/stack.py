@@ -7,7 +7,9 @@ from typing import Any
 from ringfence.compile import pki, segments
 from ringfence.compile.plan import NOBODY, Plan
 from ringfence.model.identity import PROXY
-from ringfence.model.lab import Service, Volume
+from ringfence.model.lab import HOST_NETWORK, Service, Volume
+
+LOOPBACK = "127.0.0.1"
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
             *(_volume(volume) for volume in service.volumes),
             *([pki.volume(name)] if service.tls else []),
         ],
-        "ports": ports(service),
+        "ports": [] if service.network == HOST_NETWORK else ports(service),
         "files": [{"target": target, "content": content} for target, content in service.files.items()],
         "config": {target: dict(files) for target, files in service.config.items()},
         "validate": list(service.validation),
@@ -82,6 +84,11 @@ def _of_the_host(service: Service) -> dict[str, Any]:
 
 def connections(plan: Plan, name: str) -> dict[str, Any]:
     """Return the networks of a service, with its addresses there, and how it resolves names."""
+    service = plan.lab.services[name]
+    if service.network:
+        # A namespace that is another's has its names and its resolvers as well.
+        own = {"extra_hosts": _extra_hosts(plan, name)} if service.network == HOST_NETWORK else {"extra_hosts": {}}
+        return {"networks": [], "network": service.network, **own, "dns": [], "dns_opt": []}
     return {
         "networks": [
             {"network": leg.network.bridge, "address": leg.address, "address6": leg.address6, "mac": leg.mac}
@@ -116,18 +123,22 @@ def _reload(service: Service) -> dict[str, Any]:
 
 
 def _extra_hosts(plan: Plan, name: str) -> dict[str, str]:
-    """Names that Docker's DNS does not know: of services in other segments only, those in certificates, of sites.
+    """Names that Docker's DNS does not know: of services in other segments only, of those without a network of their
+    own, those in certificates, of sites. With those that the ones in its network call.
 
     The address is that of the flow, so that request and reply take the same way.
     """
     found: dict[str, str] = {}
-    for flow in plan.flows:
-        if flow.caller != name:
+    there = {flow.callee: flow.destination.address for flow in plan.flows if flow.caller == name}
+    for call in plan.said_calls:
+        if plan.lab.network_of(call.caller) != name:
             continue
-        names = [] if plan.shared(name, flow.callee) else [flow.callee]
-        names += _certified(plan, flow.callee)
-        for known in names:
-            found.setdefault(known, flow.destination.address)
+        of = plan.lab.network_of(call.callee)
+        address = LOOPBACK if of == name else plan.meets(name, of) or there.get(of, "")
+        names = [] if of == call.callee and plan.shared(name, of) else [call.callee]
+        for known in (*names, *_certified(plan, call.callee)):
+            if address:
+                found.setdefault(known, address)
     return dict(sorted(found.items()))
 
 

@@ -25,7 +25,7 @@ class Source:
 def variables(plan: Plan, host: str) -> dict[str, Any]:
     """Return the UFW rules of a host, one per service and source network."""
     rules = []
-    for name, service in sorted(plan.lab.hosts[host].services.items()):
+    for name, service in sorted(plan.doors(host).items()):
         counts: dict[str, int] = {}
         for source in sources(plan, service):
             label = f"{name}-from-{source.name}"
@@ -56,7 +56,7 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
         "ufw_published": [
             {"name": name, "proto": publish.proto, "port": port, "address": publish.on}
             for name, service in sorted(plan.lab.services.items())
-            if service.host == host
+            if service.host == host and not plan.lab.in_hosts_network(name)
             for publish in service.publish
             for port, _ in publish.pairs
         ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringfence.compile import calls, ufw, vpn
+from ringfence.compile import ufw, vpn
 from ringfence.compile.hours import windows
 from ringfence.compile.plan import Plan
 from ringfence.compile.sites import portal_name, sites
@@ -91,14 +91,13 @@ def _sites(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _flows(plan: Plan) -> list[dict[str, Any]]:
-    declared = set(calls.declared(plan.lab))
     return [
         {
             "source": call.caller,
             "destination": call.callee,
             "proto": call.proto,
             "port": call.port,
-            "implied": call not in declared,
+            "implied": call not in plan.declared_calls,
         }
         for call in plan.calls
     ]
@@ -113,6 +112,7 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
             **({"ends": True} if ends(plan.lab.services[name].compose) else {}),
             **_resolvers(plan, name),
             **_of_the_host(plan.lab.services[name]),
+            **({"network": plan.lab.services[name].network} if plan.lab.services[name].network else {}),
             "networks": [
                 {
                     "network": leg.network.bridge,
@@ -154,6 +154,7 @@ def _published(plan: Plan) -> list[dict[str, Any]]:
             "sources": plan.sources(publish.sources),
         }
         for name, service in sorted(plan.lab.services.items())
+        if not plan.lab.in_hosts_network(name)
         for publish in service.publish
         if not publish.inward
     ]
@@ -179,7 +180,7 @@ def _hosts(plan: Plan) -> list[dict[str, Any]]:
                     "port": service.port,
                     "sources": [source.network for source in ufw.sources(plan, service)],
                 }
-                for service_name, service in sorted(host.services.items())
+                for service_name, service in sorted(plan.doors(name).items())
             ]
             + _tunnel(plan),
         }

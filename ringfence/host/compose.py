@@ -31,8 +31,17 @@ DEFAULTS: dict[str, Any] = {
     "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
     "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
     "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY, "compose": {}, "devices": [],
-    "group_add": [], "gpus": [], "privileged": False, "pid": "", "allow_host": False, "docker_socket": False,
+    "network": "", "group_add": [], "gpus": [], "privileged": False, "pid": "", "allow_host": False, "docker_socket": False,
 }  # fmt: skip
+
+
+# What a service says of its network where it has none of its own: beside these the service whose network it shares.
+HOST_NETWORK, NO_NETWORK = "host", "none"
+
+
+def shares(service: dict[str, Any]) -> str:
+    """Return the service whose network another one shares, "" where it does not."""
+    return "" if service["network"] in (HOST_NETWORK, NO_NETWORK) else str(service["network"])
 
 
 def completed(service: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +177,7 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         "privileged": bool(s["privileged"]),
         "pid": str(s["pid"]),
         "networks": {leg["network"]: {"ipv4_address": leg["address"]} for leg in s["networks"]},
-        "network_mode": "" if s["networks"] else "none",
+        "network_mode": _network_mode(s),
     }
     made = {
         **{key: value for key, value in entry.items() if value},
@@ -181,6 +190,12 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         },
     }  # fmt: skip
     return passed(made, s["compose"])
+
+
+def _network_mode(s: dict[str, Any]) -> str:
+    if s["networks"]:
+        return ""
+    return f"service:{s['network']}" if shares(s) else s["network"] or NO_NETWORK
 
 
 def _reserved(gpus: list[Document]) -> Document:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ringfence.host.compose import Document, as_yaml, completed, digest, directories, rereads
+from ringfence.host.compose import HOST_NETWORK, Document, as_yaml, completed, digest, directories, rereads, shares
 from ringfence.host.grants import FORGING, capability_fault
 from ringfence.host.handing import CONFIRM, DOCKER_SOCKET, device_faults, gpu_fault, group_fault, handed
 from ringfence.host.mounts import is_socket, source_fault
@@ -182,6 +182,7 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
         if v.get("external") and (v.get("owner") or not v.get("name")):
             yield "volumes: external is for a volume by its name, as it is (leave owner and source out)"
     yield from _handing_faults(service)
+    yield from _network_faults(project, service)
     if not _MEMORY.fullmatch(str(service["memory"])):
         yield f"memory: {service['memory']!r} is not an amount of memory (write it as 512m or 2g)"
     addresses = [
@@ -210,6 +211,25 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
     yield from (f"compose: {setting} {fault}" for setting, fault in passing_faults(service["compose"]))
     yield from upgrade_faults(project, service)
     yield from place_faults(project, service)
+
+
+def _network_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
+    """Say what does not go with a network that is not a service's own."""
+    network = service["network"]
+    if not network:
+        return
+    for setting in ("networks", "dns", "dns_opt", "ports", *(() if network == HOST_NETWORK else ("extra_hosts",))):
+        if service[setting]:
+            yield f"{setting}: it is not in a network of its own, as network is {network!r} (remove one of the two)"
+    if not shares(service):
+        return
+    others = {str(s.get("name")): s for s in project["services"] if s is not service}
+    if network not in others:
+        yield f"network: {network!r} is no other service of the project (write host, none, or one of its services)"
+    elif others[network]["network"]:
+        yield f"network: {network!r} has no network of its own to share (name the one that has)"
+    if {"hostname", "domainname"} & service["compose"].keys():
+        yield f"compose.hostname: a container in the network of {network!r} has its name (write it there)"
 
 
 def _handing_faults(service: dict[str, Any]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.lab import ANYWHERE, INTERNET, SELF, Call, Publish, Segment, Service
 from ringfence.model.mounts import mount_problems
+from ringfence.model.network_checks import callers_of_hosts, network_problems
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.site_checks import SITE_CHECKS
@@ -176,11 +177,12 @@ def _egress(draft: Draft) -> Iterator[Problem]:
         for egress in service.egress:
             owner = f"lab_services.{name}.egress"
             if egress.to == INTERNET:
-                segments = [lab.segments[s] for s in service.segments if s in lab.segments]
-                if len(segments) == len(service.segments) and not any(s.internet for s in segments):
+                of = lab.services.get(service.network, service)
+                segments = [lab.segments[s] for s in of.segments if s in lab.segments]
+                if segments and len(segments) == len(of.segments) and not any(s.internet for s in segments):
                     yield Problem(
                         owner,
-                        f"'{INTERNET}' cannot be reached from {listed(service.segments)}: internet is false there "
+                        f"'{INTERNET}' cannot be reached from {listed(of.segments)}: internet is false there "
                         f"(add a segment with internet: true to the service)",
                     )
             elif egress.to == ANYWHERE:
@@ -460,6 +462,8 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _sources,
     _egress,
     meaningless_egress,
+    network_problems,
+    callers_of_hosts,
     _resolvers,
     _stacks,
     _ports,

@@ -49,6 +49,7 @@ from ringfence.model.values import (
     Names,
     Network4,
     Network6,
+    NetworkMode,
     PortNumber,
     PortSpan,
     PositiveInt,
@@ -76,6 +77,8 @@ from ringfence.model.vpn import HostVpn, Vpn
 ANYWHERE = "anywhere"
 INTERNET = "internet"
 SELF = "self"
+# `network:` of a service.
+HOST_NETWORK, NO_NETWORK = "host", "none"
 
 
 def _subnets(value: Any) -> Any:
@@ -246,7 +249,10 @@ class Service(Declared):
 
     host: str = Field(description="the machine that runs it, one of lab_hosts")
     image: Image = Field(description="container image with a version or a digest")
-    segments: tuple[str, ...] = Field(min_length=1, description="segments that it is connected to")
+    segments: tuple[str, ...] = Field((), description="segments that it is connected to; at least one without network")
+    network: NetworkMode = Field(
+        "", description="in place of segments: host, none, or the service whose network it shares (a VPN's container)"
+    )
     port: Annotated[str | None, BeforeValidator(_port_and_proto)] = Field(
         None, description='port that callers use, such as 5432 or "53/udp"'
     )
@@ -372,6 +378,15 @@ class Lab(Declared):
         """Services that a role of the same name runs."""
         declared = {PROXY: self.proxy, PORTAL: self.portal}
         return frozenset(name for name, value in declared.items() if value is not None)
+
+    def network_of(self, service: str) -> str:
+        """Return the service in whose network one is: its own name where it shares nobody's."""
+        shared = self.services[service].network
+        return shared if shared in self.services else service
+
+    def in_hosts_network(self, service: str) -> bool:
+        """Return whether a service is in the network of its host."""
+        return self.services[self.network_of(service)].network == HOST_NETWORK
 
     def project(self, service: str) -> str:
         """Return the compose project that a service belongs to."""

@@ -49,10 +49,17 @@ def _name(kind: str, longest: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _network_mode(value: object) -> object:
+    if not isinstance(value, str) or (value and not _NAME.fullmatch(value)):
+        raise ValueError(f"'{value}' is no network (write host, none, or the service whose network it shares)")
+    return value
+
+
 SegmentName = Annotated[str, _name("segment", SEGMENT_NAME_LENGTH)]
 ServiceName = Annotated[str, _name("service", 40)]
 PlaceName = Annotated[str, _name("place", 40)]
 HostServiceName = Annotated[str, _name("host service", 40)]
+NetworkMode = Annotated[str, BeforeValidator(_network_mode)]
 StackName = Annotated[str, _name("stack", 40)]
 VantageName = Annotated[str, _name("vantage", 40)]
 HoursName = Annotated[str, _name("hours", 40)]

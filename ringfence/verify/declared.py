@@ -44,6 +44,7 @@ class Service:
             its own.
         handed: what it is given of its host, in words.
         socket: whether it has Docker's socket, and is to filter it.
+        network: "host", "none", or the service whose network it shares; "" for one of its own.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Service:
     resolvers: tuple[str, ...] | None = None
     handed: tuple[str, ...] = ()
     socket: bool = False
+    network: str = ""
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ def read(data: Mapping[str, Any]) -> Declared:
                     tuple(s["resolvers"]) if s.get("resolvers") is not None else None,
                     tuple(s.get("handed") or ()),
                     bool(s.get("socket")),
+                    s.get("network") or "",
                 )
                 for s in data.get("verify_services") or ()
             ),

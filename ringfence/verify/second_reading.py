@@ -18,6 +18,7 @@ from ringfence.verify.declared import ANY, ICMP, INTERNET, Declared, span
 LAB_VARIABLES = (
     "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_vantages", "lab_vpn", *second_sites.LAB_VARIABLES,
 )  # fmt: skip
+HOST_NETWORK = "host"
 _Fact = tuple[str, ...]  # kind, owner, what is said
 
 
@@ -98,6 +99,8 @@ class _Reading:
                 port, proto = _port(entry["port"], entry.get("proto"))
                 networks = self._networks(entry["from"])
                 found.add(("host service", name, of, f"{proto}/{port}", "from", *networks))
+            for (of, port, proto), sources in self._doors(name).items():
+                found.add(("host service", name, of, f"{proto}/{port}", "from", *self._networks(sources)))
             if self.tunnel:
                 found.add(("host service", name, "vpn", f"udp/{self.tunnel_port}", "from", ANY))
         found |= set(self._ways_out())
@@ -105,17 +108,54 @@ class _Reading:
             found.add(("vantage", name, vantage["host"], *sorted(_present(vantage))))
         return found
 
+    def _of(self, name: str) -> str:
+        """Whose network a service is in; "host" for the host's."""
+        network = str(self.services[name].get("network") or "")
+        return network if network in (HOST_NETWORK, *self.services) else name
+
+    def _doors(self, host: str) -> dict[tuple[str, int, str], list[str]]:
+        """What listens on a host out of containers in its network: (name, port, protocol) → who may use it."""
+        found: dict[tuple[str, int, str], list[str]] = {}
+        for name, service in self.services.items():
+            if service["host"] != host or self._of(name) != HOST_NETWORK:
+                continue
+            for publish in service.get("publish") or []:
+                ports, proto = _ports(publish["port"], publish.get("proto"))
+                first, _, last = ports.partition("-")
+                for port in range(int(first), int(last or first) + 1) if publish.get("address") != "self" else ():
+                    found.setdefault((f"{name}-{port}", port, proto), []).extend(_list(publish["from"]))
+            for caller, callee, port, proto in self._calls():
+                if callee == name and self._of(caller) != HOST_NETWORK:
+                    found.setdefault((f"{name}-{port}", port, proto), []).append(self._of(caller))
+        return found
+
+    def _calls(self) -> Iterator[tuple[str, str, int, str]]:
+        """Yield (caller, callee, port, protocol) of every call, and of the proxy to sites in the host's network."""
+        for name, service in self.services.items():
+            for call in service.get("calls") or []:
+                call = call if isinstance(call, Mapping) else {"service": call}
+                said = call.get("port") or self.services[call["service"]]["port"]
+                port, proto = _port(said, None)
+                yield name, call["service"], port, call.get("proto") or proto
+            if service.get("site") and self._of(name) == HOST_NETWORK:
+                site = service["site"] if isinstance(service["site"], Mapping) else {}
+                yield "caddy", name, _port(site.get("port") or service["port"], None)[0], "tcp"
+
     def _service(self, name: str, service: Mapping[str, Any]) -> Iterator[_Fact]:
         yield ("host", name, service["host"])
-        for segment in _list(service["segments"]):
+        if service.get("network"):
+            yield ("network of", name, service["network"])
+        for segment in _list(service.get("segments") or []):
             yield ("network", name, f"rf-{segment}")
         for capability in {"NET_ADMIN", "NET_RAW"} & set(service.get("capabilities") or ()):
             yield ("capability", name, capability)
-        for call in service.get("calls") or []:
-            call = call if isinstance(call, Mapping) else {"service": call}
-            said = call.get("port") or self.services[call["service"]]["port"]
-            port, proto = _port(said, None)
-            yield ("call", name, call["service"], f"{call.get('proto') or proto}/{port}")
+        of = self._of(name)
+        for caller, callee, port, proto in self._calls():
+            ends = {of, self._of(callee)}
+            if caller == name and HOST_NETWORK not in ends and len(ends) > 1:
+                yield ("call", of, self._of(callee), f"{proto}/{port}")
+        if of == HOST_NETWORK:
+            return
         for publish in service.get("publish") or []:
             if publish.get("address") == "self":
                 continue  # for nobody but the host itself
@@ -131,11 +171,11 @@ class _Reading:
         for egress in service.get("egress") or []:
             for network in self.places.get(egress["to"], [egress["to"]]):
                 for way in _ways(egress):
-                    yield ("egress", name, network if network == INTERNET else _network(network), way)
-        own = service.get("resolvers")
+                    yield ("egress", of, network if network == INTERNET else _network(network), way)
+        own = self.services[of].get("resolvers")
         asked = (self.resolvers if service.get("egress") else []) if own is None else _list(own)
         for resolver in (one for one in asked if str(one) not in self.services):
-            yield from (("egress", name, _network(resolver), f"{proto}/53") for proto in ("tcp", "udp"))
+            yield from (("egress", of, _network(resolver), f"{proto}/53") for proto in ("tcp", "udp"))
 
     def _ways_out(self) -> Iterator[_Fact]:
         """Yield what devices reach beyond the hub: a router that they ask for names, or everything."""
@@ -174,6 +214,7 @@ def _compiled(declared: Declared) -> set[_Fact]:
     for service in declared.services:
         found.add(("host", service.name, service.host))
         found |= {("capability", service.name, capability) for capability in service.forging}
+        found |= {("network of", service.name, service.network)} if service.network else set()
         for network in service.networks:
             found.add(("network", service.name, network.network))
     for p in declared.published:

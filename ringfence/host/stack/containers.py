@@ -26,6 +26,7 @@ def containers(label: str = "") -> list[Container]:
         found.append({
             "id": c["Id"], "name": (c["Names"] or ["?"])[0].lstrip("/"), "labels": c.get("Labels") or {},
             "image": str(c.get("Image") or ""),
+            "mode": str((c.get("HostConfig") or {}).get("NetworkMode") or ""),
             "state": c["State"], "status": c["Status"], "created": float(c["Created"]),
             "networks": {
                 n: {
