@@ -288,6 +288,8 @@ class Plan:
     def egress_of_host(self, service: str) -> list[tuple[str, str, str, Span]]:
         """Return the egress of a service in its host's network, in the form of `egress`."""
         found = self._ways_out(service, self.lab.services[service])
+        for resolver in self.resolvers(service):
+            found |= {(service, str(ipaddress.ip_network(resolver)), proto, 53) for proto in ("tcp", "udp")}
         return sorted(found, key=lambda way: (*way[:3], bounds(way[3])))
 
     def resolvers(self, service: str) -> list[str]:

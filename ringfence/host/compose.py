@@ -12,6 +12,7 @@ from typing import Any
 
 from ringfence.host.handing import DOCKER_SOCKET
 from ringfence.host.passing import ends, passed
+from ringfence.host.slices import path_within, slice_of
 
 Document = dict[str, Any]
 
@@ -31,7 +32,8 @@ DEFAULTS: dict[str, Any] = {
     "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
     "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
     "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY, "compose": {}, "devices": [],
-    "network": "", "group_add": [], "gpus": [], "privileged": False, "pid": "", "allow_host": False, "docker_socket": False,
+    "network": "", "group_add": [], "gpus": [], "privileged": False, "pid": "", "allow_host": False,
+    "docker_socket": False,
 }  # fmt: skip
 
 
@@ -67,7 +69,13 @@ def writable_in_memory(service: dict[str, Any]) -> list[str]:
 
 
 def document(
-    project: dict[str, Any], owner: str, here: str, log: dict[str, Any], ipv6: bool = False, engine_25: bool = False
+    project: dict[str, Any],
+    owner: str,
+    here: str,
+    log: dict[str, Any],
+    ipv6: bool = False,
+    engine_25: bool = False,
+    cgroups: str = "",
 ) -> Document:
     """Return a project's compose document.
 
@@ -77,6 +85,7 @@ def document(
         here: the project's directory on the host.
         log: ``{max_size, max_file}``.
         ipv6: whether its networks have IPv6.
+        cgroups: how the engine manages control groups, "systemd" or "cgroupfs"; "" where a slice is of no use.
         engine_25: whether the engine is 25 or newer: it takes a MAC address for each network, and a pace of its own for
             the health checks of a container that has just been started.
     """
@@ -87,6 +96,9 @@ def document(
     }
     for service in services:
         entry = made["services"][service["name"]]
+        if service["network"] == HOST_NETWORK and cgroups:
+            name = slice_of(service["name"])
+            entry["cgroup_parent"] = name if cgroups == "systemd" else f"/{path_within(name)}"
         entry["labels"]["ringfence.spec"] = digest(entry)
         # Not part of the digest: what another engine makes of them is seen in the addresses that the containers have.
         for leg in service["networks"]:

@@ -73,12 +73,14 @@ class Around(NamedTuple):
         docker: bridges of Docker's networks that are no segments.
         subnets: their subnets.
         tells: whether the kernel can tell by which bridge a frame comes (its nft_meta_bridge).
+        slices: whether it can tell by which control group something is sent; asked only where that is wished.
     """
 
     uplinks: tuple[str, ...] = ()
     docker: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     tells: bool = True
+    slices: bool = False
 
 
 def plain(name: str) -> str:

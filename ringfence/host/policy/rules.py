@@ -23,6 +23,7 @@ from ringfence.host.policy.rule import (
     plain,
     span,
 )
+from ringfence.host.policy.slices import from_slices, slice_chains
 
 
 def build(wish: dict[str, Any], around: Around) -> list[Rule]:
@@ -31,7 +32,7 @@ def build(wish: dict[str, Any], around: Around) -> list[Rule]:
     Args:
         wish: the desired state.
     """
-    rules = [*_forward(wish, around), *_host(wish, around), *_from_host(wish), *_nat(wish)]
+    rules = [*_forward(wish, around), *_host(wish, around), *_from_host(wish, around), *_nat(wish)]
     return [rule._replace(name=plain(rule.name)) for rule in rules]
 
 
@@ -297,7 +298,7 @@ def _guests() -> Iterator[Rule]:
     yield Rule("RF-GUESTS/drop", "inside", "drop")
 
 
-def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
+def _from_host(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     """What the host sends to containers: root may (the engine's proxy, health checks), and everybody may use what is
     published; nobody else."""
 
@@ -306,6 +307,7 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
 
     if vpn := vpn_of(wish):
         yield from astray("RF-OUT", vpn)
+    yield from from_slices(wish, around)
     yield out("accept", out=f"!{EVERY}")
     yield out("accept", state="established")
     yield out("accept", "root of the host", words="meta skuid 0")
@@ -320,6 +322,7 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
     for segment in wish["segments"]:
         yield out(f"log RF DROP the host to {segment['name']}", f"segment {segment['name']}", out=segment["bridge"])
     yield out("drop")
+    yield from slice_chains(wish, around)
     if vpn:
         yield Rule("RF-ASTRAY", "own addresses", "accept", out="lo")
         yield Rule("RF-ASTRAY", "other hosts", "log RF DROP outside the vpn")
