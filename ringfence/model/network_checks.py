@@ -101,7 +101,7 @@ def callers_of_hosts(draft: Draft) -> Iterator[Problem]:
         for name, door in host.services.items():
             for source in door.sources:
                 caller = draft.lab.services.get(source)
-                if source != ANYWHERE and caller and caller.network:
+                if source != ANYWHERE and caller and caller.network not in ("", HOST_NETWORK):
                     other = caller.network
                     yield Problem(
                         f"lab_hosts.{host_name}.services.{name}.from",
