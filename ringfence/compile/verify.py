@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.compile import ufw, vpn
+from ringfence.compile.calls import Call
 from ringfence.compile.hours import windows
 from ringfence.compile.plan import Plan
 from ringfence.compile.sites import portal_name, sites
@@ -13,6 +14,7 @@ from ringfence.host.grants import FORGING
 from ringfence.host.passing import ends
 from ringfence.model.lab import Service
 from ringfence.model.mounts import given_of_host
+from ringfence.model.values import Span
 from ringfence.model.vpn import VPN
 
 
@@ -24,7 +26,8 @@ def variables(plan: Plan) -> dict[str, Any]:
         "verify_hosts": _hosts(plan),
         "verify_flows": _flows(plan),
         "verify_egress": [
-            {"source": service, "to": to, "proto": proto, "port": port} for service, to, proto, port in plan.egress
+            {"source": service, "to": to, "proto": proto, "port": port}
+            for service, to, proto, port in (*plan.egress, *_egress_of_hosts(plan))
         ],
         "verify_vantages": [
             {
@@ -97,10 +100,18 @@ def _flows(plan: Plan) -> list[dict[str, Any]]:
             "destination": call.callee,
             "proto": call.proto,
             "port": call.port,
-            "implied": call not in plan.declared_calls,
+            "implied": call not in plan.declared_calls and call in plan.calls,
         }
-        for call in plan.calls
+        for call in (*plan.calls, *_calls_of_hosts(plan))
     ]
+
+
+def _calls_of_hosts(plan: Plan) -> list[Call]:
+    return [call for name in plan.lab.services if plan.lab.in_hosts_network(name) for call in plan.calls_of_hosts(name)]
+
+
+def _egress_of_hosts(plan: Plan) -> list[tuple[str, str, str, Span]]:
+    return [way for name in plan.lab.services if plan.lab.in_hosts_network(name) for way in plan.egress_of_host(name)]
 
 
 def _services(plan: Plan) -> list[dict[str, Any]]:

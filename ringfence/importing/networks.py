@@ -12,7 +12,6 @@ from ringfence.importing.files import Project
 from ringfence.importing.forms import text_of
 from ringfence.importing.names import Names, networks_of
 from ringfence.importing.said import Said, question
-from ringfence.importing.settings import FIELDS
 
 _HOST_RULE = re.compile(r"Host(?:SNI)?\(([^)]*)\)")
 
@@ -111,7 +110,7 @@ def _mode(project: Project, names: Names, mode: str, said: Said) -> None:
     kind, _, other = mode.partition(":")
     shares = names.services.get(names.hosts.get(other, other)) if other else None
     value = shares if kind in ("service", "container") else mode
-    if "network" in FIELDS and value in ("host", "none", shares) and value:
+    if value and value in ("host", "none", shares):
         said.entry["network"] = value
         return
     meaning = {

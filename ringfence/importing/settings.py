@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ringfence.host.grants import capability_fault
+from ringfence.host.handing import device_faults, gpu_fault, group_fault, handed
 from ringfence.host.passing import PASSED
 from ringfence.importing.forms import text_of
 from ringfence.importing.interpolate import Filled
@@ -25,9 +26,7 @@ ELSEWHERE = frozenset(
         "secrets", "volumes",
     }
 )  # fmt: skip
-_OWN = ("devices", "group_add", "gpus")  # with fields of their own, where the model has them
-# The model's fields that compose's own words are handed to, network and of `_OWN`. What has none is a question.
-FIELDS: frozenset[str] = frozenset({"devices", "group_add", "gpus"})
+_OWN = ("devices", "group_add", "gpus")  # with fields of their own, in compose's form
 _FENCED = {
     "blkio_config": "its disk access was weighed or limited ({value}): do without",
     "build": "it was built here ({value}): build it yourself, give it a name with a version, and write that as image",
@@ -105,10 +104,20 @@ def passed(key: str, value: Any, said: Said) -> None:
 
 
 def _field(key: str, value: Any, said: Said) -> None:
-    if key in FIELDS:
-        said.entry[key] = value
-    else:
-        said.questions[key] = f"it had {key}: {_shown(value)}; there is no setting for it: do without?"
+    """Hand a field on in its own form; devices that hand over the host are asked about."""
+    if key == "gpus":
+        said.entry[key] = value if value == "all" else [dict(one) for one in value]
+        return
+    for one in map(text_of, value):
+        faults = [*device_faults(one), *map(str, handed(privileged=False, pid="", devices=[one], volumes=[]))]
+        if key == "devices" and faults:
+            said.questions[f"devices {one}"] = (
+                f"it had the device {one}: {faults[0]}. Do without, or write it under devices with allow_host: true"
+            )
+        elif key == "group_add" and group_fault(one):
+            said.questions[f"group_add {one}"] = f"it was in the group {one}: write its number under group_add"
+        else:
+            said.entry.setdefault(key, []).append(one)
 
 
 def _told(key: str, value: Any) -> str:
@@ -274,10 +283,10 @@ def _deploy(name: str, value: Any, said: Said) -> None:
 
 
 def _gpu(device: Mapping[str, Any], said: Said) -> None:
-    if "gpus" in FIELDS:
-        said.entry.setdefault("gpus", []).append(dict(device))
+    if fault := gpu_fault(device):
+        said.questions["gpus"] = f"it had the device ({_shown(device)}): {fault}"
     else:
-        said.questions["gpus"] = f"it had the device ({_shown(device)}); there is no setting for it: do without?"
+        said.entry.setdefault("gpus", []).append(dict(device))
 
 
 def _env_file(name: str, value: Any, said: Said) -> None:

@@ -7,7 +7,19 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ringfence.verify.declared import ANY, ICMP, Declared, Egress, Machine, Published, Service, Vantage, family
+from ringfence.verify.declared import (
+    ANY,
+    HOST_NETWORK,
+    ICMP,
+    NO_NETWORK,
+    Declared,
+    Egress,
+    Machine,
+    Published,
+    Service,
+    Vantage,
+    family,
+)
 from ringfence.verify.expected import NOT_DECLARED, Rules, Source, Verdict
 from ringfence.verify.forged import lies
 from ringfence.verify.handing import unfiltered
@@ -145,6 +157,8 @@ def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
         container = _container(seen, service)
         if container:
             managed.add((service.host, container.name))
+            if service.network not in ("", HOST_NETWORK):
+                continue  # what holds for whose network it is in holds for it
             yield Source(service.name, service.host, service=service, container=container)
     foreign = [
         (host, container)
@@ -186,6 +200,8 @@ def _containers(rules: Rules, source: Source) -> Iterator[_Target]:
             continue
         if source.vantage and source.host == service.host:
             continue  # what a host does with its own containers is its own affair
+        if service.network:
+            continue  # it has no address of its own
         addresses = dict.fromkeys(container.addresses())
         addresses.update(dict.fromkeys((n.network, a) for n in service.networks for a in (n.address, n.address6) if a))
         asks = (*((proto, port) for port in sorted({port for _, port in service.ports}) for proto in PROTOS), ECHO)
@@ -199,7 +215,7 @@ def _machines(rules: Rules, source: Source) -> Iterator[_Target]:
         if machine.name not in rules.seen:
             continue
         here = rules.seen[machine.name]
-        if source.vantage and source.host == machine.name:
+        if (source.vantage or source.in_hosts_network) and source.host == machine.name:
             continue  # it would talk to itself
         asks = tuple(_host_ports(rules.declared.published, machine, here, managed_only=source.foreign))
         asks += () if source.foreign else (ECHO,)
@@ -314,6 +330,7 @@ def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
             yield f"{service.name}: declared, but no container of it runs on {service.host}"
             continue
         yield from _attachments(service, container)
+        yield from _namespace(service, container, seen[service.host], declared)
         if service.socket:
             yield from unfiltered(service, seen[service.host])
     for vantage in declared.vantages:
@@ -328,7 +345,22 @@ def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
         yield from (f"{one.host}: {complaint}" for complaint in one.complaints)
 
 
+def _namespace(service: Service, container: Container, here: Seen, declared: Declared) -> Iterator[str]:
+    """Name a container that is not in the network that is declared for it."""
+    if service.network in ("", HOST_NETWORK, NO_NETWORK):
+        if container.mode != service.network:
+            there = container.mode.partition(":")[0] or "one of its own"
+            yield f"{service.name}: is in the network {there}; declared is {service.network or 'one of its own'}"
+        return
+    other = next((s for s in declared.services if s.name == service.network), None)
+    found = here.find(other) if other else None
+    if found and found.space != container.space:
+        yield f"{service.name}: is not in the network of {service.network}, as it is declared"
+
+
 def _attachments(service: Service, container: Container) -> Iterator[str]:
+    if service.network:
+        return
     wanted = {n.network: n for n in service.networks}
     for network, (address, _) in sorted(container.networks.items()):
         if network not in wanted:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 ANY = "any"
 INTERNET = "internet"
+HOST_NETWORK, NO_NETWORK = "host", "none"
 ICMP = "icmp"  # asking for an echo
 # What "the internet" is not, besides the lab's own places.
 PRIVATE = tuple(

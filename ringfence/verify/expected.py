@@ -8,6 +8,7 @@ from functools import cached_property
 
 from ringfence.verify.declared import (
     ANY,
+    HOST_NETWORK,
     INTERNET,
     Declared,
     Egress,
@@ -33,6 +34,11 @@ class Source:
     inside: bool = False
 
     @property
+    def in_hosts_network(self) -> bool:
+        """Whether it is a declared service in the network of its host."""
+        return self.service is not None and self.service.network == HOST_NETWORK
+
+    @property
     def foreign(self) -> bool:
         """Whether this is a container that ringfence does not manage."""
         return self.container is not None and self.service is None
@@ -56,6 +62,7 @@ class Verdict:
 
 NOT_DECLARED = Verdict("closed", "not declared")
 ECHO = Verdict("either", "UFW's own rules say whether the host answers an echo")
+UNTOLD = "in the network of its host, which cannot tell it from itself"
 KEPT = "let in by a UFW rule of the host (ufw_foreign: keep)"
 
 
@@ -146,7 +153,9 @@ class Rules:
             return NOT_DECLARED
         flow = self._flow(source.service.name, service.name, proto, port)
         if flow is None:
-            return NOT_DECLARED
+            return self._undeclared(source)
+        if source.in_hosts_network:
+            return Verdict("open", flow) if (network, address) in container.addresses() else NOT_DECLARED
         if (network, address) not in container.addresses():
             return Verdict("closed", f"{flow}, but IPv{family(address)} is off there")
         # A segment's bridges on two hosts have one name and are two networks.
@@ -168,6 +177,14 @@ class Rules:
             return Verdict("closed", f"{flow}, but IPv{family(address)} is off at {source.name}")
         return Verdict("open", flow)
 
+    def is_held(self, source: Source) -> bool:
+        """Whether the policy tells a service in its host's network from the host."""
+        return source.in_hosts_network and source.name in self.seen[source.host].fenced
+
+    def _undeclared(self, source: Source) -> Verdict:
+        """Judge what nothing declares: of a service in its host's network, where the host can tell it."""
+        return Verdict("either", UNTOLD) if source.in_hosts_network and not self.is_held(source) else NOT_DECLARED
+
     def _straight(self, source: Source, service: Service, proto: str, port: int, version: int) -> Verdict:
         """Judge a connection from outside to a container's own address, past the host's published port."""
         for published in self.declared.published:
@@ -185,6 +202,8 @@ class Rules:
         """Judge a connection to one of a host's addresses: a published port, a service of its own, or neither."""
         if source.vantage and proto == "icmp":
             return ECHO
+        if source.in_hosts_network:
+            return self._from_hosts_network(source, machine, address, proto, port)
         verdicts = [
             self._to_published(source, machine, address, proto, port),
             self._to_service(source, machine, address, proto, port),
@@ -212,6 +231,14 @@ class Rules:
                 return verdict
         process = self._listeners[machine.name].get((proto, port))
         return Verdict("closed", f"not declared; {process} listens") if process else NOT_DECLARED
+
+    def _from_hosts_network(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
+        """Judge the way of a service in its host's network to another host: its egress must lead there, and that host's
+        door must be open to the host that it is in."""
+        egress = self._egress(source, address, proto, port)
+        if egress is None:
+            return self._undeclared(source)
+        return Verdict("either", f"{egress}, as {source.host}, and {machine.name} decides")
 
     def _to_published(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
         version = family(address)
@@ -316,14 +343,15 @@ class Rules:
     def to_outside(self, source: Source, address: str, proto: str, port: int) -> Verdict:
         """Judge a container's connection to a vantage."""
         egress = self._egress(source, address, proto, port)
-        return Verdict("open", egress) if egress else NOT_DECLARED
+        return Verdict("open", egress) if egress else self._undeclared(source)
 
     def _egress(self, source: Source, address: str, proto: str, port: int) -> str | None:
         if source.service is None or source.container is None:
             return None
         internal = self.seen[source.host].internal
         six = family(address) == 6
-        if not any(both[six] for network, both in source.container.networks.items() if network not in internal):
+        ways = [both for network, both in source.container.networks.items() if network not in internal]
+        if not source.in_hosts_network and not any(both[six] for both in ways):
             return None
         for egress in self.declared.egress:
             if egress.source == source.service.name and self.covers(egress, address, proto, port):

@@ -14,7 +14,8 @@ SECONDS = 2.0  # the engine asks at once; how long an answer is waited for
 
 def asking(declared: Declared, seen: Seen) -> list[Service]:
     """Return the declared services that run on a host, in the order in which they are asked."""
-    return [s for s in declared.services if s.host == seen.host and (found := seen.find(s)) and found.space]
+    here = [s for s in declared.services if s.host == seen.host and not s.network]
+    return [s for s in here if (found := seen.find(s)) and found.space]
 
 
 def request(declared: Declared, seen: Seen, token: str) -> dict[str, Any]:

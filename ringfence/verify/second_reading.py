@@ -13,12 +13,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ringfence.verify import second_sites
-from ringfence.verify.declared import ANY, ICMP, INTERNET, Declared, span
+from ringfence.verify.declared import ANY, HOST_NETWORK, ICMP, INTERNET, Declared, span
 
 LAB_VARIABLES = (
     "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_vantages", "lab_vpn", *second_sites.LAB_VARIABLES,
 )  # fmt: skip
-HOST_NETWORK = "host"
 _Fact = tuple[str, ...]  # kind, owner, what is said
 
 
@@ -150,13 +149,12 @@ class _Reading:
         for capability in {"NET_ADMIN", "NET_RAW"} & set(service.get("capabilities") or ()):
             yield ("capability", name, capability)
         of = self._of(name)
+        own_network = name if of == HOST_NETWORK else of
         for caller, callee, port, proto in self._calls():
             ends = {of, self._of(callee)}
-            if caller == name and HOST_NETWORK not in ends and len(ends) > 1:
-                yield ("call", of, self._of(callee), f"{proto}/{port}")
-        if of == HOST_NETWORK:
-            return
-        for publish in service.get("publish") or []:
+            if caller == name and self._of(callee) != HOST_NETWORK and len(ends) > 1:
+                yield ("call", own_network, self._of(callee), f"{proto}/{port}")
+        for publish in service.get("publish") or [] if of != HOST_NETWORK else []:
             if publish.get("address") == "self":
                 continue  # for nobody but the host itself
             ports, proto = _ports(publish["port"], publish.get("proto"))
@@ -171,11 +169,11 @@ class _Reading:
         for egress in service.get("egress") or []:
             for network in self.places.get(egress["to"], [egress["to"]]):
                 for way in _ways(egress):
-                    yield ("egress", of, network if network == INTERNET else _network(network), way)
-        own = self.services[of].get("resolvers")
+                    yield ("egress", own_network, network if network == INTERNET else _network(network), way)
+        own = self.services.get(of, service).get("resolvers")
         asked = (self.resolvers if service.get("egress") else []) if own is None else _list(own)
         for resolver in (one for one in asked if str(one) not in self.services):
-            yield from (("egress", of, _network(resolver), f"{proto}/53") for proto in ("tcp", "udp"))
+            yield from (("egress", own_network, _network(resolver), f"{proto}/53") for proto in ("tcp", "udp"))
 
     def _ways_out(self) -> Iterator[_Fact]:
         """Yield what devices reach beyond the hub: a router that they ask for names, or everything."""

@@ -60,9 +60,16 @@ class Allow:
 
 @dataclass(frozen=True)
 class Seen:
-    """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process); ``routes``:
-    (network, gateway, device), without those that are everything; ``clock``: its time, in seconds since 1970;
-    ``filters``: proxy of Docker's socket → (what it lets through, why it could not be asked)."""
+    """One host.
+
+    Attributes:
+        addresses: (device, address, prefix length).
+        sockets: (protocol, port, process).
+        routes: (network, gateway, device), without those that are everything.
+        clock: its time, in seconds since 1970.
+        fenced: services in its own network that the live policy tells from itself.
+        filters: proxy of Docker's socket → (what it lets through, why it could not be asked).
+    """
 
     host: str
     addresses: tuple[tuple[str, str, int], ...] = ()
@@ -76,6 +83,7 @@ class Seen:
     routes: tuple[tuple[str, str, str], ...] = ()
     clock: float = 0.0
     others: tuple[Other, ...] = ()
+    fenced: frozenset[str] = frozenset()
     filters: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
     def find(self, service: Service) -> Container | None:
@@ -160,6 +168,7 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
             Other(o["name"], o["kind"], tuple((p["proto"], p["port"]) for p in o["published"]))
             for o in answer.get("others", ())
         ),
+        fenced=frozenset(answer.get("fenced", ())),
         filters={name: (tuple(f["passed"]), f["error"]) for name, f in answer.get("filters", {}).items()},
     )  # fmt: skip
 

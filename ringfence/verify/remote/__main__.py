@@ -26,6 +26,7 @@ from ringfence.verify.remote.looking import addresses, engine, routes, sockets, 
 from ringfence.verify.remote.names import ask
 from ringfence.verify.remote.others import podman, swarm
 from ringfence.verify.remote.probing import probe
+from ringfence.verify.remote.slices import fenced
 from ringfence.verify.remote.spaces import open_all_files, open_space, own_space
 from ringfence.verify.remote.visiting import visit
 
@@ -33,8 +34,8 @@ LIFE = 60.0  # seconds a listener lives at most unless the caller asks for anoth
 
 
 def prepare(wanted: Json) -> Json:
-    """Look around, ask `proxies` of Docker's socket whether they filter it, then listen in the background unless
-    `listen` is false: `token`, `life`, `doors`."""
+    """Look around, see which services of `slices` the policy holds, ask `proxies` of Docker's socket whether they filter
+    it, then listen in the background unless `listen` is false: `token`, `life`, `doors`."""
     seen: Json = {
         "time": time.time(),
         "addresses": addresses(),
@@ -48,6 +49,7 @@ def prepare(wanted: Json) -> Json:
         seen["others"] += swarm(seen["networks"])
     except ProbeFailedError as failure:
         seen["complaints"].append(f"what the swarm publishes is not known: {failure}")
+    seen["fenced"] = fenced(wanted.get("slices", {}))
     seen["filters"] = asked_of(wanted.get("proxies", []))
     if not wanted.get("listen", True):
         return seen
