@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from ringfence.host.mounts import source_fault
+from ringfence.host.mounts import is_socket, source_fault
 from ringfence.importing.files import Project
 from ringfence.importing.interpolate import Filled
 from ringfence.importing.said import Said, question
@@ -30,7 +31,7 @@ def volumes(project: Project, service: Mapping[str, Any], where: str, said: Said
             size = (one.get("tmpfs") or {}).get("size")
             said.entry.setdefault("tmpfs", []).append(f"{target}:size={size}" if size else target)
         elif kind == "bind":
-            _bind(one, target, where, found, said)
+            _bind(one, target, where, str(service.get("image") or ""), found, said)
         elif kind == "volume":
             found.append(_volume(project, one, target))
         elif kind == "unset":
@@ -89,7 +90,11 @@ def existing(name: str, target: str, read_only: bool) -> dict[str, Any]:
     }
 
 
-def _bind(one: Mapping[str, Any], target: str, where: str, found: list[Any], said: Said) -> None:
+# Images whose work it is to filter Docker's socket.
+_PROXY = re.compile(r"(docker|socket)[-_]?(socket[-_]?)?proxy")
+
+
+def _bind(one: Mapping[str, Any], target: str, where: str, image: str, found: list[Any], said: Said) -> None:
     source, suffix = str(one.get("source")), ":ro" if one.get("read_only") else ""
     if source.startswith("~"):
         found.append(
@@ -115,11 +120,12 @@ def _bind(one: Mapping[str, Any], target: str, where: str, found: list[Any], sai
                 "the host's time zone was mounted: write the variable TZ into environment, such as Europe/Berlin"
             )
         return
+    if is_socket(source) and posixpath.basename(source) == "docker.sock" and _PROXY.search(image):
+        said.entry["docker_socket"] = True
+        return
     if fault := source_fault(source, bool(one.get("read_only"))):
-        socket = "docker.sock" in source
-        said.questions[f"volume {target}"] = f"{source} was mounted, and it {fault}" + (
-            "; a filtering socket proxy, called like any service, may stand in for it" if socket else ""
-        )
+        confirm = "" if is_socket(source) else "; or write it under volumes with allow_host: true"
+        said.questions[f"volume {target}"] = f"{source} was mounted, and it {fault}{confirm}"
         return
     found.append(f"{source}:{target}{suffix}" if ":" not in source else {"source": source, "target": target})
     propagation = (one.get("bind") or {}).get("propagation")

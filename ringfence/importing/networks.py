@@ -112,6 +112,11 @@ def _mode(project: Project, names: Names, mode: str, said: Said) -> None:
     value = shares if kind in ("service", "container") else mode
     if value and value in ("host", "none", shares):
         said.entry["network"] = value
+        if value == "host":
+            said.entry["publish"] = question(
+                "it listens on the host itself, at ports that the files do not tell: write them with the places that "
+                "use them, such as [{port: 8123, from: [lan]}], or [] where nobody outside does"
+            )
         return
     meaning = {
         "host": "was in the host's own network, past every bridge",

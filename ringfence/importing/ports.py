@@ -8,6 +8,7 @@ from typing import Any
 
 from ringfence.importing.interpolate import Filled
 from ringfence.importing.said import Said, question
+from ringfence.model.values import SPAN_AT_MOST
 
 # By the last part of an image's name: what it listens on when nobody says otherwise.
 KNOWN = {
@@ -37,7 +38,6 @@ KNOWN = {
     "typesense": 8108,
     "valkey": 6379,
 }
-MOST = 16  # ports of a range that are listed one by one
 DATABASES = frozenset({1433, 1521, 3306, 5432, 5984, 6379, 8086, 9042, 9200, 11211, 27017})
 
 
@@ -83,45 +83,40 @@ def publish(name: str, ports: Sequence[Mapping[str, Any]], places: Sequence[str]
                 f"the port '{raw}' needs {', '.join(unset)}, which is not set: add it to publish"
             )
             continue
-        expanded = expand(one)
-        if expanded is None:
+        fitting = fit(one)
+        if fitting is None:
             said.questions[f"ports {one.get('published')}:{one['target']}"] = (
-                f"{one.get('published') or one['target']} are more ports than are listed one by one, or do not fit "
-                f"to {one['target']}: add those that are used to publish"
+                f"{one.get('published') or one['target']} does not fit to {one['target']}, or is too much for one "
+                "range: add those ports that are used to publish"
             )
             continue
-        found += [_publish(name, each, places, said) for each in expanded]
+        found.append(_publish(name, fitting, places, said))
     if found:
         said.entry["publish"] = found
 
 
-def expand(one: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """Return the ports of a range one by one; None where they are too many, or do not fit together."""
-    targets, published = _numbers(str(one["target"])), _numbers(str(one.get("published") or ""))
-    if targets is None or published is None or len(targets) > MOST:
+def fit(one: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a port or a range of them as it is published; None where two ranges do not fit together."""
+    targets, published = _ends(str(one["target"])), _ends(str(one.get("published") or ""))
+    if targets is None or (one.get("published") and published is None):
         return None
-    if not published:
-        return [{**one, "target": str(target)} for target in targets]
-    if len(targets) == 1 and len(published) > 1:
-        return [{**one, "target": str(targets[0]), "one of": str(one["published"])}]
-    if len(targets) != len(published):
-        return None
-    return [
-        {**one, "target": str(target), "published": str(host)} for target, host in zip(targets, published, strict=True)
-    ]
+    many = targets[1] - targets[0]
+    if published is None:
+        return dict(one) if many < SPAN_AT_MOST else None
+    if not many and published[1] > published[0]:
+        return {**one, "one of": str(one["published"])}
+    return dict(one) if published[1] - published[0] == many < SPAN_AT_MOST else None
 
 
-def _numbers(text: str) -> list[int] | None:
-    if not text:
-        return []
+def _ends(text: str) -> tuple[int, int] | None:
     first, _, last = text.partition("-")
     if not first.isdecimal() or not (last or first).isdecimal():
         return None
-    return list(range(int(first), int(last or first) + 1))
+    return int(first), int(last or first)
 
 
 def _publish(name: str, one: Mapping[str, Any], places: Sequence[str], said: Said) -> dict[str, Any]:
-    target, proto = int(one["target"]), str(one.get("protocol") or "tcp")
+    target, proto = _span(str(one["target"])), str(one.get("protocol") or "tcp")
     published = str(one.get("published") or "")
     entry: dict[str, Any] = {"port": target if proto == "tcp" else f"{target}/{proto}"}
     shown = f"{published or target}/{proto}"
@@ -131,10 +126,16 @@ def _publish(name: str, one: Mapping[str, Any], places: Sequence[str], said: Sai
         )
     elif "one of" in one:
         entry["published"] = question(f"compose chose one of {published} for port {target} of {name}: write one")
-    elif int(published) != target:
-        entry["published"] = int(published)
-    entry["from"] = _sources(name, str(one.get("host_ip") or ""), shown, places)
-    if target in DATABASES:
+    elif _span(published) != target:
+        entry["published"] = _span(published)
+    address = str(one.get("host_ip") or "")
+    if _loopback(address):
+        entry["address"] = "self"
+        said.remarks.append(f"port {shown}: for programs of the host itself, as it was (see site, if that was a proxy)")
+    else:
+        entry["from"] = _sources(name, address, shown, places)
+    first, _, last = str(target).partition("-")
+    if "address" not in entry and DATABASES & set(range(int(first), int(last or first) + 1)):
         entry["allow_database"] = question(
             f"port {shown} of {name} is a database's: write true to publish it all the same, or remove this entry of "
             "publish (its application reaches it by calls)"
@@ -144,13 +145,12 @@ def _publish(name: str, one: Mapping[str, Any], places: Sequence[str], said: Sai
     return entry
 
 
+def _span(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 def _sources(name: str, address: str, shown: str, places: Sequence[str]) -> Any:
     """Who may use a port: what was for one address alone is never opened by what is said for all."""
-    if _loopback(address):
-        return question(
-            f"port {shown} of {name} was for programs of the host itself: remove this entry of publish if they were "
-            "the proxy (see site), or write who may use it from outside"
-        )
     if address and address not in ("0.0.0.0", "::", "*"):
         return question(
             f"port {shown} of {name} was open on {address} alone: write the places that come in there, of lab_places"

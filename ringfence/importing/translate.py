@@ -185,10 +185,23 @@ def _service(
             said.questions[f"env_file {path}"] = f"{path} is not here: put its variables into environment"
     mounts.volumes(project, service, wishes.directory, said)
     mounts.files(project, service, said, lambda path, value: vault.reference(f"{lab_name}_{path}", value))
-    ports.publish(lab_name, service.get("ports") or [], wishes.places, said)
+    if said.entry.get("docker_socket"):
+        _filters(service, said)
+    else:
+        ports.publish(lab_name, service.get("ports") or [], wishes.places, said)
     _flows(project, names, flows, name, service, said)
     networks.routed_by_labels(service, lab_name, said)
     return said
+
+
+def _filters(service: Mapping[str, Any], said: Said) -> None:
+    """A proxy that filters Docker's socket is for those who call it."""
+    said.remarks.append("volume /var/run/docker.sock: it filters it for its callers (verify tries whether it does)")
+    for one in service.get("ports") or []:
+        shown = f"{one.get('published') or ''}:{one.get('target')}".lstrip(":")
+        said.questions[f"ports {shown}"] = (
+            f"port {shown} was open for whoever reaches the host: let those who use it call it, or do without"
+        )
 
 
 def _environment(names: Names, vault: Vault, lab_name: str, service: Mapping[str, Any], said: Said) -> None:
@@ -250,6 +263,8 @@ def _egress(project: Project, names: Names, name: str, service: Mapping[str, Any
     if not own and said.entry.get("network") != "host":
         return
     if own and all((sections.get(network) or {}).get("internal") for network in own):
+        return
+    if said.entry.get("docker_socket"):
         return
     if ports.is_store(service):
         said.remarks.append("egress: none, as databases and caches need none (compose let it reach everything)")

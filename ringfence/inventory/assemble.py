@@ -9,6 +9,7 @@ from typing import Any
 
 from ringfence.compile import Compiled, compile_lab
 from ringfence.compile.called import VARIABLE as CALLED
+from ringfence.inventory.env_files import with_env_files
 from ringfence.inventory.front import ROOT, InventoryError
 from ringfence.inventory.labs import hosts_file, load_book, save_book
 from ringfence.inventory.names import role_variables, unknown
@@ -36,7 +37,7 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
     problems = unknown(_names(source), role_variables(ROOT))
     if problems:
         raise LabError(problems)
-    source, parts = _whole(source)
+    source, parts = _whole(source, directory)
     hosts = {name: dict(values) for name, values in source.hosts.items()}
     notices: list[str] = []
     try:
@@ -61,11 +62,15 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
     }, notices
 
 
-def _whole(source: Source) -> tuple[Source, list[Problem]]:
-    """Return the inventory with the parts of its lab in one, and what is wrong with them."""
-    wholes = {name: joined(values) for name, values in source.hosts.items()}
-    problems = [problem for _, found in wholes.values() for problem in found]
-    return replace(source, hosts={name: values for name, (values, _) in wholes.items()}), problems
+def _whole(source: Source, directory: Path) -> tuple[Source, list[Problem]]:
+    """Return the inventory with the parts of its lab in one and what services read from files, and what is wrong."""
+    hosts: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for name, values in source.hosts.items():
+        whole, of_parts = joined(values)
+        hosts[name], of_files = with_env_files(whole, directory)
+        problems += [*of_parts, *of_files]
+    return replace(source, hosts=hosts), list(dict.fromkeys(problems))
 
 
 def _names(source: Source) -> dict[str, list[str]]:

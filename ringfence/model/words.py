@@ -48,9 +48,9 @@ _BETTER: Mapping[str, tuple[str, str]] = {
 _PASSED = frozenset(PASSED)
 # What else compose has: it hands over a part of the host, or has no meaning here.
 _REFUSED: Mapping[str, str] = {
-    "device_cgroup_rules": "name the devices that it needs under devices",
+    "device_cgroup_rules": "write devices: [/dev/ttyUSB0], with those that it needs",
     "deploy": "write cpus under compose, and memory here; other limits are named as compose names them",
-    "env_file": "write environment, and secrets for what is secret",
+    "env_file": "write compose: {env_file: app.env}, a file below the inventory, or environment",
     "ipc": "leave it out: every container has its own",
     "post_start": "leave it out: it can run with every right",
     "pre_stop": "leave it out: it can run with every right",

@@ -136,6 +136,19 @@ def test_an_interrupted_first_run_goes_on_as_one(lived: Any) -> None:
     assert len(ufw.asked(keep, state).desired["kept"]) == 5
 
 
+def test_what_a_run_has_finished_is_put_back_without_a_question(
+    lived: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Flushed by hand, with a declared rule deleted: it looks as new as a host can.
+    declared, state = wish(SSH), bare()
+    assert ufw.compare(declared, state, None)["refusals"] != []
+    finished = tmp_path / "desired.json"
+    finished.write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(ufw, "APPLIED", finished)
+    assert ufw.compare(declared, state, None)["refusals"] == []
+    assert ufw.asked(wish(SSH, unmanaged="keep"), state).desired["kept"] == []
+
+
 def test_the_watch_asks_nobody_and_keeps_what_is_kept(lived: Any) -> None:
     keep = wish(SSH, unmanaged="keep")
     state = standing(keep)

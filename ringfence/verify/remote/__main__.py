@@ -34,8 +34,10 @@ LIFE = 60.0  # seconds a listener lives at most unless the caller asks for anoth
 
 
 def prepare(wanted: Json) -> Json:
-    """Look around, see which services of `slices` the policy holds, ask `proxies` of Docker's socket whether they filter
-    it, then listen in the background unless `listen` is false: `token`, `life`, `doors`."""
+    """Look around, then listen in the background unless `listen` is false: `token`, `life`, `doors`.
+
+    Which services of `slices` the policy holds is seen, and `proxies` of Docker's socket are asked whether they filter.
+    """
     seen: Json = {
         "time": time.time(),
         "addresses": addresses(),
