@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.live.conftest import fresh
-from tests.live.labs import NO_DOOR, ROOT, Lab
+from tests.live.labs import ROOT, Lab
 from tests.unit.importing.shapes import load
 
+pytestmark = pytest.mark.engines("28.5")
 PASSWORD = "p4ss-{{word}}-of-the-cloud"
 # Each is a file on the host and on the controller. Names with capitals and '_', a password from .env and one in a URL,
 # a directory beside the file, the variables of a file, a link, an alias.
@@ -82,18 +81,18 @@ volumes: {mqtt: }
 ANSWERS = {"egress": [], "from": ["lan"]}
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    for lab in fresh("t-import", "28.5", **NO_DOOR, lab_services={}, lab_segments={}):
-        for project, files in PROJECTS.items():
-            for name, text in files.items():
-                path = f"/srv/stacks/{project}/{name}"
-                lab.sh(f"mkdir -p $(dirname {path}); cat > {path}", text=text)
-            lab.sh(f"cd /srv/stacks/{project} && docker compose up -d --wait 2>&1", timeout=180)
-        lab.sh("docker volume ls -q | sort > /srv/volumes")
-        written(lab, "cloud-db-1", "cloud")
-        written(lab, "safe-Vault_DB-1", "safe")
-        yield lab
+@pytest.fixture(scope="module", autouse=True)
+def theirs(lab: Lab) -> None:
+    """Their projects, which run, with something in their databases."""
+    lab.declare(lab_segments={}, ufw_foreign="keep")
+    for project, files in PROJECTS.items():
+        for name, text in files.items():
+            path = f"/srv/stacks/{project}/{name}"
+            lab.sh(f"mkdir -p $(dirname {path}); cat > {path}", text=text)
+        lab.sh(f"cd /srv/stacks/{project} && docker compose up -d --wait 2>&1", timeout=180)
+    lab.sh("docker volume ls -q | sort > /srv/volumes")
+    written(lab, "cloud-db-1", "cloud")
+    written(lab, "safe-Vault_DB-1", "safe")
 
 
 # The tests of this file follow one host, in order.

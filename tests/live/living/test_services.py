@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.live.conftest import fresh
-from tests.live.labs import NO_DOOR, Lab
+from tests.live.labs import Lab
+from tests.live.living.test_adopted import answered
+
+pytestmark = pytest.mark.engines("29")
 
 BUSYBOX = "docker.io/library/busybox:1.37"
 # No two braces: those are Ansible's, as everywhere in an inventory.
@@ -49,16 +50,11 @@ SERVICES = {
 }
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    yield from fresh("t-services", "29", **NO_DOOR, lab_services={})
-
-
 # The tests of this file follow one host, in order.
 
 
 def test_what_passes_reaches_the_container(lab: Lab) -> None:
-    lab.declare(lab_services=SERVICES)
+    answered(lab, lab_services=SERVICES)
     lab.pyinfra()
     [found] = json.loads(lab.sh("docker inspect app-app-1"))
     config, host = found["Config"], found["HostConfig"]
@@ -85,7 +81,7 @@ def test_one_that_has_ended_is_done_for_both_engines_and_for_verify(lab: Lab) ->
 
 def test_one_that_failed_is_not_done(lab: Lab) -> None:
     failing = SERVICES["migrate"] | {"command": ["sh", "-c", "echo cannot migrate; exit 3"]}
-    lab.declare(lab_services={**SERVICES, "migrate": failing})
+    answered(lab, lab_services={**SERVICES, "migrate": failing})
     run = lab.pyinfra(check=False)
     assert run.code != 0
     assert "migrate" in run.text

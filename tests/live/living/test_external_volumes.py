@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.live.conftest import fresh
-from tests.live.labs import NO_DOOR, Lab
+from tests.live.labs import Lab
 
+pytestmark = pytest.mark.engines("28.5")
 POSTGRES = "docker.io/library/postgres:18.6"
 THEIRS = f"""
 services:
@@ -47,21 +46,19 @@ def says(lab: Lab, container: str, statement: str) -> str:
     return lab.sh(f"{ask}; docker exec {container} psql -qAt -U wiki -d wiki -c {json.dumps(statement)}", timeout=90)
 
 
-@pytest.fixture(scope="module")
-def lab() -> Iterator[Lab]:
-    for lab in fresh("t-volumes", "29", **NO_DOOR, lab_services={}):
-        lab.sh("mkdir -p /srv/wiki/dumps; cat > /srv/wiki/compose.yaml", text=THEIRS)
-        lab.sh(f"{COMPOSE} up -d 2>&1", timeout=120)
-        says(lab, "wiki-db-1", "create table page(text text); insert into page values ('written before')")
-        # What leads to the host without saying so.
-        lab.sh(
-            "ln -s /run/docker.sock /srv/link; mkdir -p /srv/bound /srv/people; mount --bind /etc/ssh /srv/bound;"
-            " useradd -m -d /srv/people/bob -s /bin/bash bob; docker volume create -o type=none -o o=bind"
-            " -o device=/ disguised"
-        )
-        # Names that nobody has written: a provider's, and a network of somebody's.
-        lab.sh(f"hostname vps4711; ufw allow 8123/tcp; docker network create --subnet {ODD} odd")
-        yield lab
+@pytest.fixture(scope="module", autouse=True)
+def theirs(lab: Lab) -> None:
+    """Their project, what leads to the host without saying so, and names that nobody has written."""
+    lab.sh("mkdir -p /srv/wiki/dumps; cat > /srv/wiki/compose.yaml", text=THEIRS)
+    lab.sh(f"{COMPOSE} up -d 2>&1", timeout=120)
+    says(lab, "wiki-db-1", "create table page(text text); insert into page values ('written before')")
+    lab.sh(
+        "ln -s /run/docker.sock /srv/link; mkdir -p /srv/bound /srv/people; mount --bind /etc/ssh /srv/bound;"
+        " useradd -m -d /srv/people/bob -s /bin/bash bob; docker volume create -o type=none -o o=bind"
+        " -o device=/ disguised"
+    )
+    # A provider's, and a network of somebody's.
+    lab.sh(f"hostname vps4711; ufw allow 8123/tcp; docker network create --subnet {ODD} odd")
 
 
 # The tests of this file follow one host, in order.
