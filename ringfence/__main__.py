@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-USAGE = "usage: ringfence import FILE…     (python -m ringfence import --help)"
+USAGE = """usage: ringfence import FILE…     (python -m ringfence import --help)
+       ringfence pin [SERVICE…]   (python -m ringfence pin --help)"""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -12,6 +13,10 @@ def main(words: list[str] | None = None) -> int:
     words = sys.argv[1:] if words is None else words
     if words[:1] == ["import"]:
         from ringfence.importing.command import main as run
+
+        return run(words[1:])
+    if words[:1] == ["pin"]:
+        from ringfence.importing.pin import main as run
 
         return run(words[1:])
     sys.stderr.write(f"{USAGE}\n")

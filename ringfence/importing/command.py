@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
         given = parser().parse_args(arguments)
     except SystemExit as end:
         return int(end.code or 0)
-    _settings(given)
+    settings(given)
     try:
         said = run(given)
     except (ComposeError, InventoryError) as error:
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _settings(given: argparse.Namespace) -> None:
+def settings(given: argparse.Namespace) -> None:
     """Have ansible-core read the plain directory behind inventory.py, with the passwords that are named."""
     os.environ.setdefault("LC_ALL", "C.UTF-8")
     os.environ["ANSIBLE_INVENTORY_ENABLED"] = "yaml"
@@ -96,7 +96,7 @@ def run(given: argparse.Namespace) -> str:
         ComposeError, InventoryError: with what is in the way; nothing is written then.
     """
     directory = lab_directory()
-    lab = _declared(directory)
+    lab = declared(directory)
     project = read(given.files, name=given.project_name, profiles=given.profile, env_files=given.env_file)
     host = _host(given.host, lab)
     running = ask(hosts_file(directory), host, project.name) if given.running else Running()
@@ -150,7 +150,7 @@ def wishes(given: argparse.Namespace, lab: Mapping[str, Any], host: str, running
     return Wishes(host, tuple(given.places), where, running.images, names, segments)
 
 
-def _declared(directory: Path) -> dict[str, Any]:
+def declared(directory: Path) -> dict[str, Any]:
     """Return the lab as far as it is declared; it need not be whole yet."""
     from ringfence.inventory import source as ansible  # only now: it reads its settings when it is imported
 

@@ -16,9 +16,9 @@ SECONDS = 120
 VAULT_PASSWORD = ".vault-password"  # noqa: S105 - the name of a file, as in ringfence.inventory.source
 _SERVICE = "com.docker.compose.service"
 _DIRECTORY = "com.docker.compose.project.working_dir"
-# Prints the project's containers and their images as two lists. The project is the shell's first argument.
+# Prints containers and their images as two lists.
 _ASK = (
-    "ids=$(docker ps -aq --filter label=com.docker.compose.project={project}); "
+    "ids=$(docker ps -aq {filter}); "
     'if [ -z "$ids" ]; then echo []; echo []; exit; fi; docker inspect $ids; '
     "docker image inspect $(docker inspect -f '{% raw %}{{.Image}}{% endraw %}' $ids | sort -u)"
 )
@@ -45,8 +45,41 @@ def ask(hosts_file: Path, host: str, project: str) -> Running:
     Raises:
         ComposeError: it cannot be asked; the message has Ansible's words.
     """
+    return read(_asked(hosts_file, host, f"--filter label=com.docker.compose.project={project}"))
+
+
+def images(hosts_file: Path, host: str) -> dict[str, set[str]]:
+    """Ask a host over Ansible which images its containers run: name (`full_name`) → the same with a digest, "" where
+    it was made on the host.
+
+    Raises:
+        ComposeError: it cannot be asked; the message has Ansible's words.
+    """
+    containers, known = _two_lists(_asked(hosts_file, host, ""))
+    found: dict[str, set[str]] = {}
+    for container in containers:
+        name = str(container["Config"]["Image"])
+        found.setdefault(full_name(name), set()).add(_pinned(name, known.get(container["Image"]) or {}))
+    return found
+
+
+def full_name(image: str) -> str:
+    """Return an image's name with its registry, its directory and its tag, as Docker completes it."""
+    name, at, digest = image.partition("@")
+    repository, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:
+        repository, tag = name, "" if digest else "latest"
+    registry, slash, rest = repository.partition("/")
+    if not slash or not ("." in registry or ":" in registry or registry == "localhost"):
+        registry, rest = "docker.io", repository
+    if registry == "docker.io" and "/" not in rest:
+        rest = f"library/{rest}"
+    return f"{registry}/{rest}{f':{tag}' if tag else ''}{at}{digest}"
+
+
+def _asked(hosts_file: Path, host: str, which: str) -> str:
     program = Path(sys.executable).with_name("ansible")
-    words = ["-i", str(hosts_file), host, "-b", "-m", "ansible.builtin.shell", "-a", _ASK.replace("{project}", project)]
+    words = ["-i", str(hosts_file), host, "-b", "-m", "ansible.builtin.shell", "-a", _ASK.replace("{filter}", which)]
     own = hosts_file.parent / VAULT_PASSWORD
     words += ["--vault-id", f"default@{own}"] if own.exists() else []
     done = subprocess.run(
@@ -61,15 +94,19 @@ def ask(hosts_file: Path, host: str, project: str) -> Running:
         raise ComposeError(
             f"{host} cannot be asked what it runs: {' '.join((done.stdout + done.stderr).split())[:300]}"
         )
-    return read(done.stdout.partition("\n")[2])
+    return done.stdout.partition("\n")[2]
+
+
+def _two_lists(text: str) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    decoder = json.JSONDecoder()
+    containers, end = decoder.raw_decode(text.lstrip())
+    rest = text.lstrip()[end:].lstrip()
+    return containers, {one["Id"]: one for one in decoder.raw_decode(rest)[0]}
 
 
 def read(text: str) -> Running:
     """Read the two lists that the host printed."""
-    decoder = json.JSONDecoder()
-    containers, end = decoder.raw_decode(text.lstrip())
-    rest = text.lstrip()[end:].lstrip()
-    images = {one["Id"]: one for one in decoder.raw_decode(rest)[0]}
+    containers, known = _two_lists(text)
     found: dict[str, str] = {}
     unpinned: set[str] = set()
     directories = set()
@@ -78,7 +115,7 @@ def read(text: str) -> Running:
         service = labels.get(_SERVICE)
         directories.add(labels.get(_DIRECTORY) or "")
         if service:
-            pinned = _pinned(str(container["Config"]["Image"]), images.get(container["Image"]) or {})
+            pinned = _pinned(str(container["Config"]["Image"]), known.get(container["Image"]) or {})
             if pinned:
                 found[service] = pinned
             else:
