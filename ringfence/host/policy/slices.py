@@ -66,6 +66,12 @@ def ensure_slices(wish: dict[str, Any]) -> None:
             raise Fault(f"{name} was started and has no control group: see `systemctl status {name}`")
 
 
+def idle_slices() -> list[str]:
+    """Return the slices in which nothing runs any more."""
+    found = sorted((CGROUPS / SLICES).glob("ringfence-*.slice"))
+    return [path.name for path in found if "populated 0" in (path / "cgroup.events").read_text(encoding="ascii")]
+
+
 def tellable(rules: list[Rule], wish: dict[str, Any]) -> list[Rule]:
     """Return rules as nft takes them while slices are not there yet, to compare them by their names."""
     gone = {_words(name) for name in absent(wish)}

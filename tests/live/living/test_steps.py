@@ -9,6 +9,7 @@ import pytest
 
 from tests.live.hoststate import host_variables
 from tests.live.labs import BIN, ROOT, Lab, Run
+from tests.live.living.conftest import IDLE
 from tests.live.living.crowd import STARTED, UPDATES
 from tests.live.living.test_adopted import ANSWERS, answered
 from tests.live.runs import ansible_run
@@ -177,3 +178,26 @@ def test_verify_without_yes_says_what_to_type(lab: Lab) -> None:
     assert done.returncode == 1
     assert "pyinfra --yes" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_does_nothing_is_an_error(lab: Lab) -> None:
+    """An inventory without the group ended with exit code 0 and no word."""
+    other = lab.beside("nobody")
+    hosts = other.inventory / "hosts.yml"
+    hosts.write_text(hosts.read_text(encoding="utf-8").replace("docker_hosts", "machines"), encoding="utf-8")
+    for run in (other.pyinfra(check=False), other.ansible(check=False)):
+        assert run.code != 0, run.text
+        assert "docker_hosts" in run.text, run.text
+
+
+def test_what_means_nothing_is_refused_with_what_to_write(lab: Lab) -> None:
+    egress = [{"to": f"{lab.address()}/32", "port": 8123}, {"to": "127.0.0.0/8", "port": 53}]
+    answered(lab, lab_services={"idle": {**IDLE, "egress": egress, "ports": ["80:80"], "depends_on": ["db"]}})
+    try:
+        told = [lab.pyinfra(check=False), lab.ansible(check=False)]
+    finally:
+        answered(lab)
+    for run in told:
+        assert run.code != 0, run.text
+        for words in ("lab_services.idle", "'ports' is not a setting here (write publish:", "write depends: [db]"):
+            assert words in run.text, run.text
