@@ -47,6 +47,7 @@ _FENCED = {
     "models": "it used the models {value} of Docker's model runner: not supported; do without",
     "pid": "it saw the processes of {value}: do without, or write pid: host with allow_host: true",
     "post_start": "compose ran {value} after its start: run it in its entrypoint, or do without",
+    "pre_start": "compose ran {value} before its start: run it in its entrypoint, or do without",
     "pre_stop": "compose ran {value} before its end: do without",
     "privileged": "it was privileged, which hands the whole host to it: name the capabilities and devices that it "
     "needs in place of that, or write privileged: true with allow_host: true, which verify lists each time",
@@ -54,6 +55,7 @@ _FENCED = {
     "runtime": "it was run by '{value}': do without",
     "scale": "compose ran {value} of it: declare each as a service of its own",
     "security_opt": "it had the security options {value}: do without",
+    "umask": "its files were made with the umask {value}: set it in its entrypoint, or do without",
     "use_api_socket": "it was given Docker's own socket, which hands the whole host to it: let it call a proxy that "
     "filters it, a service with docker_socket: true, or do without",
     "userns_mode": "it was in the user namespace '{value}': do without",

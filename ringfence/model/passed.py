@@ -24,11 +24,15 @@ _TEXTS = ("annotations", "labels", "storage_opt", "sysctls")  # what compose tak
 
 @cache
 def _validator() -> Any:
-    """Made only where something is passed on: importing it takes longer than a small lab."""
-    from jsonschema import Draft7Validator
+    """Made only where something is passed on: importing it takes longer than a small lab.
 
-    text = (files("ringfence.model") / "compose_spec" / "compose-spec.json").read_text(encoding="utf-8")
-    return Draft7Validator(json.loads(text))
+    The schema is the one that the library check-jsonschema brings (`--builtin-schema vendor.compose-spec`).
+    """
+    from jsonschema.validators import validator_for
+
+    text = (files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json").read_text(encoding="utf-8")
+    schema = json.loads(text)
+    return validator_for(schema)(schema)
 
 
 def passed_of(value: Any) -> dict[str, Any]:
@@ -74,7 +78,7 @@ def _as_specified(found: dict[str, Any]) -> None:
     if error is None:
         return
     where = ".".join(str(part) for part in list(error.absolute_path)[2:])
-    kinds = {"type": "has another type there", "additionalProperties": "has no such setting in it"}
+    kinds = dict.fromkeys(("additionalProperties", "unevaluatedProperties"), "has no such setting in it")
     say = kinds.get(str(error.validator), "does not have it in this form")
     if error.validator == "type":
         wanted = error.validator_value
