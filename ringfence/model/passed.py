@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -22,16 +23,20 @@ _FIELDS = (
 _TEXTS = ("annotations", "labels", "storage_opt", "sysctls")  # what compose takes numbers for, and means text
 
 
+def schema_file() -> Path:
+    """Return the Compose Specification's schema, which the library check-jsonschema brings for its command line."""
+    found = find_spec("check_jsonschema")  # not imported: that would bring its command line with it
+    assert found is not None
+    assert found.submodule_search_locations
+    return Path(found.submodule_search_locations[0]) / "builtin_schemas" / "vendor" / "compose-spec.json"
+
+
 @cache
 def _validator() -> Any:
-    """Made only where something is passed on: importing it takes longer than a small lab.
-
-    The schema is the one that the library check-jsonschema brings (`--builtin-schema vendor.compose-spec`).
-    """
+    """Made only where something is passed on: importing it takes longer than a small lab."""
     from jsonschema.validators import validator_for
 
-    text = (files("check_jsonschema.builtin_schemas") / "vendor" / "compose-spec.json").read_text(encoding="utf-8")
-    schema = json.loads(text)
+    schema = json.loads(schema_file().read_text(encoding="utf-8"))
     return validator_for(schema)(schema)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import yaml
 from hypothesis import given, settings
 
 from ringfence.host.passing import PASSED
-from ringfence.model.passed import passed_of
+from ringfence.model.passed import passed_of, schema_file
 from tests.unit.stack.cases import LOG, TEXTS, container, converged, made_of, program
 
 ODD = ["$HOME ${X:-y} $$", "'\"\\", "a\nb\r\n", "yes", "0x10", "1e3", "~", "{{ x }}", "{% x %}", "- a: #b", " "]
@@ -32,8 +31,7 @@ def services_of(desired: dict[str, Any], compose: dict[str, Any], newest: bool =
 
 
 def test_every_setting_of_the_specification_passes_or_is_refused_with_what_to_write() -> None:
-    vendor = files("check_jsonschema.builtin_schemas") / "vendor"
-    defined = json.loads((vendor / "compose-spec.json").read_text(encoding="utf-8"))["$defs"]
+    defined = json.loads(schema_file().read_text(encoding="utf-8"))["$defs"]
     known = [key for part in ("service", "container_spec", "workload_spec") for key in defined[part]["properties"]]
     assert set(PASSED) <= set(known)
     assert len(known) > 90
