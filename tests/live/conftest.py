@@ -15,6 +15,7 @@ from tests.live import leftovers
 from tests.live.labs import Lab
 
 RARELY = 900  # seconds
+LONGEST = "fleet"  # the folder whose tests last longest
 
 
 def _why_not() -> str | None:
@@ -33,6 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=elsewhere)
     # What is in a folder of a folder comes last: it goes on with the hosts that the others wanted fresh.
     items.sort(key=lambda item: here in item.path.parents and len(item.path.relative_to(here).parts) > 2)
+    # What lasts longest begins first: all others would wait for its end.
+    items.sort(key=lambda item: here / LONGEST not in item.path.parents)
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.live)
