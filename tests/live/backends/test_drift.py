@@ -156,6 +156,41 @@ wait
 """
 
 
+# A command of ufw's that takes its time: it has the lock until it is told to let go of it.
+SLOW = """
+import fcntl, os, time
+lock = open("/run/ufw.lock", "w")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+open("/run/slow", "w").close()
+while os.path.exists("/run/slow"):
+    time.sleep(0.05)
+"""
+WAITING = "ls -l /proc/[0-9]*/fd 2>/dev/null | grep -c '/run/ufw.lock$' || true"
+
+
+@QUICK
+def test_what_a_person_deletes_while_the_timer_mends_does_not_come_back(lab: Lab) -> None:
+    """ufw reads its rules before it takes its lock: the one that mended wrote back what was deleted meanwhile."""
+    lab.unwatch()
+    lab.sh("ufw allow 7777/tcp && ufw --force delete 2")  # a declared one is to come back
+    files = "/etc/ufw/user.rules /etc/ufw/user6.rules"
+    before = lab.sh(f"cat {files}")
+    assert " 7777 " in before
+    lab.sh("cat > /run/slow.py", text=SLOW)
+    lab.sh("systemd-run --quiet --collect --unit=slow python3 /run/slow.py")
+    lab.sh("timeout 20 sh -c 'until test -e /run/slow; do sleep 0.05; done'")
+    kept = "/etc/ringfence/ufw/desired.json"
+    lab.sh(f"systemd-run --quiet --collect --unit=mends sh -c 'ringfence-ufw mend < {kept} > /run/mends 2>&1'")
+    assert waited_for(lambda: int(lab.sh(WAITING)) > 1, 30)
+    lab.sh(f"sed -i '/ 7777 /d; /--dport 7777 /d' {files}; rm /run/slow")  # what the slow one was about to do
+    lab.sh("timeout 60 sh -c 'while systemctl -q is-active mends; do sleep 0.1; done'", timeout=90)
+    said = lab.sh("cat /run/mends")
+    assert '"changes": [' in said, said
+    assert "7777" not in lab.sh(f"cat {files}"), said
+    lab.pyinfra()
+    assert _as_intended(lab), _status(lab)
+
+
 @pytest.mark.engines("26.1")
 def test_a_reload_by_hand_while_the_timer_mends_opens_nothing(lab: Lab) -> None:
     """What the one stops is not what is left of an earlier stop, which the other would take away."""
