@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("services", nargs="*", metavar="SERVICE", help="by default all whose image has no digest")
     made.add_argument("--dry", action="store_true", help="show what would be written")
-    made.add_argument("--vault-id", action="append", default=[], metavar="LABEL@SOURCE", help="as ansible-vault takes it")
+    made.add_argument(
+        "--vault-id", action="append", default=[], metavar="LABEL@SOURCE", help="as ansible-vault takes it"
+    )
     made.add_argument("--vault-password-file", default="", metavar="FILE", help="as ansible-vault takes it")
     return made
 
@@ -66,7 +68,9 @@ def unpinned(lab: Mapping[str, Any], names: list[str]) -> Iterator[Wanted]:
     Raises:
         ComposeError: a name is no service.
     """
-    parts = [value.get("services") for name, value in lab.items() if name.startswith(PREFIX) and isinstance(value, Mapping)]
+    parts = [
+        value.get("services") for name, value in lab.items() if name.startswith(PREFIX) and isinstance(value, Mapping)
+    ]
     services = {
         str(name): service
         for of in (lab.get("lab_services"), *parts)
@@ -95,7 +99,9 @@ def decide(wanted: list[Wanted], found: Mapping[str, Mapping[str, set[str]]]) ->
         elif runs == {""}:
             faults.append(f"{image} ({who}): it was made on the host and has no digest")
         elif len(runs - {""}) > 1:
-            faults.append(f"{image} ({who}): different ones run, {', '.join(sorted(runs - {''}))}: write the one to use")
+            faults.append(
+                f"{image} ({who}): different ones run, {', '.join(sorted(runs - {''}))}: write the one to use"
+            )
         else:
             name = image.removesuffix(":latest")
             pins[image] = f"{name}@{next(iter(runs - {''}))}"

@@ -65,9 +65,7 @@ def _paths(owner: str, said: Any, directory: Path, problems: list[Problem]) -> I
             problems.append(Problem(owner, f"'{text}' is not there ({fix})"))
 
 
-def _read(
-    owner: str, path: Path, directory: Path, known: Mapping[str, str], problems: list[Problem]
-) -> dict[str, str]:
+def _read(owner: str, path: Path, directory: Path, known: Mapping[str, str], problems: list[Problem]) -> dict[str, str]:
     shown = path.relative_to(directory.resolve())
     try:
         found = read_env(path, known)

@@ -71,8 +71,8 @@ def _of_the_host(draft: Draft, owner: str, name: str, service: Service) -> Itera
     if service.site and proxy and proxy.host != service.host:
         yield Problem(
             f"{owner}.site",
-            f"it is in the network of '{service.host}', where the proxy on '{proxy.host}' does not call it (run both on "
-            "one host, or give it segments)",
+            f"it is in the network of '{service.host}', where the proxy on '{proxy.host}' does not call it (run both "
+            "on one host, or give it segments)",
         )
     if service.oidc:
         yield Problem(f"{owner}.oidc", "in the network of its host it does not find the portal (give it segments)")

@@ -12,7 +12,6 @@ from ringfence.inventory.env_files import with_env_files
 ODD = 'p@ss$word with "all" of it # and {{ braces }} \\n $$'
 
 
-
 def read(tmp_path: Path, env_file: Any, **service: Any) -> tuple[dict[str, Any], list[str]]:
     declared = {"lab_services": {"app": {"image": "x:1", "compose": {"env_file": env_file, "tty": True}, **service}}}
     found, problems = with_env_files(declared, tmp_path)

@@ -54,7 +54,8 @@ def test_whose_network_is_shared_calls_and_is_called_for_both() -> None:
     assert {flow["name"] for flow in found["policy_flows"]} == {"gluetun > db", "sonarr > gluetun"}
     ways = {(e["name"], e["proto"], e["port"]) for e in found["policy_egress"] if e["to"] == "internet"}
     assert ways == {
-        ("gluetun > internet", "udp", 51820), ("gluetun > internet", "tcp", "any"), ("gluetun > internet", "udp", "any"),
+        ("gluetun > internet", "udp", 51820), ("gluetun > internet", "tcp", "any"),
+        ("gluetun > internet", "udp", "any"),
     }  # fmt: skip
     services = stacks(found)
     assert services["torrent"]["network"] == "gluetun"
@@ -116,7 +117,10 @@ def test_what_it_sends_is_dropped_but_for_what_is_declared() -> None:
     lines = [line.strip() for line in text.splitlines()]
     chain = lines[lines.index("chain RF-OUT/home {") :]
     chain = chain[: chain.index("}")]
-    assert 'socket cgroupv2 level 2 "ringfence.slice/ringfence-home.slice" goto RF-OUT/home comment "service home"' in lines
+    assert (
+        'socket cgroupv2 level 2 "ringfence.slice/ringfence-home.slice" goto RF-OUT/home comment "service home"'
+        in lines
+    )
     assert chain[-1].startswith("drop ")
     assert any("tcp dport 443" in line and "ip daddr != {" in line and " accept " in line for line in chain)
     assert any("icmp type 8" in line and "192.168.10.0/24" in line for line in chain)

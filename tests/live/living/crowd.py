@@ -53,7 +53,8 @@ After=network-online.target
 [Service]
 Restart=always
 ExecStartPre=-/usr/bin/podman rm -f pods
-ExecStart=/usr/bin/podman run --rm --name pods --cgroups=disabled --log-driver none -p 9095:80 {IMAGE} httpd -f -p 80 -h /bin
+ExecStart=/usr/bin/podman run --rm --name pods --cgroups=disabled --log-driver none -p 9095:80 \\
+  {IMAGE} httpd -f -p 80 -h /bin
 [Install]
 WantedBy=multi-user.target
 """

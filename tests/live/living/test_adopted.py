@@ -119,4 +119,3 @@ def test_a_fence_that_somebody_flushed_is_put_back_without_a_question(lab: Lab) 
     run(lab)
     everything_works(lab, GIVEN_UP)
     lab.must_verify()
-

@@ -83,7 +83,7 @@ def test_they_reach_the_containers(lab: Lab) -> None:
     assert media["HostConfig"]["GroupAdd"] == ["44", "1234"]
     values = dict(entry.split("=", 1) for entry in media["Config"]["Env"])
     assert (values["ODD"], values["OVER"]) == (ODD, "environment")
-    assert lab.sh("docker exec metrics-metrics-1 sh -c 'tr \"\\0\" \" \" < /proc/1/cmdline'").startswith("/")
+    assert lab.sh('docker exec metrics-metrics-1 sh -c \'tr "\\0" " " < /proc/1/cmdline\'').startswith("/")
     held = lab.sh("ss -Hltn")
     assert f"{lab.address()}:18080" in held
     assert "127.0.0.1:18081" in held
@@ -108,7 +108,7 @@ def test_they_verify_and_what_is_given_is_listed(lab: Lab) -> None:
 
 def test_the_socket_is_read_by_whom_it_is_for_and_commands_nothing(lab: Lab) -> None:
     ask = "printf '%s /containers/json HTTP/1.0\\r\\nContent-Length: 0\\r\\n\\r\\n' {} | nc -w 3 socket 2375 | head -1"
-    in_dashboard = "docker exec dashboard-dashboard-1 sh -c \"{}\""
+    in_dashboard = 'docker exec dashboard-dashboard-1 sh -c "{}"'
     assert "200" in lab.sh(in_dashboard.format(ask.format("GET")))
     assert "403" in lab.sh(in_dashboard.format(ask.format("POST")))
     assert not reached(lab, "media-media-1", "socket", 2375)

@@ -35,7 +35,8 @@ def services(lab: Lab) -> dict[str, Any]:
             egress=[{"to": outside, "port": "any"}, {"to": outside, "proto": "icmp"}],
         ),
         "torrent": service(
-            network="vpn", stack="media", command=["httpd", "-f", "-p", "8090", "-h", "/bin"], calls=["broker"], port=8090,
+            network="vpn", stack="media", command=["httpd", "-f", "-p", "8090", "-h", "/bin"], calls=["broker"],
+            port=8090,
         ),
         "alone": service(network="none"),
     }  # fmt: skip
@@ -59,7 +60,11 @@ def test_they_run_where_they_are_declared_and_exactly_what_is_declared_passes(la
     assert lab.reaches(8090), "published by whose network it shares"
     lab.must_verify()
     opened = lab.opened()
-    assert {("hub", "broker", "tcp", 1880, 4), ("vpn", "broker", "tcp", 1880, 4), ("hub", "lan", "tcp", 8443, 4)} <= opened
+    assert {
+        ("hub", "broker", "tcp", 1880, 4),
+        ("vpn", "broker", "tcp", 1880, 4),
+        ("hub", "lan", "tcp", 8443, 4),
+    } <= opened
     assert ("client", "atlas", "tcp", 8124, 4) in opened
     assert not {entry for entry in opened if entry[:2] in (("hub", "secret"), ("vpn", "secret"), ("client", "broker"))}
     lab.must_be_converged()

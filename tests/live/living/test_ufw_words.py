@@ -19,7 +19,9 @@ WORDS = [
 
 
 def test_limit_reject_out_route_and_profiles_can_be_declared(lab: Lab) -> None:
-    lab.sh("printf '[Paper]\\ntitle=Paper\\ndescription=paper\\nports=9123/tcp|9124/udp\\n' > /etc/ufw/applications.d/p")
+    lab.sh(
+        "printf '[Paper]\\ntitle=Paper\\ndescription=paper\\nports=9123/tcp|9124/udp\\n' > /etc/ufw/applications.d/p"
+    )
     lab.listen(9123)
     assert not lab.reaches(9123)
     answered(lab, ufw_rules=WORDS)

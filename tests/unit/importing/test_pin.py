@@ -25,7 +25,8 @@ LAB: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("name", "full"),
     [
-        ("caddy", "docker.io/library/caddy:latest"), ("x/y:1", "docker.io/x/y:1"), ("ghcr.io/x/y", "ghcr.io/x/y:latest"),
+        ("caddy", "docker.io/library/caddy:latest"), ("x/y:1", "docker.io/x/y:1"),
+        ("ghcr.io/x/y", "ghcr.io/x/y:latest"),
         ("localhost:5000/z:2", "localhost:5000/z:2"), (f"caddy@{A}", f"docker.io/library/caddy@{A}"),
     ],
 )  # fmt: skip
@@ -35,7 +36,8 @@ def test_names_are_completed_as_docker_does(name: str, full: str) -> None:
 
 def test_what_has_no_digest_is_found_in_parts_too() -> None:
     assert list(unpinned(LAB, [])) == [
-        Wanted("new", "atlas", "ghcr.io/x/y:latest"), Wanted("old", "nas", "caddy:2"), Wanted("web", "atlas", "caddy:2"),
+        Wanted("new", "atlas", "ghcr.io/x/y:latest"), Wanted("old", "nas", "caddy:2"),
+        Wanted("web", "atlas", "caddy:2"),
     ]  # fmt: skip
     assert list(unpinned(LAB, ["web", "db"])) == [Wanted("web", "atlas", "caddy:2")]
     with pytest.raises(ComposeError, match="'nobody' is not a service of the lab"):
@@ -81,7 +83,9 @@ def test_nothing_but_the_image_is_changed(tmp_path: Path) -> None:
     assert (lines, missing) == write(tmp_path, pins, dry=False)
     assert lines == [f"group_vars/all.yml: caddy:2 → caddy:2@{A}"]
     assert missing == [f"gone:1: stands in no file of the lab like that; write gone:1@{B}"]
-    expected = TEXT.replace("image: caddy:2 ", f"image: caddy:2@{A} ").replace('image: "caddy:2"', f'image: "caddy:2@{A}"')
+    expected = TEXT.replace("image: caddy:2 ", f"image: caddy:2@{A} ").replace(
+        'image: "caddy:2"', f'image: "caddy:2@{A}"'
+    )
     assert path.read_text(encoding="utf-8") == expected
     assert path.stat().st_mode & 0o777 == 0o640
     assert [one.name for one in path.parent.iterdir()] == ["all.yml"]
