@@ -189,8 +189,13 @@ def _env_value(value: str, before: Mapping[str, str], where: str) -> str:
     if value[:1] == '"':
         inner = value[1 : _closing(value)]
         inner = re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[0]), inner, flags=re.DOTALL)
-        return str(_lenient(inner, before, where))
-    return str(_lenient(re.sub(r"\s+#.*$", "", value).strip(), before, where))
+        return _kept(_lenient(inner, before, where))
+    return _kept(_lenient(re.sub(r"\s+#.*$", "", value).strip(), before, where))
+
+
+def _kept(value: str) -> str:
+    """A text without what it was, unless something in it is not set."""
+    return value if isinstance(value, Filled) and value.unset else str(value)
 
 
 def _lenient(text: str, before: Mapping[str, str], where: str) -> str:

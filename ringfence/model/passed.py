@@ -79,7 +79,9 @@ def _text(value: Any) -> Any:
 def _as_specified(found: dict[str, Any]) -> None:
     from jsonschema.exceptions import best_match
 
-    error = best_match(_validator().iter_errors({"services": {"service": found}}))
+    errors = list(_validator().iter_errors({"services": {"service": found}}))
+    # Where one setting is wrong, all of its part count as not looked at.
+    error = best_match([one for one in errors if one.validator != "unevaluatedProperties"] or errors)
     if error is None:
         return
     where = ".".join(str(part) for part in list(error.absolute_path)[2:])

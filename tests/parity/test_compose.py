@@ -14,7 +14,7 @@ from lab.cache import alone, cache_dir
 from lab.shell import LabError
 from lab.wheels import COMPOSE
 from ringfence.importing.files import read
-from ringfence.importing.ports import expand
+from ringfence.importing.ports import fit
 from tests.unit.importing.shapes import FIXTURES, SHAPES, paths
 
 # Compose refuses these as a whole: a variable that is not set but demanded, a volume that no file declares.
@@ -61,8 +61,22 @@ def mounts(service: dict[str, Any], directory: Path) -> list[tuple[Any, ...]]:
     )
 
 
+def one_by_one(port: dict[str, Any]) -> list[dict[str, Any]]:
+    """Compose lists the ports of a range one by one."""
+    ranges = {key: str(port.get(key) or "").partition("-") for key in ("target", "published")}
+    first, _, last = ranges["target"]
+    outer, _, outermost = ranges["published"]
+    if not last or (outer and not outermost):
+        return [port]
+    assert fit(port) is not None
+    return [
+        {**port, "target": str(number), **({"published": str(int(outer) + number - int(first))} if outer else {})}
+        for number in range(int(first), int(last) + 1)
+    ]
+
+
 def ports(service: dict[str, Any]) -> list[tuple[str, ...]]:
-    listed = [each for one in service.get("ports") or [] for each in expand(one) or []]
+    listed = [each for one in service.get("ports") or [] for each in one_by_one(one)]
     return sorted(
         (str(one.get("host_ip", "")), str(one["target"]), str(one.get("published", "")), one.get("protocol", "tcp"))
         for one in listed

@@ -171,6 +171,7 @@ class Changing:
     """A host that answers for each role as it is told, and writes down which roles it was asked about together."""
 
     current_op_global_arguments: ClassVar[dict[str, Any]] = {}
+    data: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, name: str, **changes: list[str]) -> None:
         self.name = name
