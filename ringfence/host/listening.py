@@ -12,6 +12,7 @@ from ringfence.host.units import booted
 
 EVERY = ("0.0.0.0", "::", "")
 PROXY = "docker-proxy"  # listens for a container that is listed by itself
+ENGINE = "dockerd"
 
 
 class Listener(NamedTuple):
@@ -93,10 +94,16 @@ def processes() -> list[Listener]:
     return parse_ss(must("ss", "-Hlntup"))
 
 
-def apart(listeners: list[Listener]) -> tuple[list[Listener], set[tuple[str, int]]]:
-    """Tell processes from those that listen for a container, whose (protocol, port) come second."""
-    own = [one for one in listeners if not one.holder.startswith(f"{PROXY} ")]
-    return own, {(one.proto, one.port) for one in listeners if one not in own}
+def apart(listeners: list[Listener], containers: list[Listener]) -> tuple[list[Listener], set[tuple[str, int]]]:
+    """Tell processes from those that listen for a container, and return (protocol, port) of those that answer for one.
+
+    The engine from 28 on without its proxy holds a published port itself, and answers nobody there.
+    """
+    published = {(one.proto, one.port) for one in containers}
+    proxies = [one for one in listeners if one.holder.startswith(f"{PROXY} ")]
+    held = [one for one in listeners if one.holder.startswith(f"{ENGINE} ") and (one.proto, one.port) in published]
+    own = [one for one in listeners if one not in proxies and one not in held]
+    return own, {(one.proto, one.port) for one in proxies}
 
 
 def asks_the_host() -> bool:
@@ -144,8 +151,8 @@ class Ground(NamedTuple):
 
 def ground() -> Ground:
     """Look who answers on the host. Raises Fault."""
-    own, answered = apart(processes())
     containers = published()
+    own, answered = apart(processes(), containers)
     foreign = [one for one in containers if not one.own and (one.proto, one.port) in answered]
     through = foreign if foreign and asks_the_host() else []
     return Ground(own, containers, through, foreign_networks() if through else {})

@@ -48,14 +48,14 @@ def bare() -> Any:
 
 @pytest.fixture
 def lived(monkeypatch: pytest.MonkeyPatch) -> Any:
-    own, _ = ufw.apart(ufw.parse_ss(SS))
+    own, _ = ufw.apart(ufw.parse_ss(SS), [])
     containers = ufw.parse_published([WEB, OURS])
     foreign = [one for one in containers if not one.own]
     monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground(own, containers, foreign, NETWORKS))
 
 
 def test_listeners_are_read_as_ss_prints_them() -> None:
-    own, through = ufw.apart(ufw.parse_ss(SS))
+    own, through = ufw.apart(ufw.parse_ss(SS), [])
     assert through == {("tcp", 8080)}
     read = {(one.key, one.address, one.inward) for one in own}
     assert ("53/udp", "127.0.0.53", True) in read
@@ -64,6 +64,14 @@ def test_listeners_are_read_as_ss_prints_them() -> None:
     assert ("80/tcp", "192.168.1.5", False) in read
     assert next(one.holder for one in own if one.port == 51820) == "the kernel"
     assert [one.holder for one in own if one.port == 80] == ["nginx (process 60)"]
+
+
+def test_a_port_that_the_engine_holds_for_a_container_is_no_process_of_the_hosts() -> None:
+    held = 'tcp LISTEN 0 4096 0.0.0.0:8080 0.0.0.0:* users:(("dockerd",pid=9,fd=6))\n'
+    own = 'tcp LISTEN 0 4096 0.0.0.0:2376 0.0.0.0:* users:(("dockerd",pid=9,fd=7))\n'
+    found, answered = ufw.apart(ufw.parse_ss(held + own), ufw.parse_published([WEB]))
+    assert [one.key for one in found] == ["2376/tcp"]
+    assert answered == set()
 
 
 def test_a_first_run_lists_who_loses_what_and_stops(lived: Any) -> None:
@@ -84,7 +92,7 @@ def test_a_first_run_lists_who_loses_what_and_stops(lived: Any) -> None:
 
 def test_a_host_with_sshd_alone_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for line in SS.splitlines() if "sshd" in line or "systemd-resolve" in line]
-    own, _ = ufw.apart(ufw.parse_ss("\n".join(lines)))
+    own, _ = ufw.apart(ufw.parse_ss("\n".join(lines)), [])
     monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground(own, [], [], {}))
     assert ufw.compare(wish(SSH), bare(), None)["refusals"] == []
 
