@@ -102,6 +102,7 @@ def test_updates_that_are_off_on_purpose_are_asked_about_and_replaced_where_that
         assert lab.sh(f"cat /var/lib/ringfence/{path.rpartition('/')[2]}.before-ringfence") == UPDATES
     finally:
         answered(lab)
+    assert one(lab, "base").code == 0
 
 
 # -- set-ups that are documented or common
