@@ -88,7 +88,7 @@ def test_it_verifies_and_names_what_is_outside_the_fence_once(lab: Lab) -> None:
     for words in (
         "atlas: container web-app-1 (web_default; publishes tcp/8080)", "atlas: container web-db-1 (web_default)",
         "atlas: container edge-proxy-1 (edge_default)", "atlas: container home-assistant-1 (the host's network",
-        "atlas: podman pods",
+        "atlas: podman's container pods",
     ):  # fmt: skip
         assert sum(words in line for line in lines) == 1, (words, verified.text)
     opened = lab.opened()
