@@ -67,9 +67,7 @@ SET_UP = """
 set -e
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
-# Where the engine is no package (29) it has a runc of its own, which Debian's would take the place of.
-other=$(dpkg -s docker.io >/dev/null 2>&1 || echo runc-)
-apt-get -qq -y install --no-install-recommends nginx-light fail2ban python3-systemd podman crun ufw $other >/dev/null
+apt-get -qq -y install --no-install-recommends nginx-light fail2ban python3-systemd podman crun ufw >/dev/null
 systemctl restart nginx fail2ban
 docker save docker.io/library/busybox:1.37 | podman load -q >/dev/null
 systemctl daemon-reload
