@@ -78,7 +78,7 @@ def code_of(name: str, text: str) -> CodeType:
     known = recall(name, key)
     if known is not None:
         with contextlib.suppress(ValueError, EOFError, TypeError):
-            code = marshal.loads(known)  # noqa: S302 - only root could write it
+            code = marshal.loads(known)  # noqa: S302 - from root's own files alone: recall
             if isinstance(code, CodeType):
                 return code
     code = compile(text, "ringfence", "exec")
@@ -109,9 +109,9 @@ def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         # They stay open as long as this process lives, which is the program's own.
-        sys.argv, sys.stdin = ["-c"], open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.argv, sys.stdin = ["-c"], os.fdopen(0, encoding="utf-8", closefd=False)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
         # A role's program, which the engine sent, or which root installed: running it is what is asked for.
         exec(code_of(request["name"], request["program"]), {"__name__": "__main__", "REQUEST": request})  # noqa: S102
         code = 0

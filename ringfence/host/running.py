@@ -89,11 +89,13 @@ def must(
     timeout: float = 30,
     extra: dict[str, str] | None = None,
     codes: Collection[int] = (0,),
+    shown: str = "",
 ) -> str:
     """Run a command that has to succeed and return its standard output.
 
     Args:
         codes: exit codes that are an answer; those of a query that found nothing, for instance.
+        shown: the command as people know it, for the message, where it is called in another way.
 
     Raises:
         Fault: it is missing, took too long or failed; with its own words.
@@ -101,5 +103,5 @@ def must(
     result = run(*argv, text=text, timeout=timeout, extra=extra)
     if result.returncode not in codes:
         said = "\n".join((result.stderr.strip() or result.stdout.strip()).splitlines()[-15:])
-        raise Fault(f"`{shlex.join(argv)}` failed: {said or f'exit code {result.returncode}'}")
+        raise Fault(f"`{shown or shlex.join(argv)}` failed: {said or f'exit code {result.returncode}'}")
     return result.stdout

@@ -184,6 +184,7 @@ class Changing:
 
     def meets(self, *roles: str, missed: tuple[str, ...] = ()) -> None:
         """Go through roles as a run does: what is pending is done, and all that was known is forgotten."""
+        # This object stands in for pyinfra's host, which types know by its class alone.
         for role in roles:
             if survey(self, {role: _wanted()})[role].changes and role not in missed:  # type: ignore[arg-type]
                 self.changes[role] = []

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
-from ringfence.host.running import Fault, run, search_path
+from ringfence.host.running import must, search_path
 
 # ufw reads its rules before it takes its lock, and copies its files in place: of two commands at once the second may
 # bring back what the first has deleted, or read a file that is half written and keep nothing of it (/usr/sbin/ufw and
@@ -22,10 +23,11 @@ def close_files(files, update=True):
     files["orig"].close()
     os.close(files["tmp"])
     if update:
-        new = files["origname"] + ".ringfence"
+        old = os.path.realpath(files["origname"])
+        new = old + ".ringfence"
         shutil.copy(files["tmpname"], new)
-        shutil.copystat(files["origname"], new)
-        os.replace(new, files["origname"])
+        shutil.copystat(old, new)
+        os.replace(new, old)
     os.unlink(files["tmpname"])
 
 ufw.util.close_files = close_files
@@ -52,7 +54,4 @@ def tell_ufw(*words: str, timeout: float = 30) -> None:
     Raises:
         Fault: it does not; with its own words.
     """
-    done = run(*ufw_command(), *words, timeout=timeout)
-    if done.returncode:
-        said = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
-        raise Fault(f"`ufw {' '.join(words)}` failed: {said or f'exit code {done.returncode}'}")
+    must(*ufw_command(), *words, timeout=timeout, shown=shlex.join(["ufw", *words]))

@@ -163,11 +163,13 @@ def must(
     timeout: float = 30,
     extra: dict[str, str] | None = None,
     codes: Collection[int] = (0,),
+    shown: str = "",
 ) -> str:
     """Run a command that has to succeed and return its standard output.
 
     Args:
         codes: exit codes that are an answer; those of a query that found nothing, for instance.
+        shown: the command as people know it, for the message, where it is called in another way.
 
     Raises:
         Fault: it is missing, took too long or failed; with its own words.
@@ -175,7 +177,7 @@ def must(
     result = run(*argv, text=text, timeout=timeout, extra=extra)
     if result.returncode not in codes:
         said = "\n".join((result.stderr.strip() or result.stdout.strip()).splitlines()[-15:])
-        raise Fault(f"`{shlex.join(argv)}` failed: {said or f'exit code {result.returncode}'}")
+        raise Fault(f"`{shown or shlex.join(argv)}` failed: {said or f'exit code {result.returncode}'}")
     return result.stdout
 
 
@@ -505,7 +507,7 @@ def code_of(name: str, text: str) -> CodeType:
     known = recall(name, key)
     if known is not None:
         with contextlib.suppress(ValueError, EOFError, TypeError):
-            code = marshal.loads(known)  # noqa: S302 - only root could write it
+            code = marshal.loads(known)  # noqa: S302 - from root's own files alone: recall
             if isinstance(code, CodeType):
                 return code
     code = compile(text, "ringfence", "exec")
@@ -536,9 +538,9 @@ def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         # They stay open as long as this process lives, which is the program's own.
-        sys.argv, sys.stdin = ["-c"], open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.argv, sys.stdin = ["-c"], os.fdopen(0, encoding="utf-8", closefd=False)
+        sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False)
         # A role's program, which the engine sent, or which root installed: running it is what is asked for.
         exec(code_of(request["name"], request["program"]), {"__name__": "__main__", "REQUEST": request})  # noqa: S102
         code = 0
