@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pyinfra import host
 
+from ringfence.operations.converge import is_for
 from ringfence.operations.remove import remove
 from ringfence.roles import ROLES, role
 
-if "docker_hosts" in host.groups:
+if is_for(host):
     remove(name="remove", roles=[role(name) for name in reversed(ROLES)])

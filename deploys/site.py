@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pyinfra import host
 
-from ringfence.operations.converge import preflight
+from ringfence.operations.converge import is_for, preflight
 from ringfence.roles import deploy, of, role
 
-if "docker_hosts" in host.groups:
+if is_for(host):
     names = of(host.data.get("ringfence_skipped"))
     preflight([role(name) for name in names])
     # pyinfra tells operations apart by the lines that call them; `host.loop` adds the position in the list.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pyinfra import host
 
+from ringfence.operations.converge import is_for
 from ringfence.roles import of, role
 from ringfence.verify import run
 
-if "docker_hosts" in host.groups or "vantages" in host.groups:
-    site = of(host.data.get("ringfence_skipped")) if "docker_hosts" in host.groups else []
+if is_for(host) or "vantages" in host.groups:
+    site = of(host.data.get("ringfence_skipped")) if is_for(host) else []
     # All hosts finish one line before the next begins: nobody probes before everybody listens.
     run.compare(name="compare with the declaration", roles=[role(name) for name in site])
     run.listen(name="listen")

@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from ringfence.compile.book import Book, Place
 from ringfence.model import Lab, LabError, Problem
+from ringfence.model.read import DEFAULT_POOL, EARLIER_POOL
 from ringfence.model.values import Network
 
 DEFAULT_BRIDGE = "172.17.0.0/16"
@@ -158,7 +159,7 @@ def _subnets(
         )
     taken = [*reserved, *(Reserved(place.segment, subnet) for place, subnet in chosen.items())]
     for place in [place for place in places if place not in chosen]:
-        found = _free_subnet(lab.pool, places[place], taken)
+        found = next((free for pool in pools(lab) if (free := _free_subnet(pool, places[place], taken))), None)
         if found is None:
             problems.append(
                 Problem(
@@ -186,13 +187,18 @@ def _overlapping(chosen: Mapping[Place, IPv4Network]) -> Iterator[tuple[Place, P
             yield first, second
 
 
+def pools(lab: Lab) -> list[IPv4Network]:
+    """Return where subnets come from: lab_pool, and by default in the second place what was the default before."""
+    return [lab.pool, *([IPv4Network(EARLIER_POOL)] if lab.pool == IPv4Network(DEFAULT_POOL) else [])]
+
+
 def _in_pool(lab: Lab, text: str) -> IPv4Network | None:
-    """Return a recorded subnet if it still belongs to the pool."""
+    """Return a recorded subnet if it still belongs to the pool, or to the one that was the default before."""
     try:
         subnet = IPv4Network(text)
     except ValueError:
         return None
-    return subnet if subnet.subnet_of(lab.pool) else None
+    return subnet if any(subnet.subnet_of(pool) for pool in pools(lab)) else None
 
 
 def _free_subnet(pool: IPv4Network, name: str, taken: Sequence[Reserved]) -> IPv4Network | None:

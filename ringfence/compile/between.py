@@ -10,6 +10,7 @@ from ringfence.compile import vpn
 from ringfence.compile.plan import Flow, Plan
 from ringfence.compile.wireguard import INTERFACE
 from ringfence.model import ANYWHERE
+from ringfence.model.values import Span
 
 Entry = dict[str, Any]
 _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
@@ -92,13 +93,15 @@ def _doors(plan: Plan, hub: str) -> Iterator[Entry]:
                         yield {"name": name, **found, "proto": proto, "port": port}
 
 
-def _answered(plan: Plan, host: str) -> Iterator[tuple[str, str, int, tuple[str, ...]]]:
+def _answered(plan: Plan, host: str) -> Iterator[tuple[str, str, Span, tuple[str, ...]]]:
     """Yield (name, protocol, port, places that may) of what a host itself answers, and of what it publishes."""
-    for name, service in sorted(plan.lab.hosts[host].services.items()):
+    for name, service in sorted(plan.doors(host).items()):
         places = tuple(source for source in service.sources if source == ANYWHERE or source in plan.lab.places)
         yield f"{name} of {host}", service.proto, service.port, places
     for name in plan.services_on(host):
-        for publish in plan.lab.services[name].publish:
+        if plan.lab.in_hosts_network(name):
+            continue  # one of the host's own doors
+        for publish in (one for one in plan.lab.services[name].publish if not one.inward):
             yield f"{name} {publish.host_port}", publish.proto, publish.host_port, publish.sources
 
 

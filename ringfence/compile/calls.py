@@ -10,9 +10,11 @@ from ringfence.model.expand import HTTPS, PORTAL_PORT
 from ringfence.model.identity import PORTAL, PROXY
 from ringfence.model.lab import Call as Declared
 
+DNS = 53  # port
+
 
 class Call(NamedTuple):
-    """A flow that one service may open to another."""
+    """A flow that one service may open to another, as it is declared: either may be in the network of a third."""
 
     caller: str
     callee: str
@@ -42,9 +44,13 @@ def implied(lab: Lab) -> Iterable[Call]:
     """Yield the calls that nobody writes down because they follow from something else that is declared.
 
     A site: the proxy calls its service. The portal: the proxy asks it. OIDC: the service asks the portal, through the
-    proxy. This is their one place: whatever is yielded here opens segments, gets flows in the policy and is expected
-    open by verify.
+    proxy. A service among the resolvers of another answers its questions. This is their one place: whatever is yielded
+    here opens segments, gets flows in the policy and is expected open by verify.
     """
+    for name, service in lab.services.items():
+        for resolver in service.resolvers or ():
+            if resolver in lab.services:
+                yield from (Call(name, resolver, proto, DNS) for proto in ("tcp", "udp"))
     if lab.proxy is None:
         return
     for name, service in lab.services.items():

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from ringfence.compile import calls, hosts, verify, vpn
+from ringfence.compile import called, calls, hosts, verify, vpn
 from ringfence.compile.addresses import Reserved, allocate, reserved_by
 from ringfence.compile.book import Book
 from ringfence.compile.plan import Plan
@@ -71,6 +71,7 @@ def compile_lab(
     compiled: dict[str, dict[str, Any]] = {vantage.host: dict(proof) for vantage in draft.lab.vantages.values()}
     for host in draft.lab.hosts:
         compiled[host] = {**_roles(plan, host), **hosts.backend((docker_backends or {}).get(host, "")), **proof}
+        compiled[host][called.VARIABLE] = called.names(plan, host)
     return Compiled(compiled, allocated, plan)
 
 

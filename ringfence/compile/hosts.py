@@ -7,7 +7,7 @@ from typing import Any
 from ringfence.compile.plan import Plan
 from ringfence.roles import OF_DOCKER
 
-# Room for 2048 networks that ringfence does not manage; the default pool of the lab lies below it.
+# Room for 2048 networks that ringfence does not manage; the default pools of the lab lie elsewhere.
 DOCKER_ADDRESS_POOLS: list[dict[str, Any]] = [{"base": "172.24.0.0/13", "size": 24}]
 _SSH = "ssh"
 _DEFAULT_SSH_PORT = 22

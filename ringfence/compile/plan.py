@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,8 @@ from ringfence.compile.book import Book, Place
 from ringfence.compile.calls import Call
 from ringfence.host.mac import mac_of
 from ringfence.model import ANYWHERE, INTERNET, Lab
+from ringfence.model.lab import HOST_NETWORK, HostService, Service
+from ringfence.model.values import Span, bounds
 
 # Where a container that may ask no DNS server is sent by Docker's resolver, which asks from the container's own network
 # namespace: nobody listens there. Not 127.0.0.1, where a DNS server of the container's own may.
@@ -86,7 +88,11 @@ class Plan:
         segment with internet uses that one.
         """
         internet = {name for name, segment in self.lab.segments.items() if segment.internet}
-        needed = {name for name, service in self.lab.services.items() if service.publish or service.egress}
+        needed = {
+            self.lab.network_of(name)
+            for name, service in self.lab.services.items()
+            if service.publish or service.egress
+        }
         for call in self.calls:
             if not self.shared(call.caller, call.callee):
                 needed |= {call.caller, call.callee}
@@ -118,7 +124,7 @@ class Plan:
 
     def _legs(self, service: str) -> list[Leg]:
         legs = []
-        for segment, number in sorted(self.book.services[service].items()):
+        for segment, number in sorted(self.book.services.get(service, {}).items()):
             network = self.networks[Place(self.lab.services[service].host, segment)]
             v4 = ipaddress.IPv4Address(int(ipaddress.IPv4Network(network.subnet).network_address) + number)
             v6 = ipaddress.IPv6Address(int(ipaddress.IPv6Network(network.subnet6).network_address) + number)
@@ -140,9 +146,63 @@ class Plan:
         return [self.networks[Place(host, name)] for name in sorted(names)]
 
     @cached_property
-    def calls(self) -> tuple[Call, ...]:
+    def said_calls(self) -> tuple[Call, ...]:
         """Every call, declared and implied, sorted, each once. Who may reach whom is read from here, nowhere else."""
         return tuple(sorted({*calls.declared(self.lab), *self.implied}))
+
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls between two networks of containers: of who shares another's network it is the other that calls
+        and is called."""
+        return tuple(sorted(self._between(self.said_calls)))
+
+    @cached_property
+    def declared_calls(self) -> frozenset[Call]:
+        """Those of `calls` that somebody wrote down."""
+        return frozenset(self._between(calls.declared(self.lab)))
+
+    def _between(self, found: Iterable[Call]) -> set[Call]:
+        lab = self.lab
+        kept = (c for c in found if not lab.in_hosts_network(c.caller) and not lab.in_hosts_network(c.callee))
+        mapped = (c._replace(caller=lab.network_of(c.caller), callee=lab.network_of(c.callee)) for c in kept)
+        return {c for c in mapped if c.caller != c.callee}
+
+    @cached_property
+    def calls_to_hosts(self) -> tuple[Call, ...]:
+        """The calls of containers to services in their host's network, by whose network it is that calls."""
+        found = (c for c in self.said_calls if self.lab.in_hosts_network(c.callee))
+        mapped = (c._replace(caller=self.lab.network_of(c.caller)) for c in found)
+        return tuple(sorted({c for c in mapped if not self.lab.in_hosts_network(c.caller)}))
+
+    def calls_of_hosts(self, service: str) -> tuple[Call, ...]:
+        """Return the calls of a service in its host's network to containers."""
+        found = (c for c in self.said_calls if c.caller == service and not self.lab.in_hosts_network(c.callee))
+        return tuple(sorted({c._replace(callee=self.lab.network_of(c.callee)) for c in found}))
+
+    def meets(self, caller: str, callee: str) -> str:
+        """Return the address at which a caller meets a service where one of the two is in its host's network: a
+        gateway of the caller, the callee's own address, or loopback. "" where both are in networks of their own."""
+        ours, theirs = self.lab.in_hosts_network(caller), self.lab.in_hosts_network(callee)
+        if ours and theirs:
+            return "127.0.0.1"
+        if theirs:
+            return next((leg.network.gateway for leg in self.legs[caller]), "")
+        return next((leg.address for leg in self.legs[callee]), "") if ours else ""
+
+    def doors(self, host: str) -> dict[str, HostService]:
+        """Return what a host itself answers: its services, and what listens on it out of containers."""
+        found = dict(self.lab.hosts[host].services)
+        for name in self.services_on(host):
+            service = self.lab.services[name]
+            if service.network != HOST_NETWORK:
+                continue
+            for publish in (one for one in service.publish if not one.inward):
+                for port, _ in publish.pairs:
+                    _add(found, f"{name}-{port}", port, publish.proto, publish.sources)
+            for call in self.calls_to_hosts:
+                if call.callee == name:
+                    _add(found, f"{name}-{call.port}", call.port, call.proto, (call.caller,))
+        return found
 
     @cached_property
     def flows(self) -> tuple[Flow, ...]:
@@ -188,28 +248,64 @@ class Plan:
         for name, service in self.lab.services.items():
             if service.port_and_proto:
                 found[name].add((service.port_and_proto[1], service.port_and_proto[0]))
-            found[name] |= {(publish.proto, publish.port) for publish in service.publish}
+            # The ends of a range: what lies between is the same.
+            found[name] |= {(publish.proto, port) for publish in service.publish for port in bounds(publish.port)}
         for _, callee, proto, port in self.calls:
             found[callee].add((proto, port))
+        for name in [one for one in found if self.lab.services[one].network]:
+            # Who shares a network answers at its addresses.
+            ports = found.pop(name)
+            if (of := self.lab.network_of(name)) != name:
+                found[of] |= ports
+            found[name] = set()
         return {name: sorted(ports) for name, ports in found.items()}
 
     @cached_property
-    def egress(self) -> tuple[tuple[str, str, str, int], ...]:
-        """Declared egress as (service, "internet" or a network, protocol, port); with DNS to lab_resolvers."""
-        found = set()
+    def egress(self) -> tuple[tuple[str, str, str, Span], ...]:
+        """Declared egress as (service, "internet" or a network, protocol, ports); with DNS to its resolvers."""
+        found: set[tuple[str, str, str, Span]] = set()
         for name, service in self.lab.services.items():
-            for egress in service.egress:
-                for to in self._destinations(egress.to):
-                    found.add((name, to, egress.proto, egress.port))
-            for resolver in self.resolvers(name):
+            if self.lab.in_hosts_network(name):
+                continue
+            of = self.lab.network_of(name)
+            found |= self._ways_out(of, service)
+            # Names are asked by whoever's network it is.
+            for resolver in self.resolvers(of):
+                if resolver in self.lab.services:
+                    continue  # a call
                 network = str(ipaddress.ip_network(resolver))
-                found |= {(name, network, proto, 53) for proto in ("tcp", "udp")}
-        return tuple(sorted(found))
+                found |= {(of, network, proto, 53) for proto in ("tcp", "udp")}
+        return tuple(sorted(found, key=lambda way: (*way[:3], bounds(way[3]))))
+
+    def _ways_out(self, name: str, service: Service) -> set[tuple[str, str, str, Span]]:
+        return {
+            (name, to, proto, port)
+            for egress in service.egress
+            for to in self._destinations(egress.to)
+            for proto, port in egress.ways
+        }
+
+    def egress_of_host(self, service: str) -> list[tuple[str, str, str, Span]]:
+        """Return the egress of a service in its host's network, in the form of `egress`."""
+        found = self._ways_out(service, self.lab.services[service])
+        for resolver in self.resolvers(service):
+            found |= {(service, str(ipaddress.ip_network(resolver)), proto, 53) for proto in ("tcp", "udp")}
+        return sorted(found, key=lambda way: (*way[:3], bounds(way[3])))
 
     def resolvers(self, service: str) -> list[str]:
-        """Return the DNS servers that may be asked for a service, which are part of its egress; none without any."""
-        asked = self.lab.resolvers if self.lab.services[service].egress else ()
+        """Return the DNS servers that may be asked for a service: addresses, which are part of its egress, or the
+        names of services. Without any of its own, and without egress, there are none."""
+        own = self.lab.services[service].resolvers
+        if own is not None:
+            return list(own)
+        sharing = [one for one in self.lab.services if self.lab.network_of(one) == service]
+        asked = self.lab.resolvers if any(self.lab.services[one].egress for one in sharing) else ()
         return [str(address) for address in asked or ()]
+
+    def dns(self, service: str) -> list[str]:
+        """Return the addresses of `resolvers`."""
+        there = {flow.callee: flow.destination.address for flow in self.flows if flow.caller == service}
+        return [there.get(resolver, resolver) for resolver in self.resolvers(service)]
 
     def _destinations(self, to: str) -> list[str]:
         if to == INTERNET:
@@ -224,3 +320,10 @@ class Plan:
         for place in places:
             found += [str(n) for n in self.lab.places[place] if str(n) not in found]
         return found
+
+
+def _add(doors: dict[str, HostService], name: str, port: int, proto: str, sources: tuple[str, ...]) -> None:
+    """Let somebody more in by a door of a host, which is made where it is not there yet."""
+    known = doors[name].sources if name in doors else ()
+    of = tuple(dict.fromkeys((*known, *sources)))
+    doors[name] = HostService.model_validate({"port": port, "proto": proto, "from": of})

@@ -6,6 +6,7 @@ from typing import Any
 
 from ringfence.compile import between
 from ringfence.compile.plan import Plan
+from ringfence.host.slices import slice_of
 from ringfence.model import ANYWHERE
 
 # What "the internet" is not. Places and segments of the lab are added: a place may well be a public network.
@@ -50,6 +51,7 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
         "policy_egress": _egress(plan, here),
         "policy_published": _published(plan, here),
         "policy_host": _host(plan, host),
+        "policy_slices": _slices(plan, host),
         "policy_private": private(plan),
     }
 
@@ -107,6 +109,7 @@ def _published(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
         }
         for service in sorted(here)
         for publish in plan.lab.services[service].publish
+        if not publish.inward
         for leg in plan.open_legs(service)
     ]
 
@@ -114,7 +117,7 @@ def _published(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
 def _host(plan: Plan, host: str) -> list[dict[str, Any]]:
     # A service that anybody may use is for containers too; a place has no container in it.
     found = []
-    for name, service in sorted(plan.lab.hosts[host].services.items()):
+    for name, service in sorted(plan.doors(host).items()):
         callers: list[dict[str, Any]] = []
         for source in service.sources:
             if source == ANYWHERE:
@@ -131,6 +134,38 @@ def _host(plan: Plan, host: str) -> list[dict[str, Any]]:
                 ]
         found += [{**caller, "proto": service.proto, "port": service.port} for caller in callers]
     return found
+
+
+def _slices(plan: Plan, host: str) -> list[dict[str, Any]]:
+    """What services in the host's own network may send."""
+    return [
+        {
+            "name": name,
+            "slice": slice_of(name),
+            "flows": [
+                {
+                    "name": f"{name} > {call.callee}",
+                    "destination": leg.address,
+                    "destination6": leg.address6,
+                    "proto": call.proto,
+                    "port": call.port,
+                }
+                for call in plan.calls_of_hosts(name)
+                for leg in plan.legs[call.callee]
+            ],
+            "doors": [
+                {"name": door, "proto": service.proto, "port": service.port}
+                for door, service in sorted(plan.doors(host).items())
+                if name in service.sources or door.rpartition("-")[0] == name
+            ],
+            "egress": [
+                {"name": f"{name} > {to}", "to": to, "proto": proto, "port": port}
+                for _, to, proto, port in plan.egress_of_host(name)
+            ],
+        }
+        for name in plan.services_on(host)
+        if plan.lab.in_hosts_network(name)
+    ]
 
 
 def private(plan: Plan) -> list[str]:

@@ -7,7 +7,9 @@ from typing import Any
 from ringfence.compile import pki, segments
 from ringfence.compile.plan import NOBODY, Plan
 from ringfence.model.identity import PROXY
-from ringfence.model.lab import Service
+from ringfence.model.lab import HOST_NETWORK, Service, Volume
+
+LOOPBACK = "127.0.0.1"
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
@@ -40,10 +42,10 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         **connections(plan, name),
         "environment": dict(service.environment),
         "volumes": [
-            *(_volume(volume.source, volume.target, volume.read_only) for volume in service.volumes),
+            *(_volume(volume) for volume in service.volumes),
             *([pki.volume(name)] if service.tls else []),
         ],
-        "ports": ports(service),
+        "ports": [] if service.network == HOST_NETWORK else ports(service),
         "files": [{"target": target, "content": content} for target, content in service.files.items()],
         "config": {target: dict(files) for target, files in service.config.items()},
         "validate": list(service.validation),
@@ -59,20 +61,41 @@ def _service(plan: Plan, name: str) -> dict[str, Any]:
         "init": service.init,
         "pids": service.pids,
         "memory": service.memory,
+        "compose": dict(service.compose),
+        **_of_the_host(service),
         # Compose waits for nobody on another host: who calls there tries again.
         "depends": sorted(other for other in service.depends if plan.lab.services[other].host == service.host),
     }
 
 
+def _of_the_host(service: Service) -> dict[str, Any]:
+    """Return what a service gets of its host, as far as it gets something."""
+    found = {
+        "devices": list(service.devices),
+        "group_add": list(service.group_add),
+        "gpus": [dict(gpu) for gpu in service.gpus],
+        "privileged": service.privileged,
+        "pid": service.pid,
+        "allow_host": service.allow_host,
+        "docker_socket": service.docker_socket,
+    }
+    return {key: value for key, value in found.items() if value}
+
+
 def connections(plan: Plan, name: str) -> dict[str, Any]:
     """Return the networks of a service, with its addresses there, and how it resolves names."""
+    service = plan.lab.services[name]
+    if service.network:
+        # A namespace that is another's has its names and its resolvers as well.
+        own = {"extra_hosts": _extra_hosts(plan, name)} if service.network == HOST_NETWORK else {"extra_hosts": {}}
+        return {"networks": [], "network": service.network, **own, "dns": [], "dns_opt": []}
     return {
         "networks": [
             {"network": leg.network.bridge, "address": leg.address, "address6": leg.address6, "mac": leg.mac}
             for leg in plan.legs[name]
         ],
         "extra_hosts": _extra_hosts(plan, name),
-        "dns": plan.resolvers(name) or [NOBODY],
+        "dns": plan.dns(name) or [NOBODY],
         # Docker 20.10 answers nothing where nobody answers it: who asks gives up soon. Names of the lab take no time.
         "dns_opt": [] if plan.resolvers(name) else ["timeout:1", "attempts:2"],
     }
@@ -81,13 +104,16 @@ def connections(plan: Plan, name: str) -> dict[str, Any]:
 def ports(service: Service) -> list[dict[str, Any]]:
     """Return the published ports of a service."""
     return [
-        {"published": publish.host_port, "port": publish.port, "proto": publish.proto} for publish in service.publish
+        {"published": published, "port": port, "proto": publish.proto} | ({"address": publish.on} if publish.on else {})
+        for publish in service.publish
+        for published, port in publish.pairs
     ]
 
 
-def _volume(source: str, target: str, read_only: bool) -> dict[str, Any]:
-    kind = "source" if source.startswith("/") else "name"
-    return {kind: source, "target": target, "read_only": read_only}
+def _volume(volume: Volume) -> dict[str, Any]:
+    kind = "source" if volume.source.startswith("/") else "name"
+    found = {kind: volume.source, "target": volume.target, "read_only": volume.read_only}
+    return found if volume.external is None else {**found, "external": volume.external}
 
 
 def _reload(service: Service) -> dict[str, Any]:
@@ -97,18 +123,22 @@ def _reload(service: Service) -> dict[str, Any]:
 
 
 def _extra_hosts(plan: Plan, name: str) -> dict[str, str]:
-    """Names that Docker's DNS does not know: of services in other segments only, those in certificates, of sites.
+    """Names that Docker's DNS does not know: of services in other segments only, of those without a network of their
+    own, those in certificates, of sites. With those that the ones in its network call.
 
     The address is that of the flow, so that request and reply take the same way.
     """
     found: dict[str, str] = {}
-    for flow in plan.flows:
-        if flow.caller != name:
+    there = {flow.callee: flow.destination.address for flow in plan.flows if flow.caller == name}
+    for call in plan.said_calls:
+        if plan.lab.network_of(call.caller) != name:
             continue
-        names = [] if plan.shared(name, flow.callee) else [flow.callee]
-        names += _certified(plan, flow.callee)
-        for known in names:
-            found.setdefault(known, flow.destination.address)
+        of = plan.lab.network_of(call.callee)
+        address = LOOPBACK if of == name else plan.meets(name, of) or there.get(of, "")
+        names = [] if of == call.callee and plan.shared(name, of) else [call.callee]
+        for known in (*names, *_certified(plan, call.callee)):
+            if address:
+                found.setdefault(known, address)
     return dict(sorted(found.items()))
 
 

@@ -25,7 +25,7 @@ class Source:
 def variables(plan: Plan, host: str) -> dict[str, Any]:
     """Return the UFW rules of a host, one per service and source network."""
     rules = []
-    for name, service in sorted(plan.lab.hosts[host].services.items()):
+    for name, service in sorted(plan.doors(host).items()):
         counts: dict[str, int] = {}
         for source in sources(plan, service):
             label = f"{name}-from-{source.name}"
@@ -53,6 +53,13 @@ def variables(plan: Plan, host: str) -> dict[str, Any]:
         )
     return {
         "ufw_rules": rules,
+        "ufw_published": [
+            {"name": name, "proto": publish.proto, "port": port, "address": publish.on}
+            for name, service in sorted(plan.lab.services.items())
+            if service.host == host and not plan.lab.in_hosts_network(name)
+            for publish in service.publish
+            for port, _ in publish.pairs
+        ],
         "ufw_exclusive_interfaces": [plan.lab.tailnet.interface] if plan.lab.tailnet else [],
     }
 

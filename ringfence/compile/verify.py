@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringfence.compile import calls, ufw, vpn
+from ringfence.compile import ufw, vpn
+from ringfence.compile.calls import Call
 from ringfence.compile.hours import windows
 from ringfence.compile.plan import Plan
 from ringfence.compile.sites import portal_name, sites
 from ringfence.compile.wireguard import INTERFACE
 from ringfence.host.grants import FORGING
+from ringfence.host.passing import ends
+from ringfence.model.lab import Service
+from ringfence.model.mounts import given_of_host
+from ringfence.model.values import Span
 from ringfence.model.vpn import VPN
 
 
@@ -21,7 +26,8 @@ def variables(plan: Plan) -> dict[str, Any]:
         "verify_hosts": _hosts(plan),
         "verify_flows": _flows(plan),
         "verify_egress": [
-            {"source": service, "to": to, "proto": proto, "port": port} for service, to, proto, port in plan.egress
+            {"source": service, "to": to, "proto": proto, "port": port}
+            for service, to, proto, port in (*plan.egress, *_egress_of_hosts(plan))
         ],
         "verify_vantages": [
             {
@@ -88,17 +94,24 @@ def _sites(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _flows(plan: Plan) -> list[dict[str, Any]]:
-    declared = set(calls.declared(plan.lab))
     return [
         {
             "source": call.caller,
             "destination": call.callee,
             "proto": call.proto,
             "port": call.port,
-            "implied": call not in declared,
+            "implied": call not in plan.declared_calls and call in plan.calls,
         }
-        for call in plan.calls
+        for call in (*plan.calls, *_calls_of_hosts(plan))
     ]
+
+
+def _calls_of_hosts(plan: Plan) -> list[Call]:
+    return [call for name in plan.lab.services if plan.lab.in_hosts_network(name) for call in plan.calls_of_hosts(name)]
+
+
+def _egress_of_hosts(plan: Plan) -> list[tuple[str, str, str, Span]]:
+    return [way for name in plan.lab.services if plan.lab.in_hosts_network(name) for way in plan.egress_of_host(name)]
 
 
 def _services(plan: Plan) -> list[dict[str, Any]]:
@@ -107,6 +120,10 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
             "name": name,
             "host": plan.lab.services[name].host,
             "project": plan.lab.project(name),
+            **({"ends": True} if ends(plan.lab.services[name].compose) else {}),
+            **_resolvers(plan, name),
+            **_of_the_host(plan.lab.services[name]),
+            **({"network": plan.lab.services[name].network} if plan.lab.services[name].network else {}),
             "networks": [
                 {
                     "network": leg.network.bridge,
@@ -123,6 +140,17 @@ def _services(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
+def _of_the_host(service: Service) -> dict[str, Any]:
+    given = list(given_of_host(service))
+    return ({"handed": given} if given else {}) | ({"socket": True} if service.docker_socket else {})
+
+
+def _resolvers(plan: Plan, name: str) -> dict[str, Any]:
+    if plan.lab.services[name].resolvers is None:
+        return {}
+    return {"resolvers": [one for one in plan.resolvers(name) if one not in plan.lab.services]}
+
+
 def _published(plan: Plan) -> list[dict[str, Any]]:
     return [
         {
@@ -132,11 +160,14 @@ def _published(plan: Plan) -> list[dict[str, Any]]:
             "proto": publish.proto,
             "published": publish.host_port,
             "port": publish.port,
+            "only": publish.on,
             "places": list(publish.sources),
             "sources": plan.sources(publish.sources),
         }
         for name, service in sorted(plan.lab.services.items())
+        if not plan.lab.in_hosts_network(name)
         for publish in service.publish
+        if not publish.inward
     ]
 
 
@@ -160,7 +191,7 @@ def _hosts(plan: Plan) -> list[dict[str, Any]]:
                     "port": service.port,
                     "sources": [source.network for source in ufw.sources(plan, service)],
                 }
-                for service_name, service in sorted(host.services.items())
+                for service_name, service in sorted(plan.doors(name).items())
             ]
             + _tunnel(plan),
         }

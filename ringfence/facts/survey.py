@@ -90,7 +90,14 @@ def survey(host: Host, wishes: Mapping[str, Wanted], *, fresh: bool = False) -> 
             known.pop(role, None)
         asked = {**_following(host.name, [*wishes][-1]), **unknown}
         try:
-            answer = ask(host, "survey", {"wishes": {role: wish(wanted) for role, wanted in asked.items()}})
+            answer = ask(
+                host,
+                "survey",
+                {
+                    "wishes": {role: wish(wanted) for role, wanted in asked.items()},
+                    "called": host.data.get("ringfence_called") or {},
+                },
+            )
         except NoAnswerError as error:
             # Said once, not for each role.
             silent = {role: Difference() for role in unknown} | {next(iter(unknown)): Difference(refusals=[str(error)])}

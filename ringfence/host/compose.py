@@ -10,6 +10,10 @@ import json
 import re
 from typing import Any
 
+from ringfence.host.handing import DOCKER_SOCKET
+from ringfence.host.passing import ends, passed
+from ringfence.host.slices import path_within, slice_of
+
 Document = dict[str, Any]
 
 # What stands in JSON as it is, but not in YAML: it is no printable character there, or ends a line.
@@ -27,8 +31,19 @@ DEFAULTS: dict[str, Any] = {
     "networks": [], "environment": {}, "volumes": [], "ports": [], "files": [], "config": {}, "validate": [],
     "reload": {}, "secrets": [], "capabilities": [], "allow_forging": False, "read_only": True, "tmpfs": [],
     "user": "", "command": [], "health": [], "pids": 200, "memory": "", "init": False, "extra_hosts": {}, "dns": [],
-    "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY,
+    "dns_opt": [], "depends": [], "upgrade": {}, "health_seconds": EVERY, "compose": {}, "devices": [],
+    "network": "", "group_add": [], "gpus": [], "privileged": False, "pid": "", "allow_host": False,
+    "docker_socket": False,
 }  # fmt: skip
+
+
+# What a service says of its network where it has none of its own: beside these the service whose network it shares.
+HOST_NETWORK, NO_NETWORK = "host", "none"
+
+
+def shares(service: dict[str, Any]) -> str:
+    """Return the service whose network another one shares, "" where it does not."""
+    return "" if service["network"] in (HOST_NETWORK, NO_NETWORK) else str(service["network"])
 
 
 def completed(service: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +69,13 @@ def writable_in_memory(service: dict[str, Any]) -> list[str]:
 
 
 def document(
-    project: dict[str, Any], owner: str, here: str, log: dict[str, Any], ipv6: bool = False, engine_25: bool = False
+    project: dict[str, Any],
+    owner: str,
+    here: str,
+    log: dict[str, Any],
+    ipv6: bool = False,
+    engine_25: bool = False,
+    cgroups: str = "",
 ) -> Document:
     """Return a project's compose document.
 
@@ -64,6 +85,7 @@ def document(
         here: the project's directory on the host.
         log: ``{max_size, max_file}``.
         ipv6: whether its networks have IPv6.
+        cgroups: how the engine manages control groups, "systemd" or "cgroupfs"; "" where a slice is of no use.
         engine_25: whether the engine is 25 or newer: it takes a MAC address for each network, and a pace of its own for
             the health checks of a container that has just been started.
     """
@@ -74,6 +96,9 @@ def document(
     }
     for service in services:
         entry = made["services"][service["name"]]
+        if service["network"] == HOST_NETWORK and cgroups:
+            name = slice_of(service["name"])
+            entry["cgroup_parent"] = name if cgroups == "systemd" else f"/{path_within(name)}"
         entry["labels"]["ringfence.spec"] = digest(entry)
         # Not part of the digest: what another engine makes of them is seen in the addresses that the containers have.
         for leg in service["networks"]:
@@ -84,13 +109,25 @@ def document(
         if service["health"]:
             every = entry["healthcheck"].get("interval")
             entry["healthcheck"] |= (_PACE | ({"interval": every} if every else {})) if engine_25 else _PACE_BEFORE_25
+        if own := service["compose"].get("healthcheck"):
+            entry["healthcheck"] |= own
+            if not engine_25:  # which engines before it refuse
+                entry["healthcheck"].pop("start_interval", None)
     networks = sorted({leg["network"] for s in services for leg in s["networks"]})
-    volumes = sorted({v["name"] for s in services for v in s["volumes"] if v.get("name")})
+    volumes = {volume_key(v): v for s in services for v in s["volumes"] if v.get("name")}
     if networks:
         made["networks"] = {name: {"external": True, "name": name} for name in networks}
     if volumes:
-        made["volumes"] = {name: {} for name in volumes}
+        made["volumes"] = {
+            key: {"external": True, "name": v["name"]} if v.get("external") else {}
+            for key, v in sorted(volumes.items())
+        }
     return made
+
+
+def volume_key(volume: dict[str, Any]) -> str:
+    """Return a named volume's key in the document: one that was there before is never taken for the project's own."""
+    return f"_{volume['name']}" if volume.get("external") else str(volume["name"])
 
 
 def digest(value: Any) -> str:
@@ -118,6 +155,7 @@ def _literal(value: Any) -> Any:
 
 
 def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, log: dict[str, Any]) -> Document:
+    once = {other["name"] for other in project["services"] if ends(other["compose"])}
     healthy = {other["name"] for other in project["services"] if other["health"] and other["health"][0] != "NONE"}
     entry: Document = {
         "image": s["image"],
@@ -134,22 +172,26 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
         "command": [str(word) for word in s["command"]],
         "environment": {name: str(value) for name, value in sorted(s["environment"].items())},
         "healthcheck": _health([str(word) for word in s["health"]], s["health_seconds"]),
-        "depends_on": {
-            name: {"condition": "service_healthy" if name in healthy else "service_started"} for name in s["depends"]
-        },
+        "depends_on": {name: {"condition": _condition(name in once, name in healthy)} for name in s["depends"]},
         "volumes": _volumes(s, here),
         "ports": [
             {"target": int(p["port"]), "published": str(p["published"]), "protocol": p.get("proto") or "tcp"}
+            | ({"host_ip": str(p["address"])} if p.get("address") else {})
             for p in s["ports"]
         ],
         "extra_hosts": dict(sorted(s["extra_hosts"].items())),
         "dns": list(s["dns"]),
         "dns_search": ["."] if s["dns"] else [],  # none: the host's would say which networks it is in
         "dns_opt": list(s["dns_opt"]),
+        "devices": [str(entry) for entry in s["devices"]],
+        "group_add": [str(entry) for entry in s["group_add"]],
+        "deploy": _reserved(s["gpus"]),
+        "privileged": bool(s["privileged"]),
+        "pid": str(s["pid"]),
         "networks": {leg["network"]: {"ipv4_address": leg["address"]} for leg in s["networks"]},
-        "network_mode": "" if s["networks"] else "none",
+        "network_mode": _network_mode(s),
     }
-    return {
+    made = {
         **{key: value for key, value in entry.items() if value},
         "logging": {
             "driver": "json-file",
@@ -159,6 +201,34 @@ def _service(project: dict[str, Any], s: dict[str, Any], owner: str, here: str, 
             "ringfence.project": project["name"], "ringfence.service": s["name"], "ringfence.owner": owner,
         },
     }  # fmt: skip
+    return passed(made, s["compose"])
+
+
+def _network_mode(s: dict[str, Any]) -> str:
+    if s["networks"]:
+        return ""
+    return f"service:{s['network']}" if shares(s) else s["network"] or NO_NETWORK
+
+
+def _reserved(gpus: list[Document]) -> Document:
+    """GPUs, in the words that every compose knows."""
+    if not gpus:
+        return {}
+    wanted = [
+        {
+            "capabilities": ["gpu"],
+            **({} if gpu.get("count") or gpu.get("device_ids") else {"count": "all"}),
+            **gpu,
+        }
+        for gpu in gpus
+    ]
+    return {"resources": {"reservations": {"devices": wanted}}}
+
+
+def _condition(once: bool, healthy: bool) -> str:
+    if once:
+        return "service_completed_successfully"
+    return "service_healthy" if healthy else "service_started"
 
 
 def _health(words: list[str], every: int) -> Document:
@@ -178,12 +248,14 @@ def _volumes(s: dict[str, Any], here: str) -> list[Document]:
     found: list[Document] = []
     for v in s["volumes"]:
         if v.get("name"):
-            found.append({"type": "volume", "source": v["name"], "target": v["target"]})
+            found.append({"type": "volume", "source": volume_key(v), "target": v["target"]})
             if v.get("owner"):  # else the engine gives it to whom the image's directory belongs
                 found[-1]["volume"] = {"nocopy": True}
         else:
             found.append(_bind(v["source"], v["target"]))
         found[-1]["read_only"] = bool(v.get("read_only"))
+    if s["docker_socket"]:
+        found.append({**_bind(DOCKER_SOCKET, DOCKER_SOCKET), "read_only": True})
     ours = {file["target"]: f"{here}/files/{s['name']}{file['target']}" for file in s["files"]}
     ours |= {target: f"{here}/config/{s['name']}{target}" for target in directories(s)}
     if not rereads(s):

@@ -1,12 +1,8 @@
-"""What a container can be given without being given the host: capabilities, and paths of the host.
-
-Each function answers why something cannot be given and what to do about it, "" where it can.
-"""
+"""Which capabilities a container can be given without being given the host."""
 
 from __future__ import annotations
 
 import difflib
-import posixpath
 
 # Every capability of capabilities(7); those with a reason reach beyond the container.
 CAPABILITIES = {
@@ -55,19 +51,9 @@ CAPABILITIES = {
 # With these, frames with any address leave the container.
 FORGING = frozenset({"NET_ADMIN", "NET_RAW"})
 
-_WHOLE = ("/", "/etc", "/run", "/root", "/boot", "/usr", "/var", "/var/lib")
-# With everything below them; `/var/run` is `/run`.
-_SOCKETS = (
-    "/run/docker", "/run/docker.sock", "/run/containerd", "/run/podman", "/run/crio", "/run/libvirt", "/run/dbus",
-    "/run/systemd",
-)  # fmt: skip
-_KERNEL = ("/proc", "/sys", "/dev")
-_HARMLESS = ("/dev/log", "/dev/net/tun", "/dev/shm")  # noqa: S108 - shared memory, not a file of ours
-_ENGINE = ("/var/lib/docker", "/var/lib/containerd", "/opt/ringfence", "/etc/ringfence", "/var/lib/ringfence")
-
 
 def capability_fault(name: str) -> str:
-    """Say why a capability cannot be given to a container."""
+    """Say why a capability cannot be given to a container and what to do about it, "" where it can."""
     if name == "ALL":
         return "would hand the host to the container (name the capabilities that it needs)"
     bare = name.upper().removeprefix("CAP_")
@@ -78,22 +64,3 @@ def capability_fault(name: str) -> str:
     near = [bare] if bare in CAPABILITIES else difflib.get_close_matches(bare, CAPABILITIES, n=1, cutoff=0.6)
     fix = f"write it as {near[0] if near else 'NET_BIND_SERVICE'}: capitals, without CAP_"
     return f"is not a capability ({fix})"
-
-
-def source_fault(path: str) -> str:
-    """Say why a path of the host cannot be mounted in a container."""
-    plain = posixpath.normpath(path).replace("//", "/")
-    plain = plain.removeprefix("/var") if _below(plain, ("/var/run",)) else plain
-    if _below(plain, _SOCKETS):
-        return "hands the whole host to the container (remove it)"
-    if _below(plain, _KERNEL) and not _below(plain, _HARMLESS):
-        return "is the host's kernel and its devices (remove it)"
-    if _below(plain, _ENGINE):
-        return "holds the data and secrets of all containers (mount a directory made for it, such as /srv/app)"
-    if plain in _WHOLE or any(_below(one, (plain,)) for one in (*_SOCKETS, *_KERNEL, *_ENGINE)):
-        return "belongs to the host (mount a directory made for it, such as /srv/app)"
-    return ""
-
-
-def _below(path: str, above: tuple[str, ...]) -> bool:
-    return any(path == one or path.startswith(f"{one}/") for one in above)

@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ringfence.host.compose import Document, as_yaml, completed, digest, directories, rereads
-from ringfence.host.grants import FORGING, capability_fault, source_fault
+from ringfence.host.compose import HOST_NETWORK, Document, as_yaml, completed, digest, directories, rereads, shares
+from ringfence.host.grants import FORGING, capability_fault
+from ringfence.host.handing import CONFIRM, DOCKER_SOCKET, device_faults, gpu_fault, group_fault, handed
+from ringfence.host.mounts import is_socket, source_fault
+from ringfence.host.passing import passing_faults
 from ringfence.host.program import Desired
 from ringfence.host.stack.generated import KINDS, rotation
 from ringfence.host.swapping import File
@@ -52,6 +55,12 @@ def whole(given: Desired) -> Desired:
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 _OWNER = re.compile(r"[a-z][a-z0-9_]*")
+_NAMED = "write letters, digits, '_', '.' and '-', at most 128, one of the first two first"
+_IN_WORDS = {
+    _PROJECT: "write lower-case letters, digits, '_' and '-', at most 63, one of the first two first",
+    _NAME: _NAMED,
+    _OWNER: "write lower-case letters, digits and '_', a letter first",
+}
 _MAC = re.compile(r"[0-9A-Fa-f]{2}(?::[0-9A-Fa-f]{2}){5}")
 _OPTION = re.compile(r"[a-z0-9-]+(?::[0-9]+)?")
 _MEMORY = re.compile(r"(?:[0-9]+[bkmgBKMG]?)?")
@@ -63,7 +72,7 @@ def unfit(desired: Desired) -> list[str]:
 
     def name(where: str, value: Any, kind: str, shape: re.Pattern[str] = _NAME) -> None:
         if not isinstance(value, str) or not shape.fullmatch(value):
-            found.append(f"{where}: {value!r} cannot be the name of a {kind} (it has to match {shape.pattern})")
+            found.append(f"{where}: {value!r} cannot be the name of a {kind} ({_IN_WORDS[shape]})")
 
     name("owner", desired["owner"], "role", _OWNER)
     found += _text_faults("stack_secrets", desired["secrets"], shown=False)
@@ -163,13 +172,17 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
         ("extra_hosts", service["extra_hosts"]),
         ("depends", service["depends"]),
     ):
-        yield from (f"{kind}: {n!r} is not a name" for n in names if not isinstance(n, str) or not _NAME.fullmatch(n))
+        odd = [n for n in names if not isinstance(n, str) or not _NAME.fullmatch(n)]
+        yield from (f"{kind}: {n!r} is not a name ({_NAMED})" for n in odd)
     for other in service["depends"]:
         if other not in [s.get("name") for s in project["services"]] or other == service.get("name"):
             yield f"depends: {other!r} is no other service of the project (correct the name)"
     yield from (f"capabilities: {c!r} {fault}" for c in service["capabilities"] if (fault := capability_fault(str(c))))
-    sources = [str(v["source"]) for v in service["volumes"] if v.get("source")]
-    yield from (f"volumes: {source!r} {fault}" for source in sources if (fault := source_fault(source)))
+    for v in service["volumes"]:
+        if v.get("external") and (v.get("owner") or not v.get("name")):
+            yield "volumes: external is for a volume by its name, as it is (leave owner and source out)"
+    yield from _handing_faults(service)
+    yield from _network_faults(project, service)
     if not _MEMORY.fullmatch(str(service["memory"])):
         yield f"memory: {service['memory']!r} is not an amount of memory (write it as 512m or 2g)"
     addresses = [
@@ -195,8 +208,54 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
         yield "reload: there is nothing that it could read again (declare config or secrets)"
     if reload.get("signal") and reload["signal"] not in signal.Signals.__members__:
         yield f"reload: {reload['signal']!r} is not a signal (write it as SIGHUP)"
+    yield from (f"compose: {setting} {fault}" for setting, fault in passing_faults(service["compose"]))
     yield from upgrade_faults(project, service)
     yield from place_faults(project, service)
+
+
+def _network_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
+    """Say what does not go with a network that is not a service's own."""
+    network = service["network"]
+    if not network:
+        return
+    for setting in ("networks", "dns", "dns_opt", "ports", *(() if network == HOST_NETWORK else ("extra_hosts",))):
+        if service[setting]:
+            yield f"{setting}: it is not in a network of its own, as network is {network!r} (remove one of the two)"
+    if not shares(service):
+        return
+    others = {str(s.get("name")): s for s in project["services"] if s is not service}
+    if network not in others:
+        yield f"network: {network!r} is no other service of the project (write host, none, or one of its services)"
+    elif others[network]["network"]:
+        yield f"network: {network!r} has no network of its own to share (name the one that has)"
+    if {"hostname", "domainname"} & service["compose"].keys():
+        yield f"compose.hostname: a container in the network of {network!r} has its name (write it there)"
+
+
+def _handing_faults(service: dict[str, Any]) -> Iterator[str]:
+    """Say what of the host a container cannot be given, or not without a confirmation."""
+    volumes = [(str(v["source"]), bool(v.get("read_only"))) for v in service["volumes"] if v.get("source")]
+    for path, read_only in volumes:
+        if (fault := source_fault(path, read_only)) and (is_socket(path) or not service["allow_host"]):
+            yield f"volumes: {path!r} {fault}"
+    found = list(
+        handed(
+            privileged=bool(service["privileged"]), pid=str(service["pid"]), devices=map(str, service["devices"]),
+            volumes=volumes,
+        )
+    )  # fmt: skip
+    if not service["allow_host"]:
+        yield from (f"{one.setting}: {one} (leave it out, {CONFIRM})" for one in found if one.setting != "volumes")
+    elif not found:
+        yield "allow_host: there is nothing of the host that it would confirm (remove it)"
+    for entry in service["devices"]:
+        yield from (f"devices: {fault}" for fault in device_faults(str(entry)))
+    yield from (f"group_add: {fault}" for entry in service["group_add"] if (fault := group_fault(str(entry))))
+    yield from (f"gpus: {fault}" for gpu in service["gpus"] if (fault := gpu_fault(gpu)))
+    if service["pid"] not in ("", "host"):
+        yield f"pid: {service['pid']!r} is not known (write host, or leave it out)"
+    if service["docker_socket"] and service["ports"]:
+        yield "docker_socket: it is for callers inside, and has published ports (remove one of the two)"
 
 
 def place_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:
@@ -206,6 +265,7 @@ def place_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[s
     taken: dict[str, str] = {}
     ours = [("files", file["target"]) for file in service["files"]] + [("config", d) for d in service["config"]]
     mounted = [("volumes", v["target"]) for v in service["volumes"]]
+    mounted += [("docker_socket", DOCKER_SOCKET)] if service["docker_socket"] else []
     mounted += [("tmpfs", entry.partition(":")[0]) for entry in service["tmpfs"]]
     secret = [("secrets", f"/run/secrets/{name}") for name in service["secrets"]]
     for kind, target in [*ours, *mounted]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ringfence.compile import Compiled, compile_lab
+from ringfence.compile.called import VARIABLE as CALLED
+from ringfence.inventory.env_files import with_env_files
 from ringfence.inventory.front import ROOT, InventoryError
 from ringfence.inventory.labs import hosts_file, load_book, save_book
 from ringfence.inventory.names import role_variables, unknown
+from ringfence.inventory.parts import joined
 from ringfence.inventory.source import Source, SourceError, read
 from ringfence.model import LabError, Problem
 
@@ -33,9 +37,15 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
     problems = unknown(_names(source), role_variables(ROOT))
     if problems:
         raise LabError(problems)
+    source, parts = _whole(source, directory)
     hosts = {name: dict(values) for name, values in source.hosts.items()}
     notices: list[str] = []
-    compiled = _compile(source, directory)
+    try:
+        compiled = _compile(source, directory)
+    except LabError as error:
+        raise LabError([*parts, *error.problems]) from None
+    if parts:
+        raise LabError(parts)
     if compiled is not None:
         notice = save_book(directory, compiled.book)
         notices += [notice] if notice else []
@@ -52,6 +62,17 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
     }, notices
 
 
+def _whole(source: Source, directory: Path) -> tuple[Source, list[Problem]]:
+    """Return the inventory with the parts of its lab in one and what services read from files, and what is wrong."""
+    hosts: dict[str, dict[str, Any]] = {}
+    problems: list[Problem] = []
+    for name, values in source.hosts.items():
+        whole, of_parts = joined(values)
+        hosts[name], of_files = with_env_files(whole, directory)
+        problems += [*of_parts, *of_files]
+    return replace(source, hosts=hosts), list(dict.fromkeys(problems))
+
+
 def _names(source: Source) -> dict[str, list[str]]:
     """Names of the variables that the inventory sets, of every host; also of those that need facts."""
     return {host: [*values, *source.lazy.get(host, {})] for host, values in source.hosts.items()}
@@ -63,6 +84,11 @@ def merge(compiled: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
     for name in _JOINED:
         if name in compiled and isinstance(own.get(name), list):
             merged[name] = [*compiled[name], *(item for item in own[name] if item not in compiled[name])]
+    if CALLED in compiled:  # what the user sets has the name that it is set by
+        said = {
+            name: lab for name, lab in compiled[CALLED].items() if name.partition(".")[0] not in set(own) - set(_JOINED)
+        }
+        merged[CALLED] = {**said, **own.get(CALLED, {})}
     return merged
 
 

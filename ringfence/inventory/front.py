@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ringfence.inventory import unattended
+from ringfence.inventory.connection import connection, with_file
 from ringfence.inventory.kept import kept
 from ringfence.roles import ROLES
 
@@ -20,24 +21,6 @@ SETTING = "RINGFENCE_LAB"
 DEFAULT_LAB = "demo"
 
 _NEEDED = ("ansible", "pydantic", "yaml")
-_CONNECTION = {
-    "ansible_host": "ssh_hostname",
-    "ansible_user": "ssh_user",
-    "ansible_port": "ssh_port",
-    "ansible_password": "ssh_password",
-    "ansible_ssh_private_key_file": "ssh_key",
-    "ansible_become": "_sudo",
-    "ansible_become_user": "_sudo_user",
-    "ansible_become_password": "_sudo_password",
-}
-# pyinfra's names for what Ansible hands to OpenSSH.
-_SSH_OPTIONS = {
-    "configfile": "ssh_config_file",
-    "userknownhostsfile": "ssh_known_hosts_file",
-    "stricthostkeychecking": "ssh_strict_host_key_checking",
-}
-_FLAGS = {"-F": "configfile", "-J": "proxyjump", "-p": "port"}
-_STRICTNESS = {"yes": "yes", "no": "no", "accept-new": "accept-new", "off": "off", "ask": "yes"}
 
 
 class InventoryError(Exception):
@@ -123,50 +106,17 @@ def _pyinfra_host(name: str, data: Mapping[str, Any]) -> tuple[str, dict[str, An
     values["inventory_hostname"] = name
     # Roles must not fall back to a default where the user's own value could not be worked out.
     values["ringfence_unresolved"] = dict(data["errors"].get(name, {}))
-    connection = {key: values[variable] for variable, key in _CONNECTION.items() if values.get(variable) is not None}
-    for variable in ("ansible_ssh_common_args", "ansible_ssh_extra_args"):
-        connection |= _ssh_options(str(values.get(variable) or ""))
-    if values.get("ringfence_known_hosts"):
-        connection["ssh_known_hosts_file"] = values["ringfence_known_hosts"]
-    local = values.get("ansible_connection") == "local"
-    return "@local" if local else name, {**values, **connection}
-
-
-def _ssh_options(arguments: str) -> dict[str, str]:
-    found = {}
-    for option, value in _options(arguments):
-        key = _SSH_OPTIONS.get(option)
-        if key == "ssh_strict_host_key_checking":
-            found[key] = _STRICTNESS.get(value.lower(), "yes")
-        elif key:
-            # OpenSSH takes several files, pyinfra one.
-            found[key] = str(Path(value.split()[0]).expanduser())
-    return found
-
-
-def _options(arguments: str) -> Iterator[tuple[str, str]]:
-    """OpenSSH's options, in lower case, and their values; `-F` is "configfile"."""
-    words = shlex.split(arguments)
-    for index, word in enumerate(words):
-        flag = word[:2]
-        text = word[2:] or (words[index + 1] if index + 1 < len(words) else "")
-        if flag == "-o":
-            option, _, value = text.replace("=", " ", 1).strip().partition(" ")
-            yield option.lower(), value.strip()
-        elif flag in _FLAGS:
-            yield _FLAGS[flag], text.strip()
-
-
-def not_read_by_pyinfra(data: Mapping[str, Any]) -> list[str]:
-    """Name what leads Ansible to a host by another way than pyinfra."""
-    return [
-        f"{host}: pyinfra does not read {option} in {variable}: write it into a file in the form of ~/.ssh/config, and "
-        "name that there with -F"
-        for host, values in data["hosts"].items()
-        for variable in ("ansible_ssh_common_args", "ansible_ssh_extra_args")
-        for option, _ in _options(str(values.get(variable) or ""))
-        if option in ("proxyjump", "proxycommand", "port", "hostname")
-    ]
+    found = connection(name, values)
+    if found.problems:
+        raise InventoryError("\n".join(found.problems))
+    try:
+        way = with_file(name, found)
+    except OSError as error:
+        raise InventoryError(
+            f"{name}: how pyinfra comes to it cannot be written to {error.filename}: {error.strerror}"
+        ) from error
+    local = str(values.get("ansible_connection") or "").rpartition(".")[2] == "local"
+    return "@local" if local else name, {**values, **way}
 
 
 def ansible_list(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,9 +161,9 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
 
 def for_pyinfra(root: Path = ROOT) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """Return the chosen lab's groups; on an error print it and end the program, without a traceback."""
+    unattended.install()
     try:
         data = load(lab_directory(root), root)
-        sys.stderr.write("".join(f"{line}\n" for line in not_read_by_pyinfra(data)))
         return pyinfra_groups(data)
     except InventoryError as error:
         sys.exit(_fail([str(error)]))

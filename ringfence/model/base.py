@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ringfence.model.values import PortNumber, Proto, Signal, Words, split_port
+from ringfence.model.values import ANY_PORT, OutwardPorts, Signal, Words, split_port, split_span
 
 
 class Declared(BaseModel):
@@ -28,12 +28,38 @@ class WithPort(Declared):
         return given
 
 
-class Egress(WithPort):
+class Egress(Declared):
     """A flow that the service may open to somewhere outside the lab's segments."""
 
     to: str = Field(description="internet, a place or a network such as 192.168.10.5/32")
-    port: PortNumber = Field(description='port number, or "123/udp"')
-    proto: Proto = Field("tcp", description="tcp or udp")
+    port: OutwardPorts | None = Field(
+        None, description='port number, "123/udp", a range as "8000-8010", or any; none with proto: icmp'
+    )
+    proto: Literal["", "tcp", "udp", "icmp"] = Field(
+        "", description="tcp, udp, or icmp: asking for an echo; by default tcp, with port: any both tcp and udp"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        if given.get("proto") == "icmp":
+            if given.get("port") is not None:
+                raise ValueError("icmp has no ports (leave port out)")
+        elif given.get("port") is None:
+            raise ValueError("it has no port (write port: 443, or port: any)")
+        elif isinstance(given["port"], str | int):
+            port, proto = split_span(given["port"], given.get("proto") or None, any_port=True)
+            return {**given, "port": port, "proto": proto}
+        return given
+
+    @property
+    def ways(self) -> tuple[tuple[str, int | str], ...]:
+        """Protocol and ports, once for each protocol; "any" where they are all."""
+        if self.proto == "icmp" or self.port is None:
+            return (("icmp", ANY_PORT),)
+        return tuple((proto, self.port) for proto in ((self.proto,) if self.proto else ("tcp", "udp")))
 
 
 class Reload(Declared):

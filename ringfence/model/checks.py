@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
-from ringfence.host.grants import FORGING, source_fault
+from ringfence.host.grants import FORGING
 from ringfence.host.texts import nested, place_of
+from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
-from ringfence.model.lab import ANYWHERE, INTERNET, Call, Segment, Service
+from ringfence.model.lab import ANYWHERE, INTERNET, SELF, Call, Publish, Segment, Service
+from ringfence.model.mounts import mount_problems
+from ringfence.model.network_checks import callers_of_hosts, network_problems
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.site_checks import SITE_CHECKS
-from ringfence.model.values import Network
+from ringfence.model.values import Address, Network
 from ringfence.model.vpn_checks import VPN_CHECKS
 
 # What only its own application should reach; publishing one of these has to be said twice.
@@ -140,6 +143,9 @@ def _sources(draft: Draft) -> Iterator[Problem]:
     for name, service in lab.services.items():
         for publish in service.publish:
             owner = f"lab_services.{name}.publish.{publish.port}.from"
+            yield from _bound_to(draft, f"lab_services.{name}.publish.{publish.port}.address", service.host, publish)
+            if publish.inward:
+                continue
             for source in publish.sources:
                 if source != ANYWHERE and source not in draft.names["devices"]:
                     yield from _known(draft, owner, "places", source, "a place")
@@ -171,11 +177,12 @@ def _egress(draft: Draft) -> Iterator[Problem]:
         for egress in service.egress:
             owner = f"lab_services.{name}.egress"
             if egress.to == INTERNET:
-                segments = [lab.segments[s] for s in service.segments if s in lab.segments]
-                if len(segments) == len(service.segments) and not any(s.internet for s in segments):
+                of = lab.services.get(service.network, service)
+                segments = [lab.segments[s] for s in of.segments if s in lab.segments]
+                if segments and len(segments) == len(of.segments) and not any(s.internet for s in segments):
                     yield Problem(
                         owner,
-                        f"'{INTERNET}' cannot be reached from {listed(service.segments)}: internet is false there "
+                        f"'{INTERNET}' cannot be reached from {listed(of.segments)}: internet is false there "
                         f"(add a segment with internet: true to the service)",
                     )
             elif egress.to == ANYWHERE:
@@ -209,7 +216,7 @@ def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
 
 def _resolvers(draft: Draft) -> Iterator[Problem]:
     lab, owner = draft.lab, "lab_resolvers"
-    asking = sorted(name for name, service in lab.services.items() if service.egress)
+    asking = sorted(name for name, service in lab.services.items() if service.egress and service.resolvers is None)
     if lab.resolvers is None and asking:
         yield Problem(
             owner,
@@ -218,27 +225,41 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
             "lab_resolvers: [] where none of them needs names)",
         )
     for resolver in lab.resolvers or ():
-        if resolver.is_loopback or resolver.is_unspecified or resolver.is_link_local or resolver.is_multicast:
+        yield from _asked(draft, owner, resolver, asking)
+    for name, service in lab.services.items():
+        for own in service.resolvers or ():
+            of = f"lab_services.{name}.resolvers"
+            if own[0].isdigit() or ":" in own:
+                yield from _asked(draft, of, ipaddress.ip_address(own), [name])
+            else:
+                yield from _call(draft, of, name, service, Call(service=own, port=53, proto=None))
+
+
+def _asked(draft: Draft, owner: str, resolver: Address, asking: Sequence[str]) -> Iterator[Problem]:
+    """Check the address of a DNS server that services ask."""
+    lab = draft.lab
+    if resolver.is_loopback or resolver.is_unspecified or resolver.is_link_local or resolver.is_multicast:
+        yield Problem(
+            owner,
+            f"'{resolver}' is no address that a container reaches (write the DNS server's own address in the "
+            "network, as `resolvectl status` or your router shows it)",
+        )
+    for host in (name for name, host in lab.hosts.items() if resolver in host.addresses):
+        doors = [service for service in lab.hosts[host].services.values() if service.port == 53]
+        named = {source for door in doors for source in door.sources}
+        shut = [name for name in asking if lab.services[name].host == host and not named & {name, ANYWHERE}]
+        if shut:
             yield Problem(
                 owner,
-                f"'{resolver}' is no address that a container reaches (write the DNS server's own address in the "
-                "network, as `resolvectl status` or your router shows it)",
+                f"'{resolver}' is '{host}' itself, which answers nobody but whom its services name (add "
+                f"lab_hosts.{host}.services.dns: {{port: 53/udp, from: [{', '.join(shut)}]}}, "
+                "or write another DNS server)",
             )
-        for host in (name for name, host in lab.hosts.items() if resolver in host.addresses):
-            doors = [service for service in lab.hosts[host].services.values() if service.port == 53]
-            named = {source for door in doors for source in door.sources}
-            shut = [name for name in asking if lab.services[name].host == host and not named & {name, ANYWHERE}]
-            if shut:
-                yield Problem(
-                    owner,
-                    f"'{resolver}' is '{host}' itself, which answers nobody but whom its services name (add "
-                    f"lab_hosts.{host}.services.dns: {{port: 53/udp, from: [{', '.join(shut)}]}}, "
-                    "or write another DNS server)",
-                )
 
 
 def _volumes(service: Service) -> set[str]:
-    return {volume.source for volume in service.volumes if not volume.source.startswith("/")}
+    """An external one is no part of a stack: hosts may have one of the same name each."""
+    return {v.source for v in service.volumes if not v.source.startswith("/") and not v.external}
 
 
 def _stacks(draft: Draft) -> Iterator[Problem]:
@@ -269,6 +290,17 @@ def _stacks(draft: Draft) -> Iterator[Problem]:
                 )
 
 
+def _bound_to(draft: Draft, owner: str, name: str, publish: Publish) -> Iterator[Problem]:
+    """A published port's own address is one of its host's; what only the host reaches is for no place."""
+    host = draft.lab.hosts.get(name)
+    if publish.inward and publish.sources != (SELF,):
+        yield Problem(owner, "'self' is for the host alone (remove from, or name an address of the host)")
+    elif publish.address and not publish.inward and host:
+        own = [str(address) for address in host.addresses]
+        if publish.address not in own:
+            yield Problem(owner, f"'{publish.address}' is no address of '{name}' (its addresses: {listed(own)})")
+
+
 def _ports(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
     taken: dict[tuple[str, int, str], str] = {}
@@ -279,8 +311,13 @@ def _ports(draft: Draft) -> Iterator[Problem]:
     for name, service in lab.services.items():
         for publish in service.publish:
             owner = f"lab_services.{name}.publish.{publish.port}"
-            yield from _take(taken, (service.host, publish.host_port, publish.proto), owner, name)
-            database = DATABASE_PORTS.get(publish.port) or DATABASE_PORTS.get(publish.host_port)
+            for outer, _ in publish.pairs:
+                problems = list(_take(taken, (service.host, outer, publish.proto), owner, name))
+                yield from problems
+                if problems:
+                    break
+            found = (DATABASE_PORTS.get(port) for pair in publish.pairs for port in pair)
+            database = next((name for name in found if name), "")
             if database and not publish.allow_database:
                 yield Problem(
                     owner,
@@ -307,9 +344,7 @@ def _storage(draft: Draft) -> Iterator[Problem]:
     for name, service in draft.lab.services.items():
         owner = f"lab_services.{name}"
         targets: dict[str, str] = {}
-        for volume in service.volumes:
-            if volume.source.startswith("/") and (fault := source_fault(volume.source)):
-                yield Problem(f"{owner}.volumes", f"'{volume.source}' {fault}")
+        yield from mount_problems(owner, service)
         places = [("volumes", v.target) for v in service.volumes]
         places += [("files", target) for target in service.files]
         places += [("config", target) for target in service.config]
@@ -372,7 +407,7 @@ def _networks(draft: Draft) -> Iterator[Problem]:
         if not _private(network):
             yield Problem(owner, f"'{network}' is public (take a part of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16)")
     if lab.pool.prefixlen > 24:
-        yield Problem("lab_pool", f"'{lab.pool}' has no room for a /24 (take a larger one, such as 172.20.0.0/14)")
+        yield Problem("lab_pool", f"'{lab.pool}' has no room for a /24 (take a larger one, such as 10.180.0.0/14)")
     if not lab.ula.subnet_of(ipaddress.IPv6Network("fc00::/7")) or lab.ula.prefixlen > 60:
         yield Problem("lab_ula", f"'{lab.ula}' is not a local prefix with room (write it as fd12:3456:789a::/48)")
     for name, networks in lab.places.items():
@@ -426,6 +461,9 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _references,
     _sources,
     _egress,
+    meaningless_egress,
+    network_problems,
+    callers_of_hosts,
     _resolvers,
     _stacks,
     _ports,

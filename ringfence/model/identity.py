@@ -12,12 +12,16 @@ from pydantic import BeforeValidator, Field, model_validator
 from ringfence.model.base import Declared, Egress, Reload, reload_of
 from ringfence.model.values import (
     AnyAddress,
+    DnsProvider,
     HostLabel,
     Image,
     Names,
     PortNumber,
+    Size,
+    SmtpAddress,
     Text,
     UrlPath,
+    UserId,
     as_mapping,
 )
 from ringfence.model.vpn import PublicKey, Tunnel
@@ -105,7 +109,7 @@ class Site(Declared):
     name: HostLabel = Field(description="its name: cloud stands for cloud.<lab_domain>")
     port: PortNumber | None = Field(None, description="port of the service that the proxy calls; by default its own")
     tls: bool = Field(False, description="whether the service answers TLS there, with its certificate of the lab's CA")
-    max_body: str = Field("", pattern=r"^([1-9][0-9]*(KB|MB|GB))?$", description="largest request, such as 10GB")
+    max_body: Size = Field("", description="largest request, such as 10GB")
 
 
 class Oidc(Declared):
@@ -128,7 +132,7 @@ class Oidc(Declared):
 class Tls(Declared):
     """A certificate of the lab's CA in /run/tls: current/cert.pem, current/key.pem and ca.pem, renewed on the host."""
 
-    owner: Text = Field("0", pattern=r"^[0-9]+$", description="user id in the container that may read the key")
+    owner: UserId = Field("0", description="user id in the container that may read the key")
     usage: tuple[Literal["server", "client"], ...] = Field(
         ("server",), min_length=1, description="server, client or both"
     )
@@ -181,9 +185,7 @@ class Acme(Declared):
     email: Annotated[str, BeforeValidator(_email)] = Field(description="where it writes to before a certificate ends")
     ca: str = Field("", description="URL of its directory; by default Let's Encrypt")
     root: str = Field("", description="root certificate in PEM of a CA that is not among the public ones")
-    dns: str = Field(
-        "", pattern=r"^[a-z0-9_]*$", description="DNS provider for DNS-01; its module must be in the image"
-    )
+    dns: DnsProvider = Field("", description="DNS provider for DNS-01; its module must be in the image")
     token: Text = Field("", repr=False, description="the DNS provider's token, from the vault")
 
 
@@ -199,9 +201,7 @@ class Proxy(_RoleService):
     sources: Names = Field(alias="from", min_length=1, description="places that reach it, or anywhere")
     certificates: Literal["lab", "acme"] = Field("lab", description="lab: of the lab's own CA; acme: of a public one")
     acme: Acme | None = Field(None, description="the public CA")
-    max_body: str = Field(
-        "1GB", pattern=r"^[1-9][0-9]*(KB|MB|GB)$", description="largest request, where a site does not say"
-    )
+    max_body: Size = Field("1GB", min_length=1, description="largest request, where a site does not say")
 
 
 class Ldap(Declared):
@@ -231,10 +231,7 @@ class Database(Declared):
 class Smtp(Declared):
     """A mail server instead of a file in the portal's volume."""
 
-    address: str = Field(
-        pattern=r"^(smtp|submission|submissions)://[^/:]+:[0-9]+$",
-        description="such as submissions://mail.example.org:465",
-    )
+    address: SmtpAddress = Field(description="such as submissions://mail.example.org:465")
     username: str = Field("", description="name of the user")
     password: Text = Field("", repr=False, description="the user's password, from the vault")
     sender: str = Field(description="such as Lab <lab@example.org>")

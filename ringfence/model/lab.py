@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -25,8 +26,10 @@ from ringfence.model.identity import (
     site_of,
     tls_of,
 )
+from ringfence.model.passed import Passed
 from ringfence.model.tailnet import Tailnet
 from ringfence.model.values import (
+    SPAN_AT_MOST,
     AbsolutePath,
     Address4,
     Address6,
@@ -36,6 +39,9 @@ from ringfence.model.values import (
     Check,
     Content,
     FilePath,
+    Gpus,
+    Group,
+    HostDevice,
     Image,
     Interfaces,
     Memory,
@@ -43,24 +49,36 @@ from ringfence.model.values import (
     Names,
     Network4,
     Network6,
+    NetworkMode,
     PortNumber,
+    PortSpan,
     PositiveInt,
     Proto,
     RelativePath,
+    Resolvers,
     SegmentName,
     ServiceName,
+    Span,
     StackName,
     Text,
+    UserId,
     VariableName,
+    VolumeSource,
     Words,
     as_mapping,
+    bounds,
+    external_fault,
     split_port,
+    split_span,
 )
 from ringfence.model.vpn import HostVpn, Vpn
 
 # `from: [anywhere]`: any address outside the lab's own segments. `to: internet`: any address that is not private.
 ANYWHERE = "anywhere"
 INTERNET = "internet"
+SELF = "self"
+# `network:` of a service.
+HOST_NETWORK, NO_NETWORK = "host", "none"
 
 
 def _subnets(value: Any) -> Any:
@@ -97,19 +115,73 @@ class Host(Declared):
     docker: bool = Field(True, description="whether it runs containers; without it there is nothing of Docker on it")
 
 
-class Publish(WithPort):
+def _bound(value: Any) -> str:
+    if value in (None, "", SELF):
+        return str(value or "")
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        fix = "write one of the host's, as 192.168.10.5, or self for loopback only"
+        raise ValueError(f"'{value}' is not an IP address ({fix})") from None
+
+
+class Publish(Declared):
     """A container port that is opened on the host's addresses."""
 
-    port: PortNumber = Field(description='port in the container, or "53/udp"')
-    published: PortNumber | None = Field(None, description="port on the host; by default the same number")
+    port: PortSpan = Field(description='port in the container, "53/udp", or a range as "50000-50100/udp"')
+    published: PortSpan | None = Field(None, description="port on the host, or a range of as many; by default the same")
     proto: Proto = Field("tcp", description="tcp or udp")
     sources: Names = Field(alias="from", min_length=1, description="places that may use it, or anywhere")
     allow_database: bool = Field(False, description="confirms that a database port is meant to be published")
+    address: Annotated[str, BeforeValidator(_bound)] = Field(
+        "", description="address of the host (the LAN's), or self for loopback only, without from; by default all"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        found = dict(given)
+        if isinstance(given.get("port"), str | int):
+            found["port"], found["proto"] = split_span(given["port"], given.get("proto"))
+        if given.get("address") == SELF and "from" not in given:
+            found["from"] = [SELF]
+        return found
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Publish:
+        (first, last), (outer, outermost) = bounds(self.port), bounds(self.host_port)
+        if last - first != outermost - outer:
+            fits = f"{outer}-{outer + last - first}"
+            raise ValueError(f"{self.port} and {self.host_port} are not as many ports (write published: {fits})")
+        if last - first >= SPAN_AT_MOST:
+            raise ValueError(
+                f"{self.port} are {last - first + 1} ports, and at most {SPAN_AT_MOST} are published in one range: the "
+                "engine starts a process for each (narrow the range in the application as well)"
+            )
+        return self
 
     @property
-    def host_port(self) -> int:
-        """The port on the host."""
+    def inward(self) -> bool:
+        """Whether only the host itself reaches it."""
+        return self.address == SELF
+
+    @property
+    def on(self) -> str:
+        """The address that the engine binds it to; "" for every one."""
+        return "127.0.0.1" if self.inward else self.address
+
+    @property
+    def host_port(self) -> Span:
+        """The port on the host, or the range."""
         return self.port if self.published is None else self.published
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Port on the host and in the container, one by one."""
+        (first, last), (outer, _) = bounds(self.port), bounds(self.host_port)
+        return [(outer + number, first + number) for number in range(last - first + 1)]
 
 
 class Call(Declared):
@@ -133,7 +205,7 @@ class Secret(Declared):
     """A file /run/secrets/<name> in the container, mode 0400."""
 
     value: Text = Field(repr=False, description="the secret, usually a reference into ansible-vault")
-    owner: Text = Field("0", pattern=r"^[0-9]+$", description="user id in the container that may read it")
+    owner: UserId = Field("0", description="user id in the container that may read it")
 
 
 def _volume(value: Any) -> Any:
@@ -148,11 +220,20 @@ def _volume(value: Any) -> Any:
 class Volume(Declared):
     """A named volume (``data:/var/lib/app``) or a directory of the host (``/srv/photos:/photos:ro``)."""
 
-    source: str = Field(
-        pattern=r"^(/.*|[a-z0-9][a-z0-9_.-]*)$", description="volume name, or absolute path on the host"
-    )
+    source: VolumeSource = Field(description="volume name, or absolute path on the host")
     target: AbsolutePath = Field(description="absolute path in the container")
     read_only: bool = Field(False, description="whether the container may only read it")
+    external: bool | None = Field(
+        None,
+        description="true: the volume is on the host already, by this Docker name, and is mounted as it is; false: "
+        "a new one, also where the host has one of this name",
+    )
+
+    @model_validator(mode="after")
+    def _own_or_external(self) -> Volume:
+        if fault := external_fault(self.source, self.external):
+            raise ValueError(fault)
+        return self
 
 
 def _port_and_proto(value: Any) -> Any:
@@ -168,13 +249,20 @@ class Service(Declared):
 
     host: str = Field(description="the machine that runs it, one of lab_hosts")
     image: Image = Field(description="container image with a version or a digest")
-    segments: tuple[str, ...] = Field(min_length=1, description="segments that it is connected to")
+    segments: tuple[str, ...] = Field((), description="segments that it is connected to; at least one without network")
+    network: NetworkMode = Field(
+        "", description="in place of segments: host, none, or the service whose network it shares (a VPN's container)"
+    )
     port: Annotated[str | None, BeforeValidator(_port_and_proto)] = Field(
         None, description='port that callers use, such as 5432 or "53/udp"'
     )
     publish: tuple[Publish, ...] = Field((), description="ports opened on the host, each for declared places")
     calls: tuple[Call, ...] = Field((), description="services that it may call: names, or {service, port, proto}")
     egress: tuple[Egress, ...] = Field((), description="what it may reach outside the lab")
+    resolvers: Resolvers | None = Field(
+        None,
+        description="DNS servers that it asks in place of lab_resolvers: addresses, or services that answer at port 53",
+    )
     volumes: tuple[Annotated[Volume, BeforeValidator(_volume)], ...] = Field((), description="its storage")
     environment: dict[VariableName, Text] = Field({}, description="environment variables; secrets belong into secrets")
     secrets: dict[str, Annotated[Secret, BeforeValidator(lambda value: as_mapping(value, "value"))]] = Field(
@@ -207,6 +295,20 @@ class Service(Declared):
     init: bool = Field(False, description="whether Docker's small init reaps processes as PID 1")
     pids: PositiveInt = Field(200, description="most processes and threads that it may have")
     memory: Memory = Field("", description="most memory that it may use, such as 512m")
+    devices: tuple[HostDevice, ...] = Field((), description="devices of the host: /dev/dri, or /dev/a:/dev/b:rw")
+    group_add: tuple[Group, ...] = Field(
+        (), description="further groups of its processes, such as the number of the host's group video"
+    )
+    gpus: Gpus = Field((), description="all, or as compose has them: [{driver: nvidia, count: 1}]")
+    privileged: bool = Field(False, description="hands the host to it, with allow_host")
+    pid: Literal["", "host"] = Field("", description="host: it sees the host's processes, with allow_host")
+    allow_host: bool = Field(
+        False, description="confirms privileged, pid, or volumes and devices that hand over the host; verify lists it"
+    )
+    docker_socket: bool = Field(
+        False, description="it is a proxy that filters Docker's socket for its callers, and gets it"
+    )
+    compose: Passed = Field({}, description="the rest of a compose service, passed on as it is: hostname, labels, …")
     stack: StackName | None = Field(
         None, description="compose project, of each host on which it has services; by default its own name"
     )
@@ -276,6 +378,15 @@ class Lab(Declared):
         """Services that a role of the same name runs."""
         declared = {PROXY: self.proxy, PORTAL: self.portal}
         return frozenset(name for name, value in declared.items() if value is not None)
+
+    def network_of(self, service: str) -> str:
+        """Return the service in whose network one is: its own name where it shares nobody's."""
+        shared = self.services[service].network
+        return shared if shared in self.services else service
+
+    def in_hosts_network(self, service: str) -> bool:
+        """Return whether a service is in the network of its host."""
+        return self.services[self.network_of(service)].network == HOST_NETWORK
 
     def project(self, service: str) -> str:
         """Return the compose project that a service belongs to."""

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from ringfence.model import base, identity, tailnet, vpn
+from ringfence.model import base, identity, tailnet, vpn, words
 from ringfence.model import lab as models
 from ringfence.model.expand import ROLE_SERVICES, expand
 from ringfence.model.problems import Problem, did_you_mean
+from ringfence.model.questions import answered
 from ringfence.model.values import (
     AnyAddress,
     AnyNetwork,
@@ -51,7 +52,10 @@ LAB_VARIABLES = (
     "lab_vpn",
 )
 DEFAULT_DOMAIN = "lab.home"
-DEFAULT_POOL = "172.20.0.0/14"
+# Nothing that Docker hands out by itself (172.17.0.0 to 172.31.255.255, 192.168.0.0/16), nor podman, k3s, usual VPNs.
+DEFAULT_POOL = "10.180.0.0/14"
+# What it was before: what was handed out of it stays, and it is there where the lab's own places take the other.
+EARLIER_POOL = "172.20.0.0/14"
 
 # Which model a key's entries belong to, to suggest the right names for a misspelt one.
 _MODEL_BY_KEY: dict[str, type[BaseModel]] = {
@@ -142,9 +146,11 @@ def default_ula(domain: str) -> str:
 def read_lab(variables: Mapping[str, Any]) -> Draft:
     """Read the ``lab_*`` variables, shape by shape; references between entries are checked elsewhere."""
     reader = _Reader()
-    given = {name: value for name, value in variables.items() if name.startswith("lab_")}
+    whole = {name: value for name, value in variables.items() if name.startswith("lab_")}
+    given, questions = answered(whole, [f"lab_{kind}" for kind in _KINDS])
+    reader.problems += questions
     for name in sorted(set(given) - set(LAB_VARIABLES)):
-        fix = did_you_mean(name, LAB_VARIABLES, f"a lab is declared with {', '.join(LAB_VARIABLES)}")
+        fix = words.variable_instead(name) or did_you_mean(name, LAB_VARIABLES, "remove it, or see docs/model.md")
         reader.add(name, f"'{name}' is not part of a lab ({fix})")
     domain = reader.value("lab_domain", DomainName, given.get("lab_domain") or DEFAULT_DOMAIN, DEFAULT_DOMAIN)
     own, others = reader.either_vpn(given.get("lab_vpn"))
@@ -167,7 +173,7 @@ def read_lab(variables: Mapping[str, Any]) -> Draft:
         vpn=own,
         tailnet=others,
     )
-    names = {kind: _keys(given.get(f"lab_{kind}")) for kind in _KINDS}
+    names = {kind: _keys(whole.get(f"lab_{kind}")) for kind in _KINDS}
     if given.get("lab_vpn") is not None:
         names["places"] |= {vpn.VPN}
     for role, variable in ROLE_SERVICES.items():
@@ -311,7 +317,7 @@ def _explain(detail: Any, owner: str) -> Problem:
     if detail["type"] == "extra_forbidden":
         unknown, above = detail["loc"][-1], [step for step in detail["loc"][:-1] if step != ""]
         names = _names_of(_model_for(owner, above))
-        fix = did_you_mean(unknown, names, f"what it takes: {', '.join(names)}")
+        fix = words.instead(_model_for(owner, above).__name__, str(unknown), names)
         return Problem(_path(owner, above), f"'{unknown}' is not a setting here ({fix})")
     if detail["type"] == "missing":
         description = _description(owner, steps)
@@ -319,6 +325,8 @@ def _explain(detail: Any, owner: str) -> Problem:
     if detail["type"] == "value_error":
         return Problem(path, str(detail["ctx"]["error"]))
     value = "the value" if any(step in _CONFIDENTIAL for step in steps) else _shown(detail["input"])
+    if answer := words.misshapen(_setting(steps), detail["input"]):
+        return Problem(path, f"{value} {answer}")
     reason = {
         "string_type": "is not text (quote it)",
         "dict_type": "is not a mapping (write name: value)",
@@ -328,9 +336,17 @@ def _explain(detail: Any, owner: str) -> Problem:
         "too_short": "is empty (name at least one)",
         "bool_parsing": "is neither true nor false",
         "bool_type": "is neither true nor false",
+        "int_type": "is not a whole number",
+        "int_parsing": "is not a whole number",
+        "string_pattern_mismatch": "is not written as it has to be",  # pydantic's words would show a regular expression
     }.get(detail["type"], f"is not usable: {str(detail['msg']).lower()}")
     expected = _description(owner, steps)
     return Problem(path, f"{value} {reason}" + (f"; expected: {expected}" if expected else ""))
+
+
+def _setting(steps: Collection[object]) -> str:
+    """Return the innermost name on the way to a value; for an element of a list that of the list."""
+    return next((step for step in reversed(list(steps)) if isinstance(step, str)), "")
 
 
 def _path(owner: str, steps: Collection[object]) -> str:

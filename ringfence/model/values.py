@@ -6,12 +6,13 @@ import ipaddress
 import re
 import shlex
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from ringfence.host.grants import capability_fault
+from ringfence.host.handing import device_faults, gpu_fault, group_fault
 from ringfence.host.texts import file_target_fault, relative_fault, target_fault, text_fault, variable_fault
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -48,10 +49,17 @@ def _name(kind: str, longest: int) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _network_mode(value: object) -> object:
+    if not isinstance(value, str) or (value and not _NAME.fullmatch(value)):
+        raise ValueError(f"'{value}' is no network (write host, none, or the service whose network it shares)")
+    return value
+
+
 SegmentName = Annotated[str, _name("segment", SEGMENT_NAME_LENGTH)]
 ServiceName = Annotated[str, _name("service", 40)]
 PlaceName = Annotated[str, _name("place", 40)]
 HostServiceName = Annotated[str, _name("host service", 40)]
+NetworkMode = Annotated[str, BeforeValidator(_network_mode)]
 StackName = Annotated[str, _name("stack", 40)]
 VantageName = Annotated[str, _name("vantage", 40)]
 HoursName = Annotated[str, _name("hours", 40)]
@@ -174,6 +182,7 @@ def _address6(value: object) -> Address:
 
 
 AnyNetwork = Annotated[Network, BeforeValidator(_network)]
+
 Network4 = Annotated[ipaddress.IPv4Network, BeforeValidator(_network4)]
 Network6 = Annotated[ipaddress.IPv6Network, BeforeValidator(_network6)]
 AnyAddress = Annotated[Address, BeforeValidator(_address)]
@@ -200,6 +209,42 @@ def split_port(value: object, proto: str | None = None) -> tuple[int, str]:
 
 
 PortNumber = Annotated[int, BeforeValidator(lambda value: split_port(value)[0])]
+
+# Ports as they are declared: one number, "8000-8010", or "any".
+Span = int | str
+ANY_PORT = "any"
+# The engine starts a process and makes a rule for each published port.
+SPAN_AT_MOST = 1000
+_SPAN = re.compile(r"([0-9]+)-([0-9]+)", re.ASCII)
+
+
+def split_span(value: object, proto: str | None = None, *, any_port: bool = False) -> tuple[Span, str]:
+    """Read ports: what `split_port` reads, and ``"8000-8010"``, ``"8000-8010/udp"``, with ``any_port`` also ``any``.
+
+    Raises:
+        ValueError: it is none of these, or the two protocols differ.
+    """
+    ports, slash, suffix = str(value).partition("/")
+    if any_port and ports == ANY_PORT:
+        return ANY_PORT, split_port(f"1{slash}{suffix}", proto)[1] if suffix or proto else ""
+    if not (found := _SPAN.fullmatch(ports)):
+        return split_port(value, proto)
+    first, last = (split_port(f"{number}{slash}{suffix}", proto)[0] for number in found.groups())
+    if first > last:
+        raise ValueError(f"'{value}' ends before it begins (write the lower port first)")
+    return (first if first == last else f"{first}-{last}"), split_port(f"{first}{slash}{suffix}", proto)[1]
+
+
+def bounds(span: Span) -> tuple[int, int]:
+    """Return the first and the last port."""
+    if span == ANY_PORT:
+        return 1, 65535
+    first, _, last = str(span).partition("-")
+    return int(first), int(last or first)
+
+
+PortSpan = Annotated[Span, BeforeValidator(lambda value: split_span(value)[0])]
+OutwardPorts = Annotated[Span, BeforeValidator(lambda value: split_span(value, any_port=True)[0])]
 
 
 def _image(value: object) -> object:
@@ -258,6 +303,21 @@ def _one_or_more(value: object) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 
 
+def _resolver(value: object) -> object:
+    try:
+        return str(_address(value))
+    except ValueError:
+        if isinstance(value, str) and _NAME.fullmatch(value):
+            return value
+        raise ValueError(
+            f"'{value}' is neither an IP address nor a service (write 192.168.10.1, or the name of the service that "
+            "answers at port 53)"
+        ) from None
+
+
+Resolvers = Annotated[tuple[Annotated[str, BeforeValidator(_resolver)], ...], BeforeValidator(_one_or_more)]
+
+
 def _interface(value: object) -> object:
     if not isinstance(value, str) or not _INTERFACE.fullmatch(value) or len(value) > 15:
         raise ValueError(
@@ -304,6 +364,35 @@ Memory = Annotated[str, BeforeValidator(_memory)]
 Capability = Annotated[str, _fitting(capability_fault)]
 
 
+def _host_device(value: object) -> object:
+    for fault in device_faults(str(value)):
+        raise ValueError(fault)
+    return value
+
+
+def _group(value: object) -> object:
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if fault := group_fault(str(text)):
+        raise ValueError(fault)
+    return text
+
+
+def _gpus(value: object) -> object:
+    if value == "all":
+        return [{"count": "all"}]
+    if not isinstance(value, list | tuple) or not all(isinstance(one, Mapping) for one in value):
+        raise ValueError("it is no list of GPUs (write all, or [{driver: nvidia, count: 1}])")
+    for one in value:
+        if fault := gpu_fault(one):
+            raise ValueError(fault)
+    return value
+
+
+HostDevice = Annotated[str, BeforeValidator(_host_device)]
+Group = Annotated[str, BeforeValidator(_group)]
+Gpus = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_gpus)]
+
+
 def _signal(value: object) -> object:
     if not isinstance(value, str) or (value and value not in signal.Signals.__members__):
         raise ValueError(f"'{value}' is not a signal (write it as SIGHUP)")
@@ -311,6 +400,62 @@ def _signal(value: object) -> object:
 
 
 Signal = Annotated[str, BeforeValidator(_signal)]
+
+
+def _worded(pattern: str, words: str) -> BeforeValidator:
+    """A text of a form that is told in words, without the value: it may stand beside a secret."""
+    form = re.compile(pattern, re.ASCII)
+
+    def check(value: object) -> object:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or not form.fullmatch(text):
+            raise ValueError(f"the value is not {words}")
+        return text
+
+    return BeforeValidator(check)
+
+
+UserId = Annotated[str, _worded(r"[0-9]+", "the id of a user (write its number, such as 1000)")]
+Size = Annotated[str, _worded(r"([1-9][0-9]*(KB|MB|GB))?", "a size (write a number with KB, MB or GB, such as 10GB)")]
+DnsProvider = Annotated[
+    str, _worded(r"[a-z0-9_]*", "the name of a DNS provider (write it in lower-case letters, digits and '_')")
+]
+SmtpAddress = Annotated[
+    str,
+    _worded(
+        r"(smtp|submission|submissions)://[^/:]+:[0-9]+",
+        "the address of a mail server (write submissions://, submission:// or smtp://, its name, ':' and its port, "
+        "such as submissions://mail.example.org:465)",
+    ),
+]
+_VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
+
+
+def _volume_source(value: object) -> object:
+    if isinstance(value, str) and value.startswith("/"):
+        return _whole(value)
+    if isinstance(value, str) and value.startswith(("./", "../", "~")):
+        raise ValueError(f"'{value}' is not a path from the host's root (write all of it, such as /srv/app/data)")
+    if not isinstance(value, str) or not _VOLUME.fullmatch(value):
+        raise ValueError(
+            f"'{value}' is not a volume (write a name of letters, digits, '_', '-' and '.', or a path such as /srv/app)"
+        )
+    return value
+
+
+VolumeSource = Annotated[str, BeforeValidator(_volume_source)]
+
+
+def external_fault(source: str, external: bool | None) -> str:
+    """Say why a volume's source does not fit to whether it is the host's, "" where it does."""
+    if source.startswith("/"):
+        return f"'{source}' is a directory of the host anyway (leave external out)" if external is not None else ""
+    if not external and source != source.lower():
+        return (
+            f"'{source}' has capitals, which a volume of ringfence's own has not (write {source.lower()}, or "
+            "external: true where the host has it already)"
+        )
+    return ""
 
 
 def as_mapping(value: object, key: str) -> dict[str, Any] | object:

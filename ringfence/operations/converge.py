@@ -58,12 +58,21 @@ def is_run_alone(role: Role) -> bool:
     executed = current_state.current_exec_filename
     if executed is None or Path(executed).resolve() != role.deploy_file:
         return False
-    if GROUP not in _host().inventory.groups:
+    return is_for(_host(), f"role {role.name}: ", f", or call {role.name}() in a deploy of your own")
+
+
+def is_for(host: Host, of: str = "", otherwise: str = "") -> bool:
+    """Whether a host is one that roles are for.
+
+    Raises:
+        DeployError: the inventory has no group ``docker_hosts``: nothing would be done, and it would look well.
+    """
+    if GROUP not in host.inventory.groups:
         raise DeployError(
-            f"role {role.name}: the inventory has no group '{GROUP}', so nothing would be done "
-            f"(put the hosts into it, or call {role.name}() in a deploy of your own)"
+            f"{of}the inventory has no group '{GROUP}' with a host in it, so nothing would be done "
+            f"(put the hosts into it{otherwise})"
         )
-    return GROUP in _host().groups
+    return GROUP in host.groups
 
 
 @operation()

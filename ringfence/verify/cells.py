@@ -7,9 +7,22 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ringfence.verify.declared import ANY, Declared, Machine, Published, Service, Vantage, family
+from ringfence.verify.declared import (
+    ANY,
+    HOST_NETWORK,
+    ICMP,
+    NO_NETWORK,
+    Declared,
+    Egress,
+    Machine,
+    Published,
+    Service,
+    Vantage,
+    family,
+)
 from ringfence.verify.expected import NOT_DECLARED, Rules, Source, Verdict
 from ringfence.verify.forged import lies
+from ringfence.verify.handing import unfiltered
 from ringfence.verify.seen import Container, Seen
 
 PROTOS = ("tcp", "udp")
@@ -144,12 +157,15 @@ def _sources(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[Source]:
         container = _container(seen, service)
         if container:
             managed.add((service.host, container.name))
+            if service.network not in ("", HOST_NETWORK):
+                continue  # what holds for whose network it is in holds for it
             yield Source(service.name, service.host, service=service, container=container)
     foreign = [
         (host, container)
         for host, one in sorted(seen.items())
         for container in one.containers
-        if (host, container.name) not in managed and container.networks and container.space
+        # In the host's network, or in another's, it is nobody else.
+        if (host, container.name) not in managed and container.networks and container.space and not container.mode
     ]
     times = Counter(container.name for _, container in foreign)
     for host, container in foreign:  # several hosts may have one of a name
@@ -184,6 +200,8 @@ def _containers(rules: Rules, source: Source) -> Iterator[_Target]:
             continue
         if source.vantage and source.host == service.host:
             continue  # what a host does with its own containers is its own affair
+        if service.network:
+            continue  # it has no address of its own
         addresses = dict.fromkeys(container.addresses())
         addresses.update(dict.fromkeys((n.network, a) for n in service.networks for a in (n.address, n.address6) if a))
         asks = (*((proto, port) for port in sorted({port for _, port in service.ports}) for proto in PROTOS), ECHO)
@@ -197,7 +215,7 @@ def _machines(rules: Rules, source: Source) -> Iterator[_Target]:
         if machine.name not in rules.seen:
             continue
         here = rules.seen[machine.name]
-        if source.vantage and source.host == machine.name:
+        if (source.vantage or source.in_hosts_network) and source.host == machine.name:
             continue  # it would talk to itself
         asks = tuple(_host_ports(rules.declared.published, machine, here, managed_only=source.foreign))
         asks += () if source.foreign else (ECHO,)
@@ -212,12 +230,18 @@ def _host_ports(
 
     What ringfence does not manage may use the host as before, so only ``managed_only`` ports are asked of it.
     """
-    found = {(proto, p.published) for p in published if p.host == machine.name for proto in PROTOS}
+    here = [p for p in published if p.host == machine.name]
+    # Of a range both ends, and what lies beside it.
+    inside = {port for p in here for port, _ in p.pairs[1:-1]}
+    ends = {port for p in here for port in (p.published, p.published + p.more)}
+    beside = {port for p in here if p.more for port in (p.published - 1, p.published + p.more + 1) if 0 < port < 65536}
+    found = {(proto, port) for port in ends | beside for proto in PROTOS}
     if not managed_only:
         found |= {(proto, s.port) for s in machine.services for proto in PROTOS}
+        found |= {(proto, port) for rule in machine.rules for port in rule.asked() for proto in PROTOS}
         found |= {(proto, port) for proto, port, _ in seen.sockets}
         found |= {(proto, port) for c in seen.containers for proto, port, _ in c.published if proto in PROTOS}
-    return sorted(found)
+    return sorted(way for way in found if way[1] not in inside - ends)
 
 
 def _groups(rules: Rules, source: Source) -> Iterator[_Target]:
@@ -235,12 +259,18 @@ def _groups(rules: Rules, source: Source) -> Iterator[_Target]:
 def _vantages(rules: Rules, source: Source) -> Iterator[_Target]:
     if source.service is None:
         return
-    ports = sorted({e.port for e in rules.declared.egress} | {PROBE_PORT})
+    ports = sorted(_asked_of(rules.declared.egress) | {PROBE_PORT})
     asks = (*((proto, port) for port in ports for proto in PROTOS), ECHO)
     for vantage in rules.declared.vantages:
         for address in (vantage.address, vantage.address6):
             if address and vantage.host in rules.seen:
                 yield _Target(vantage.name, vantage.host, address, asks, partial(rules.to_outside, source, address))
+
+
+def _asked_of(egress: Iterable[Egress]) -> set[int]:
+    """Return the ports at which egress is tried: of a range both ends; of all ports the one that nobody declares."""
+    ways = [e for e in egress if e.proto != ICMP]
+    return {port for e in ways for port in ((PROBE_PORT,) if e.every else (e.port, e.last))}
 
 
 def _cell(source: Source, target: _Target, proto: str, port: int) -> Cell:
@@ -294,10 +324,15 @@ def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
         if service.host not in seen:
             continue
         container = _container(seen, service)
+        if container is None and service.ends:
+            continue
         if container is None:
             yield f"{service.name}: declared, but no container of it runs on {service.host}"
             continue
         yield from _attachments(service, container)
+        yield from _namespace(service, container, seen[service.host], declared)
+        if service.socket:
+            yield from unfiltered(service, seen[service.host])
     for vantage in declared.vantages:
         there = {address for _, address, _ in seen[vantage.host].addresses} if vantage.host in seen else set()
         for address in (vantage.address, vantage.address6) if vantage.host in seen else ():
@@ -310,7 +345,22 @@ def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
         yield from (f"{one.host}: {complaint}" for complaint in one.complaints)
 
 
+def _namespace(service: Service, container: Container, here: Seen, declared: Declared) -> Iterator[str]:
+    """Name a container that is not in the network that is declared for it."""
+    if service.network in ("", HOST_NETWORK, NO_NETWORK):
+        if container.mode != service.network:
+            there = container.mode.partition(":")[0] or "one of its own"
+            yield f"{service.name}: is in the network {there}; declared is {service.network or 'one of its own'}"
+        return
+    other = next((s for s in declared.services if s.name == service.network), None)
+    found = here.find(other) if other else None
+    if found and found.space != container.space:
+        yield f"{service.name}: is not in the network of {service.network}, as it is declared"
+
+
 def _attachments(service: Service, container: Container) -> Iterator[str]:
+    if service.network:
+        return
     wanted = {n.network: n for n in service.networks}
     for network, (address, _) in sorted(container.networks.items()):
         if network not in wanted:
@@ -338,19 +388,21 @@ def _dead_ends(rules: Rules, cells: Iterable[Cell]) -> Iterator[str]:
         protos = PROTOS if egress.proto == ANY else (egress.proto,)
         for vantage in rules.declared.vantages:
             way = (egress.source, vantage.name)
+            port = PROBE_PORT if egress.every else egress.port
             for proto in protos if egress.source in run else ():
-                if not rules.covers(egress, vantage.address, proto, egress.port):
+                if not rules.covers(egress, vantage.address, proto, port):
                     continue
-                if vantage.host in rules.seen and (*way, proto, egress.port) not in opened:
+                if vantage.host in rules.seen and (*way, proto, port) not in opened:
+                    at = "by echo" if proto == ICMP else f"at {proto}/{egress.ports}"
                     yield (
-                        f"{egress.source}: declared to reach {egress.to} at {proto}/{egress.port}, but each network "
-                        "that it runs in is internal"
+                        f"{egress.source}: declared to reach {egress.to} {at}, but each network that it runs in is "
+                        "internal"
                     )
 
 
 def doors(declared: Declared, vantages: Iterable[Vantage]) -> list[dict[str, object]]:
     """Return where a host must listen so that egress can be tried: ``[{address, ports}]``, TCP."""
-    ports = sorted({e.port for e in declared.egress if e.proto != "udp"})
+    ports = sorted(_asked_of(e for e in declared.egress if e.proto != "udp"))
     return [
         {"address": address, "ports": ports}
         for vantage in vantages

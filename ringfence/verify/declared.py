@@ -5,10 +5,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ringfence.verify.own_rules import OwnRule
 
 ANY = "any"
 INTERNET = "internet"
+HOST_NETWORK, NO_NETWORK = "host", "none"
+ICMP = "icmp"  # asking for an echo
 # What "the internet" is not, besides the lab's own places.
 PRIVATE = tuple(
     ipaddress.ip_network(text)
@@ -30,7 +35,18 @@ class Attachment:
 
 @dataclass(frozen=True)
 class Service:
-    """A declared container. ``ports`` are (protocol, container port); ``forging``: capabilities to send any frame."""
+    """A declared container.
+
+    Attributes:
+        ports: (protocol, container port).
+        forging: capabilities to send any frame.
+        ends: it is done when it has ended with 0, of which the role's own comparison knows.
+        resolvers: the DNS servers outside the lab that it asks in place of lab_resolvers; None where it has none of
+            its own.
+        handed: what it is given of its host, in words.
+        socket: whether it has Docker's socket, and is to filter it.
+        network: "host", "none", or the service whose network it shares; "" for one of its own.
+    """
 
     name: str
     host: str
@@ -38,11 +54,16 @@ class Service:
     networks: tuple[Attachment, ...]
     ports: tuple[tuple[str, int], ...]
     forging: tuple[str, ...] = ()
+    ends: bool = False
+    resolvers: tuple[str, ...] | None = None
+    handed: tuple[str, ...] = ()
+    socket: bool = False
+    network: str = ""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A container's port, published on its host for ``sources`` (networks, or "any")."""
+    """Ports of a container, published on its host for ``sources`` (networks, or "any"); ``more`` than the first."""
 
     service: str
     host: str
@@ -51,6 +72,13 @@ class Published:
     port: int
     places: tuple[str, ...]
     sources: tuple[str, ...]
+    only: str = ""  # address of the host; "" for every one
+    more: int = 0
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Port on the host and in the container, one by one."""
+        return [(self.published + number, self.port + number) for number in range(self.more + 1)]
 
 
 @dataclass(frozen=True)
@@ -66,11 +94,12 @@ class HostService:
 
 @dataclass(frozen=True)
 class Machine:
-    """A declared host with the addresses by which others reach it."""
+    """A declared host with the addresses by which others reach it. ``rules``: its user's own of UFW's."""
 
     name: str
     addresses: tuple[str, ...]
     services: tuple[HostService, ...]
+    rules: tuple[OwnRule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,12 +115,28 @@ class Flow:
 
 @dataclass(frozen=True)
 class Egress:
-    """What a service may reach outside: "internet" or a network."""
+    """What a service may reach outside: "internet" or a network. ``more`` ports than the first; 0 is ``icmp``'s."""
 
     source: str
     to: str
     proto: str
     port: int
+    more: int = 0
+
+    @property
+    def last(self) -> int:
+        """The last port."""
+        return self.port + self.more
+
+    @property
+    def every(self) -> bool:
+        """Whether it is any port."""
+        return (self.port, self.last) == (1, 65535)
+
+    @property
+    def ports(self) -> str:
+        """The ports in words."""
+        return span(self.port, self.last)
 
 
 @dataclass(frozen=True)
@@ -153,12 +198,19 @@ def read(data: Mapping[str, Any]) -> Declared:
                     tuple(Attachment(n["network"], n["address"], n.get("address6") or "") for n in s["networks"]),
                     tuple((p["proto"], int(p["port"])) for p in s["ports"]),
                     tuple(s.get("forging") or ()),
+                    bool(s.get("ends")),
+                    tuple(s["resolvers"]) if s.get("resolvers") is not None else None,
+                    tuple(s.get("handed") or ()),
+                    bool(s.get("socket")),
+                    s.get("network") or "",
                 )
                 for s in data.get("verify_services") or ()
             ),
             published=tuple(
-                Published(p["service"], p["host"], p["proto"], int(p["published"]), int(p["port"]),
-                          tuple(p["places"]), tuple(p["sources"]))
+                Published(p["service"], p["host"], p["proto"], _first_and_more(p["published"])[0],
+                          _first_and_more(p["port"])[0],
+                          tuple(p["places"]), tuple(p["sources"]), str(p.get("only") or ""),
+                          _first_and_more(p["port"])[1])
                 for p in data.get("verify_published") or ()
             ),
             machines=tuple(
@@ -178,7 +230,8 @@ def read(data: Mapping[str, Any]) -> Declared:
                 for f in data.get("verify_flows") or ()
             ),
             egress=tuple(
-                Egress(e["source"], e["to"], e["proto"], int(e["port"])) for e in data.get("verify_egress") or ()
+                Egress(e["source"], e["to"], e["proto"], *_first_and_more(0 if e["proto"] == ICMP else e["port"]))
+                for e in data.get("verify_egress") or ()
             ),
             vantages=tuple(
                 Vantage(v["name"], v["host"], v.get("address") or "", v.get("address6") or "")
@@ -197,6 +250,17 @@ def _vpn(said: Mapping[str, Any]) -> Vpn:
     addresses = {str(name): tuple(own) for name, own in said["addresses"].items()}
     egress = tuple((e["source"], e["to"], e["proto"], str(e["port"])) for e in said["egress"])
     return Vpn(said["interface"], tuple(said["networks"]), addresses, said["hub"], egress)
+
+
+def _first_and_more(ports: Any) -> tuple[int, int]:
+    """Return the first of declared ports and how many follow it: of a number, "8000-8010" or "any"."""
+    first, _, last = "1-65535".partition("-") if ports == ANY else str(ports).partition("-")
+    return int(first), int(last or first) - int(first)
+
+
+def span(first: int, last: int) -> str:
+    """Return ports as they are declared."""
+    return ANY if (first, last) == (1, 65535) else str(first) if first == last else f"{first}-{last}"
 
 
 def matches(sources: Iterable[str], address: str) -> bool:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from ringfence.verify.declared import (
     ANY,
+    HOST_NETWORK,
     INTERNET,
     Declared,
     Egress,
@@ -33,6 +34,11 @@ class Source:
     inside: bool = False
 
     @property
+    def in_hosts_network(self) -> bool:
+        """Whether it is a declared service in the network of its host."""
+        return self.service is not None and self.service.network == HOST_NETWORK
+
+    @property
     def foreign(self) -> bool:
         """Whether this is a container that ringfence does not manage."""
         return self.container is not None and self.service is None
@@ -56,6 +62,7 @@ class Verdict:
 
 NOT_DECLARED = Verdict("closed", "not declared")
 ECHO = Verdict("either", "UFW's own rules say whether the host answers an echo")
+UNTOLD = "in the network of its host, which cannot tell it from itself"
 KEPT = "let in by a UFW rule of the host (ufw_foreign: keep)"
 
 
@@ -76,7 +83,8 @@ class Rules:
     def _published(self) -> Mapping[tuple[str, str, int], list[Published]]:
         found: dict[tuple[str, str, int], list[Published]] = {}
         for published in self.declared.published:
-            found.setdefault((published.host, published.proto, published.published), []).append(published)
+            for outer, _ in published.pairs:
+                found.setdefault((published.host, published.proto, outer), []).append(published)
         return found
 
     @cached_property
@@ -99,6 +107,7 @@ class Rules:
                 if (host, container.project, container.service) not in ours
                 for proto, port, _ in container.published
             }
+            | {(proto, port): f"{other.name} ({other.kind})" for other in one.others for proto, port in other.published}
             for host, one in self.seen.items()
         }
 
@@ -144,7 +153,9 @@ class Rules:
             return NOT_DECLARED
         flow = self._flow(source.service.name, service.name, proto, port)
         if flow is None:
-            return NOT_DECLARED
+            return self._undeclared(source)
+        if source.in_hosts_network:
+            return Verdict("open", flow) if (network, address) in container.addresses() else NOT_DECLARED
         if (network, address) not in container.addresses():
             return Verdict("closed", f"{flow}, but IPv{family(address)} is off there")
         # A segment's bridges on two hosts have one name and are two networks.
@@ -166,23 +177,37 @@ class Rules:
             return Verdict("closed", f"{flow}, but IPv{family(address)} is off at {source.name}")
         return Verdict("open", flow)
 
+    def is_held(self, source: Source) -> bool:
+        """Whether the policy tells a service in its host's network from the host."""
+        return source.in_hosts_network and source.name in self.seen[source.host].fenced
+
+    def _undeclared(self, source: Source) -> Verdict:
+        """Judge what nothing declares: of a service in its host's network, where the host can tell it."""
+        return Verdict("either", UNTOLD) if source.in_hosts_network and not self.is_held(source) else NOT_DECLARED
+
     def _straight(self, source: Source, service: Service, proto: str, port: int, version: int) -> Verdict:
         """Judge a connection from outside to a container's own address, past the host's published port."""
         for published in self.declared.published:
-            if (published.service, published.proto, published.port) != (service.name, proto, port):
+            if (published.service, published.proto) != (service.name, proto):
+                continue
+            outer = {inner: outer for outer, inner in published.pairs}.get(port)
+            if outer is None:
                 continue
             if any(matches(published.sources, own) for own in source.addresses(version)):
                 # The same caller may use the same service by the host's address; which door it takes is not declared.
-                return Verdict("either", f"published as {published.published} for {', '.join(published.places)}")
+                return Verdict("either", f"published as {outer} for {', '.join(published.places)}")
         return NOT_DECLARED
 
     def to_host(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
         """Judge a connection to one of a host's addresses: a published port, a service of its own, or neither."""
         if source.vantage and proto == "icmp":
             return ECHO
+        if source.in_hosts_network:
+            return self._from_hosts_network(source, machine, address, proto, port)
         verdicts = [
             self._to_published(source, machine, address, proto, port),
             self._to_service(source, machine, address, proto, port),
+            self._to_own_rule(source, machine, address, proto, port),
         ]
         for wanted in ("open", "either"):
             for verdict in verdicts:
@@ -207,18 +232,26 @@ class Rules:
         process = self._listeners[machine.name].get((proto, port))
         return Verdict("closed", f"not declared; {process} listens") if process else NOT_DECLARED
 
+    def _from_hosts_network(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
+        """Judge the way of a service in its host's network to another host: its egress must lead there, and that host's
+        door must be open to the host that it is in."""
+        egress = self._egress(source, address, proto, port)
+        if egress is None:
+            return self._undeclared(source)
+        return Verdict("either", f"{egress}, as {source.host}, and {machine.name} decides")
+
     def _to_published(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
         version = family(address)
         for published in self._published.get((machine.name, proto, port), ()):
             name = f"{published.service} published as {port} for {', '.join(published.places)}"
-            if version not in self._versions.get(published.service, ()):
+            if version not in self._versions.get(published.service, ()) or published.only not in ("", address):
                 continue
             if source.vantage and any(matches(published.sources, own) for own in source.addresses(version)):
                 return self._near(source, machine, address, name)
             if source.container and source.host != machine.name:
                 return self._from_other_host(source, published.sources, address, proto, port, name)
             if source.service and source.host == machine.name:
-                flow = self._flow(source.service.name, published.service, proto, published.port)
+                flow = self._flow(source.service.name, published.service, proto, dict(published.pairs)[port])
                 if flow:
                     return Verdict("closed", f"{flow}, but by its own address, not by the host's")
         return NOT_DECLARED
@@ -244,6 +277,29 @@ class Rules:
             if source.vantage:
                 return self._near(source, machine, address, name)
             return self._by_own_bridge(source, machine, address, name)
+        return NOT_DECLARED
+
+    def _to_own_rule(self, source: Source, machine: Machine, address: str, proto: str, port: int) -> Verdict:
+        """Judge by the host's ``ufw_rules`` that follow from no service; the first that matches decides."""
+        # The policy denies what containers send to their host, and what others send to a published port, before UFW.
+        if (source.container and source.host == machine.name) or (machine.name, proto, port) in self._published:
+            return NOT_DECLARED
+        for rule in machine.rules:
+            if not rule.covers(proto, port):
+                continue
+            name = f"{rule.name} of {machine.name} (ufw_rules)"
+            if source.container:
+                verdict = self._from_other_host(source, (rule.source,), address, proto, port, name)
+            elif any(matches((rule.source,), own) for own in source.addresses(family(address))):
+                verdict = self._near(source, machine, address, name)
+            else:
+                continue
+            if rule.interface and verdict.expected == "open":
+                return Verdict("either", f"{name}, by {rule.interface} only")
+            if rule.allows and verdict != NOT_DECLARED:
+                return verdict
+            if not rule.allows and not rule.interface:
+                return NOT_DECLARED
         return NOT_DECLARED
 
     def _near(self, source: Source, machine: Machine, address: str, name: str) -> Verdict:
@@ -287,14 +343,15 @@ class Rules:
     def to_outside(self, source: Source, address: str, proto: str, port: int) -> Verdict:
         """Judge a container's connection to a vantage."""
         egress = self._egress(source, address, proto, port)
-        return Verdict("open", egress) if egress else NOT_DECLARED
+        return Verdict("open", egress) if egress else self._undeclared(source)
 
     def _egress(self, source: Source, address: str, proto: str, port: int) -> str | None:
         if source.service is None or source.container is None:
             return None
         internal = self.seen[source.host].internal
         six = family(address) == 6
-        if not any(both[six] for network, both in source.container.networks.items() if network not in internal):
+        ways = [both for network, both in source.container.networks.items() if network not in internal]
+        if not source.in_hosts_network and not any(both[six] for both in ways):
             return None
         for egress in self.declared.egress:
             if egress.source == source.service.name and self.covers(egress, address, proto, port):
@@ -303,6 +360,6 @@ class Rules:
 
     def covers(self, egress: Egress, address: str, proto: str, port: int) -> bool:
         """Whether a declared egress is about a connection to an address."""
-        if egress.port != port or egress.proto not in (proto, ANY):
+        if not egress.port <= port <= egress.last or egress.proto not in (proto, ANY):
             return False
         return self.declared.is_internet(address) if egress.to == INTERNET else matches([egress.to], address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ringfence.verify.declared import INTERNET, Declared, Egress, Service, family, matches
+from ringfence.verify.declared import ICMP, INTERNET, Declared, Egress, Service, family, matches
 from ringfence.verify.seen import Seen
 
 DNS = 53
@@ -14,7 +14,8 @@ SECONDS = 2.0  # the engine asks at once; how long an answer is waited for
 
 def asking(declared: Declared, seen: Seen) -> list[Service]:
     """Return the declared services that run on a host, in the order in which they are asked."""
-    return [s for s in declared.services if s.host == seen.host and (found := seen.find(s)) and found.space]
+    here = [s for s in declared.services if s.host == seen.host and not s.network]
+    return [s for s in here if (found := seen.find(s)) and found.space]
 
 
 def request(declared: Declared, seen: Seen, token: str) -> dict[str, Any]:
@@ -40,20 +41,25 @@ def differences(declared: Declared, resolvers: Iterable[str], seen: Seen, answer
             yield f"{service.name}: could not ask for a name: {errors[number]}"
             continue
         egress = [e for e in declared.egress if e.source == service.name]
-        servers = sorted({e.to for e in egress if e.port == DNS})
+        servers = sorted({e.to for e in egress if _asks(e)})
         for device, server in left.get(number, ()):
             # A server that is a container of the lab is called, and that call is a cell.
-            if server not in inside and not any(e.port == DNS and _to(declared, e, server) for e in egress):
+            if server not in inside and not any(_asks(e) and _to(declared, e, server) for e in egress):
                 yield (
                     f"{service.name} → names: a question left {seen.host} for {server} by {device}; expected: "
                     f"{'only those for ' + ', '.join(servers) if servers else 'none, it may ask nobody'}"
                 )
         unheard = number not in left and number not in answer["answered"]
-        if egress and unheard and _must_leave(service, seen, resolvers):
+        asked = resolvers if service.resolvers is None else list(service.resolvers)
+        if egress and unheard and _must_leave(service, seen, asked):
             yield (
-                f"{service.name} → names: declared to ask {', '.join(resolvers)}, but no question left {seen.host} and "
+                f"{service.name} → names: declared to ask {', '.join(asked)}, but no question left {seen.host} and "
                 "none was answered"
             )
+
+
+def _asks(egress: Egress) -> bool:
+    return egress.proto != ICMP and egress.port <= DNS <= egress.last
 
 
 def _to(declared: Declared, egress: Egress, server: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from ringfence.verify.declared import Declared
 from ringfence.verify.expected import KEPT
@@ -18,6 +19,7 @@ def outside(declared: Declared, seen: Mapping[str, Seen], report: Report) -> lis
         for container in one.containers:
             if (container.project, container.service) not in ours:
                 lines.append(f"{host}: container {_described(container)}")
+        lines += [f"{host}: {other.kind} {other.name}{_published(other.published)}" for other in one.others]
         lines += [f"{host}: network {name}" for name in one.unmanaged]
     kept: dict[str, list[str]] = {}
     for judged in report.judged:
@@ -29,7 +31,19 @@ def outside(declared: Declared, seen: Mapping[str, Seen], report: Report) -> lis
     return [*lines, *(f"{line}: open for {', '.join(sources)}" for line, sources in kept.items())]
 
 
+def is_listed(notice: str) -> bool:
+    """Whether a role's notice is about a container that `outside` names: it is said once."""
+    return bool(re.match(r"outside the fence: container \S+ (on network|uses the host's own network)", notice))
+
+
 def _described(container: Container) -> str:
-    networks = ", ".join(sorted(container.networks)) or "no network"
-    published = ", ".join(f"{proto}/{port}" for proto, port, _ in container.published)
-    return f"{container.name} ({networks}{f'; publishes {published}' if published else ''})"
+    kind = container.mode.partition(":")[0]
+    shared = {"host": "the host's network: as the host itself, nothing fences it", "container": "another's network"}
+    networks = shared.get(kind) or ", ".join(sorted(container.networks)) or "no network"
+    task = f"task of the swarm service {container.task}; " if container.task else ""
+    return f"{container.name} ({task}{networks}{_published([(p, port) for p, port, _ in container.published])})"
+
+
+def _published(ports: Iterable[tuple[str, int]]) -> str:
+    found = ", ".join(f"{proto}/{port}" for proto, port in ports)
+    return f"; publishes {found}" if found else ""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ringfence.host.slices import path_within, slice_of
 from ringfence.verify.cells import Matrix, doors
-from ringfence.verify.declared import Declared
+from ringfence.verify.declared import HOST_NETWORK, Declared
 from ringfence.verify.expected import Rules, Source
 from ringfence.verify.seen import Seen
 
@@ -20,7 +21,17 @@ def listen_request(declared: Declared, host: str, token: str) -> dict[str, Any]:
     here = [vantage for vantage in declared.vantages if vantage.host == host]
     # A bound, should nobody ever collect; larger labs take longer to probe.
     life = LIFE + 2.0 * len(declared.services)
-    return {"token": token, "life": life, "doors": doors(declared, here)}
+    proxies = [
+        {"name": s.name, "address": s.networks[0].address, "port": port}
+        for s in declared.services
+        if s.socket and s.host == host and s.networks
+        for proto, port in s.ports[:1]
+        if proto == "tcp"
+    ]
+    slices = {
+        s.name: path_within(slice_of(s.name)) for s in declared.services if s.host == host and s.network == HOST_NETWORK
+    }
+    return {"token": token, "life": life, "doors": doors(declared, here), "proxies": proxies, "slices": slices}
 
 
 def probe_request(
@@ -32,11 +43,13 @@ def probe_request(
     cells = [cell for cell in matrix.cells if cell.host == host]
     rules = Rules(declared, seen)
     homes = {s.name: s.host for s in declared.services}
-    sources = []
+    sources: list[dict[str, Any]] = []
     for name in names:
         source = matrix.sources[name]
         if source.container:
-            sources.append({"pid": source.container.pid, "space": source.container.space})
+            entry = {"pid": source.container.pid, "space": source.container.space}
+            slice_ = {"slice": path_within(slice_of(name))} if rules.is_held(source) else {}
+            sources.append({**entry, **slice_})
             continue
         targets = {
             cell.address: homes.get(cell.destination, cell.destination)

@@ -26,14 +26,15 @@ from ringfence.remote.request import COMMAND, request
 from ringfence.render import RenderError
 from ringfence.role import Role, RoleError
 from ringfence.verify import declared as declaration
-from ringfence.verify import devices, forging, second_reading, visited
+from ringfence.verify import devices, forging, handing, second_reading, visited
 from ringfence.verify import names as naming
 from ringfence.verify import seen as sight
 from ringfence.verify import sites as siting
 from ringfence.verify import visits as visiting
 from ringfence.verify.cells import Matrix, build
 from ringfence.verify.expected import Rules
-from ringfence.verify.outside import outside
+from ringfence.verify.outside import is_listed, outside
+from ringfence.verify.own_rules import with_own_rules
 from ringfence.verify.report import Answers, Report, as_json, judge, junit, text, with_sites
 from ringfence.verify.requests import listen_request, probe_request
 from ringfence.verify.second_reading import LAB_VARIABLES
@@ -60,6 +61,7 @@ class Run:
     seen: dict[str, sight.Seen] = field(default_factory=dict)
     clocks: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     keep: set[str] = field(default_factory=set)
+    rules: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     drift: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -149,7 +151,9 @@ def _compare(state: State, host: Host, roles: list[Role]) -> bool:
     for name, difference in differences.items():
         lines = [*difference.pending, *map(_one_line, difference.refusals)]
         _run.drift += [f"{_name(host)}: {name}: {line}" for line in lines]
-        _run.notices += [f"{_name(host)}: {name}: {_one_line(line)}" for line in difference.notices]
+        _run.notices += [
+            f"{_name(host)}: {name}: {_one_line(line)}" for line in difference.notices if not is_listed(line)
+        ]
     return True
 
 
@@ -161,12 +165,14 @@ def _listen(state: State, host: Host) -> bool:
         for key in (*_VARIABLES, *LAB_VARIABLES):
             if _run.data.get(key) is None:
                 _run.data[key] = host.data.get(key)
-        _run.lab = declaration.read(_run.data)
+        _run.rules[name] = list(host.data.get("ufw_rules") or [])
+        _run.lab = with_own_rules(declaration.read(_run.data), _run.rules)
         _run.sites = siting.read(_run.data)
         asked_at = time.monotonic()
         _run.seen[name] = sight.read(name, _ask(host, "prepare", listen_request(_run.lab, name, _run.token)))
         _run.clocks[name] = (_run.seen[name].clock, asked_at, time.monotonic())
-        if host.data.get("ufw_foreign") == "keep":
+        each = (host.data.get("ufw_unmanaged_ports") or {}).values()
+        if "keep" in (host.data.get("ufw_foreign"), host.data.get("ufw_unmanaged"), *each):
             _run.keep.add(name)
     except (ProbeError, ValueError) as error:
         _run.troubles.append(f"{name}: {error}")
@@ -276,7 +282,7 @@ def _report() -> Report:
     matrix = _run.matrix if _run.lab is not None else Matrix({}, ())
     answers = Answers(_run.results, _run.arrivals, _run.errors, tuple(_run.deaf))
     troubles = list(_run.troubles)
-    notices = [*_run.notices, *forging.notices(lab, _run.seen), *devices.notices(lab)]
+    notices = [*_run.notices, *forging.notices(lab, _run.seen), *handing.notices(lab), *devices.notices(lab)]
     troubles += [
         f"{vantage.name}: its host {vantage.host} did not take part, so nothing was probed from there"
         for vantage in lab.vantages

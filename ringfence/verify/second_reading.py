@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ringfence.verify import second_sites
-from ringfence.verify.declared import ANY, INTERNET, Declared
+from ringfence.verify.declared import ANY, HOST_NETWORK, ICMP, INTERNET, Declared, span
 
 LAB_VARIABLES = (
     "lab_hosts", "lab_places", "lab_resolvers", "lab_segments", "lab_vantages", "lab_vpn", *second_sites.LAB_VARIABLES,
@@ -98,6 +98,8 @@ class _Reading:
                 port, proto = _port(entry["port"], entry.get("proto"))
                 networks = self._networks(entry["from"])
                 found.add(("host service", name, of, f"{proto}/{port}", "from", *networks))
+            for (of, port, proto), sources in self._doors(name).items():
+                found.add(("host service", name, of, f"{proto}/{port}", "from", *self._networks(sources)))
             if self.tunnel:
                 found.add(("host service", name, "vpn", f"udp/{self.tunnel_port}", "from", ANY))
         found |= set(self._ways_out())
@@ -105,34 +107,73 @@ class _Reading:
             found.add(("vantage", name, vantage["host"], *sorted(_present(vantage))))
         return found
 
+    def _of(self, name: str) -> str:
+        """Whose network a service is in; "host" for the host's."""
+        network = str(self.services[name].get("network") or "")
+        return network if network in (HOST_NETWORK, *self.services) else name
+
+    def _doors(self, host: str) -> dict[tuple[str, int, str], list[str]]:
+        """What listens on a host out of containers in its network: (name, port, protocol) → who may use it."""
+        found: dict[tuple[str, int, str], list[str]] = {}
+        for name, service in self.services.items():
+            if service["host"] != host or self._of(name) != HOST_NETWORK:
+                continue
+            for publish in service.get("publish") or []:
+                ports, proto = _ports(publish["port"], publish.get("proto"))
+                first, _, last = ports.partition("-")
+                for port in range(int(first), int(last or first) + 1) if publish.get("address") != "self" else ():
+                    found.setdefault((f"{name}-{port}", port, proto), []).extend(_list(publish["from"]))
+            for caller, callee, port, proto in self._calls():
+                if callee == name and self._of(caller) != HOST_NETWORK:
+                    found.setdefault((f"{name}-{port}", port, proto), []).append(self._of(caller))
+        return found
+
+    def _calls(self) -> Iterator[tuple[str, str, int, str]]:
+        """Yield (caller, callee, port, protocol) of every call, and of the proxy to sites in the host's network."""
+        for name, service in self.services.items():
+            for call in service.get("calls") or []:
+                call = call if isinstance(call, Mapping) else {"service": call}
+                said = call.get("port") or self.services[call["service"]]["port"]
+                port, proto = _port(said, None)
+                yield name, call["service"], port, call.get("proto") or proto
+            if service.get("site") and self._of(name) == HOST_NETWORK:
+                site = service["site"] if isinstance(service["site"], Mapping) else {}
+                yield "caddy", name, _port(site.get("port") or service["port"], None)[0], "tcp"
+
     def _service(self, name: str, service: Mapping[str, Any]) -> Iterator[_Fact]:
         yield ("host", name, service["host"])
-        for segment in _list(service["segments"]):
+        if service.get("network"):
+            yield ("network of", name, service["network"])
+        for segment in _list(service.get("segments") or []):
             yield ("network", name, f"rf-{segment}")
         for capability in {"NET_ADMIN", "NET_RAW"} & set(service.get("capabilities") or ()):
             yield ("capability", name, capability)
-        for call in service.get("calls") or []:
-            call = call if isinstance(call, Mapping) else {"service": call}
-            said = call.get("port") or self.services[call["service"]]["port"]
-            port, proto = _port(said, None)
-            yield ("call", name, call["service"], f"{call.get('proto') or proto}/{port}")
-        for publish in service.get("publish") or []:
-            port, proto = _port(publish["port"], publish.get("proto"))
-            outer, _ = _port(publish.get("published") or port, None)
+        of = self._of(name)
+        own_network = name if of == HOST_NETWORK else of
+        for caller, callee, port, proto in self._calls():
+            ends = {of, self._of(callee)}
+            if caller == name and self._of(callee) != HOST_NETWORK and len(ends) > 1:
+                yield ("call", own_network, self._of(callee), f"{proto}/{port}")
+        for publish in service.get("publish") or [] if of != HOST_NETWORK else []:
+            if publish.get("address") == "self":
+                continue  # for nobody but the host itself
+            ports, proto = _ports(publish["port"], publish.get("proto"))
+            outer, _ = _ports(publish.get("published") or ports, None)
             yield (
                 "publish",
                 name,
                 service["host"],
-                f"{proto}/{port} as {outer} from",
+                f"{proto}/{ports} as {outer} from",
                 *self._networks(publish["from"]),
             )
         for egress in service.get("egress") or []:
-            port, proto = _port(egress["port"], egress.get("proto"))
             for network in self.places.get(egress["to"], [egress["to"]]):
-                yield ("egress", name, network if network == INTERNET else _network(network), f"{proto}/{port}")
-            for resolver in self.resolvers:
-                for proto in ("tcp", "udp"):
-                    yield ("egress", name, _network(resolver), f"{proto}/53")
+                for way in _ways(egress):
+                    yield ("egress", own_network, network if network == INTERNET else _network(network), way)
+        own = self.services.get(of, service).get("resolvers")
+        asked = (self.resolvers if service.get("egress") else []) if own is None else _list(own)
+        for resolver in (one for one in asked if str(one) not in self.services):
+            yield from (("egress", own_network, _network(resolver), f"{proto}/53") for proto in ("tcp", "udp"))
 
     def _ways_out(self) -> Iterator[_Fact]:
         """Yield what devices reach beyond the hub: a router that they ask for names, or everything."""
@@ -171,13 +212,16 @@ def _compiled(declared: Declared) -> set[_Fact]:
     for service in declared.services:
         found.add(("host", service.name, service.host))
         found |= {("capability", service.name, capability) for capability in service.forging}
+        found |= {("network of", service.name, service.network)} if service.network else set()
         for network in service.networks:
             found.add(("network", service.name, network.network))
     for p in declared.published:
         networks = _sorted(p.sources)
-        found.add(("publish", p.service, p.host, f"{p.proto}/{p.port} as {p.published} from", *networks))
+        ports, outer = span(p.port, p.port + p.more), span(p.published, p.published + p.more)
+        found.add(("publish", p.service, p.host, f"{p.proto}/{ports} as {outer} from", *networks))
     for e in declared.egress:
-        found.add(("egress", e.source, e.to if e.to == INTERNET else _network(e.to), f"{e.proto}/{e.port}"))
+        way = "icmp/any" if e.proto == ICMP else f"{e.proto}/{e.ports}"
+        found.add(("egress", e.source, e.to if e.to == INTERNET else _network(e.to), way))
     for machine in declared.machines:
         found |= {("address", machine.name, _address(address)) for address in machine.addresses}
         for s in machine.services:
@@ -201,6 +245,21 @@ def _port(value: Any, proto: str | None) -> tuple[int, str]:
     """``5432``, ``"5432"`` and ``"53/udp"``; TCP where nothing else is said."""
     number, _, said = str(value).partition("/")
     return int(number), said or proto or "tcp"
+
+
+def _ports(value: Any, proto: str | None) -> tuple[str, str]:
+    """As `_port`, and ``"8000-8010"``, ``any``."""
+    ports, _, said = str(value).partition("/")
+    first, _, last = ports.partition("-")
+    return (ANY if ports == ANY else span(int(first), int(last or first))), said or proto or "tcp"
+
+
+def _ways(egress: Mapping[str, Any]) -> list[str]:
+    if egress.get("proto") == ICMP:
+        return ["icmp/any"]
+    ports, proto = _ports(egress["port"], egress.get("proto"))
+    said = egress.get("proto") or "/" in str(egress["port"])
+    return [f"{way}/{ports}" for way in (("tcp", "udp") if ports == ANY and not said else (proto,))]
 
 
 def _address(text: Any) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from ringfence.verify.declared import Service, matches
+from ringfence.verify.own_rules import covers
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -17,7 +18,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Container:
     """A running container. ``networks``: network → (IPv4 address, IPv6 address), "" where there is none.
 
-    ``published`` are (protocol, published port, container port).
+    ``published`` are (protocol, published port, container port); ``mode`` is Docker's network mode where it has none of
+    its own: "host", "none", "container:ID"; ``task``: the swarm service whose task it is.
     """
 
     name: str
@@ -27,10 +29,21 @@ class Container:
     service: str
     networks: Mapping[str, tuple[str, str]]
     published: tuple[tuple[str, int, int], ...] = ()
+    mode: str = ""
+    task: str = ""
 
     def addresses(self) -> list[tuple[str, str]]:
         """Return (network, address) of every address, both families."""
         return [(network, address) for network, both in sorted(self.networks.items()) for address in both if address]
+
+
+@dataclass(frozen=True)
+class Other:
+    """What containers there are besides Docker's own: of podman, or a swarm service that publishes ports."""
+
+    name: str
+    kind: str
+    published: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,8 +60,16 @@ class Allow:
 
 @dataclass(frozen=True)
 class Seen:
-    """One host. ``addresses``: (device, address, prefix length); ``sockets``: (protocol, port, process); ``routes``:
-    (network, gateway, device), without those that are everything; ``clock``: its time, in seconds since 1970."""
+    """One host.
+
+    Attributes:
+        addresses: (device, address, prefix length).
+        sockets: (protocol, port, process).
+        routes: (network, gateway, device), without those that are everything.
+        clock: its time, in seconds since 1970.
+        fenced: services in its own network that the live policy tells from itself.
+        filters: proxy of Docker's socket → (what it lets through, why it could not be asked).
+    """
 
     host: str
     addresses: tuple[tuple[str, str, int], ...] = ()
@@ -61,6 +82,9 @@ class Seen:
     complaints: tuple[str, ...] = ()
     routes: tuple[tuple[str, str, str], ...] = ()
     clock: float = 0.0
+    others: tuple[Other, ...] = ()
+    fenced: frozenset[str] = frozenset()
+    filters: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
 
     def find(self, service: Service) -> Container | None:
         """Return the running container of a declared service."""
@@ -108,21 +132,12 @@ class Seen:
         """
         return any(
             rule.proto in (proto, "any")
-            and _covers(rule.ports, port)
+            and covers(rule.ports, port)
             and matches([rule.source], source)
             and matches([rule.destination], destination)
             and (not rule.interface or not devices or rule.interface in devices)
             for rule in self.allows
         )
-
-
-def _covers(ports: str, port: int) -> bool:
-    """Whether UFW's notation of ports (``22``, ``6000:6007``, ``80,443``, ``any``) covers one."""
-    for part in ports.split(","):
-        low, _, high = part.partition(":")
-        if part == "any" or (low.isdigit() and int(low) <= port <= int(high or low)):
-            return True
-    return False
 
 
 def read(host: str, answer: Mapping[str, Any]) -> Seen:
@@ -136,6 +151,7 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
                 c["name"], c["pid"], c["space"], c["project"], c["service"],
                 {name: (n["address"], n["address6"]) for name, n in c["networks"].items()},
                 tuple(_once((p["proto"], p["published"], p["port"]) for p in c["published"])),
+                c.get("mode", ""), c.get("task", ""),
             )
             for c in answer["containers"]
         ),
@@ -148,6 +164,12 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
         complaints=tuple(answer["complaints"]),
         routes=tuple((r["network"], r["gateway"], r["device"]) for r in answer["routes"]),
         clock=float(answer["time"]),
+        others=tuple(
+            Other(o["name"], o["kind"], tuple((p["proto"], p["port"]) for p in o["published"]))
+            for o in answer.get("others", ())
+        ),
+        fenced=frozenset(answer.get("fenced", ())),
+        filters={name: (tuple(f["passed"]), f["error"]) for name, f in answer.get("filters", {}).items()},
     )  # fmt: skip
 
 

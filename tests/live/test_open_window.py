@@ -64,6 +64,7 @@ class Host:
             {"name": "web", "action": "allow", "proto": "tcp", "port": "8000", "source": "any"},
         ]
         self.desired = {"rules": rules, "denied_ports": denied, "foreign": "stop", "logging": "low", "force": False}
+        self.desired["unmanaged"] = "close"  # what listens beside the declared port is meant to be shut
 
     def ask(self, verb: str, desired: dict[str, Any]) -> dict[str, Any]:
         text = json.dumps(desired)

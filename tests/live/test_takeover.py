@@ -59,6 +59,8 @@ def attack(lab: Lab, before: Path) -> Attack:
     )  # fmt: skip
     if done.returncode:
         raise RunError(done.stdout + done.stderr)
+    # It is one inventory: what that release handed out is written there.
+    shutil.copy(old / "addresses.yml", lab.inventory / "addresses.yml")
     return start(lab)
 
 

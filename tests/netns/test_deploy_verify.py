@@ -42,7 +42,8 @@ def verify(
         (tools / name).write_text(f"#!/bin/sh\n{text}\n")
         (tools / name).chmod(0o755)
     inventory = directory / "inventory.py"
-    inventory.write_text(f"vantages = [('@local', {{'inventory_hostname': 'box', **{variables!r}}})]\n")
+    vantage = f"vantages = [('@local', {{'inventory_hostname': 'box', **{variables!r}}})]"
+    inventory.write_text(f"{vantage}\ndocker_hosts = ['elsewhere']\n")
     environment = {
         **os.environ,
         "PATH": str(tools),
@@ -52,7 +53,10 @@ def verify(
     }
     pyinfra = Path(sys.executable).with_name("pyinfra")
     return subprocess.run(
-        [shutil.which("unshare") or "unshare", "-n", str(pyinfra), "--yes", str(inventory), "deploys/verify.py"],
+        [
+            shutil.which("unshare") or "unshare", "-n", str(pyinfra), "--yes", "--limit", "vantages", str(inventory),
+            "deploys/verify.py",
+        ],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 

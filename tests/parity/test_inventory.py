@@ -81,7 +81,7 @@ def ansible(lab: Path, inventory: str, host: str, wanted: set[str]) -> dict[str,
 
 
 def compiled(names: set[str]) -> set[str]:
-    return {n for n in names if re.match(rf"({'|'.join(ROLES)}|verify)_|ringfence_skipped$", n)}
+    return {n for n in names if re.match(rf"({'|'.join(ROLES)}|verify)_|ringfence_(skipped|called)$", n)}
 
 
 HOSTS = [("demo", "atlas"), ("demo", "outside"), ("example", "atlas")] + [

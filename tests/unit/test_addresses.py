@@ -214,3 +214,44 @@ def test_seventy_segments_and_a_hundred_services_fit() -> None:
     compiled = compile_lab(lab(on_atlas(services)))
     assert len(compiled.hosts["atlas"]["segments_networks"]) == 70
     assert len(compiled.hosts["atlas"]["stack_projects"]) == 100
+
+
+# What Docker hands out by itself where nobody says otherwise (its libnetwork's ipamutils).
+BY_DOCKER = [ipaddress.IPv4Network(f"172.{n}.0.0/16") for n in range(17, 32)] + [
+    ipaddress.IPv4Network("192.168.0.0/16")
+]
+ONE = on_atlas({"app": ["one"], "db": ["one", "two"]})
+
+
+def subnets(book: Book) -> dict[str, ipaddress.IPv4Network]:
+    return {place.segment: ipaddress.IPv4Network(subnet) for place, (subnet, _) in book.segments.items()}
+
+
+def test_the_default_pool_is_nothing_that_docker_hands_out() -> None:
+    for subnet in subnets(compile_lab(lab(ONE)).book).values():
+        assert not any(subnet.overlaps(other) for other in BY_DOCKER)
+
+
+def test_what_the_default_before_handed_out_stays_and_what_is_new_comes_from_the_other() -> None:
+    before = Book({Place("atlas", "one"): ("172.20.9.0/24", 7)}, {"app": {"one": 12}})
+    first = compile_lab(lab(ONE), before)
+    assert first.book.segments[Place("atlas", "one")] == ("172.20.9.0/24", 7)
+    assert first.book.services["app"]["one"] == 12
+    assert subnets(first.book)["two"].subnet_of(ipaddress.IPv4Network("10.180.0.0/14"))
+    second = compile_lab(lab({**ONE, **on_atlas({"web": ["three"]})}), parse(dump(first.book), "addresses.yml"))
+    assert_kept(first.book, second.book)
+
+
+def test_where_the_own_places_take_the_default_pool_there_is_another() -> None:
+    wide = lab(ONE, lab_places={"lan": ["10.0.0.0/8"]})
+    for subnet in subnets(compile_lab(wide).book).values():
+        assert subnet.subnet_of(ipaddress.IPv4Network("172.20.0.0/14"))
+
+
+def test_a_pool_that_is_said_is_the_only_one() -> None:
+    before = Book({Place("atlas", "one"): ("172.20.9.0/24", 7)}, {})
+    said = compile_lab(lab(ONE, lab_pool="10.64.0.0/16"), before)
+    for subnet in subnets(said.book).values():
+        assert subnet.subnet_of(ipaddress.IPv4Network("10.64.0.0/16"))
+    with pytest.raises(LabError, match=r"lab_pool: '10\.64\.0\.0/16' has no free /24 left"):
+        compile_lab(lab(ONE, lab_pool="10.64.0.0/16", lab_places={"lan": ["10.0.0.0/8"]}))

@@ -301,3 +301,21 @@ def test_a_call_to_another_host_is_no_flow_between_two_bridges_of_either() -> No
 )
 def test_the_users_own_role_variables_win_or_are_added(name: str, compiled_value: Any, own: Any, merged: Any) -> None:
     assert merge({name: compiled_value}, {name: own})[name] == merged
+
+
+def test_a_port_is_published_on_one_address_or_for_the_host_alone() -> None:
+    lan = {"port": 80, "from": ["lan"], "address": "192.168.10.5"}
+    alone = {"port": 81, "address": "self"}
+    got = compiled({"a": {"segments": ["front"], "publish": [lan, alone]}})
+    [service] = got["stack_projects"][0]["services"]
+    assert [(port["published"], port["address"]) for port in service["ports"]] == [
+        (80, "192.168.10.5"),
+        (81, "127.0.0.1"),
+    ]
+    # Whoever is not the host reaches the first alone, and that by no other address.
+    assert [entry["published"] for entry in got["policy_published"]] == [80]
+    assert [(entry["published"], entry["only"]) for entry in got["verify_published"]] == [(80, "192.168.10.5")]
+    assert [(entry["port"], entry["address"]) for entry in got["ufw_published"]] == [
+        (80, "192.168.10.5"),
+        (81, "127.0.0.1"),
+    ]

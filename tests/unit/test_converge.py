@@ -54,6 +54,7 @@ class Answering:
     """As much of a host as is asked: each answer is a JSON object, the words of a failure, or an error."""
 
     name = "atlas"
+    data: ClassVar[dict[str, Any]] = {"ringfence_called": {"ufw_rules": "lab_hosts.atlas.services"}}
     current_op_global_arguments: ClassVar[dict[str, Any]] = {"_sudo": True, "_stdin": "no", "_serial": True}
 
     def __init__(self, *answers: Any) -> None:
@@ -170,6 +171,7 @@ class Changing:
     """A host that answers for each role as it is told, and writes down which roles it was asked about together."""
 
     current_op_global_arguments: ClassVar[dict[str, Any]] = {}
+    data: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, name: str, **changes: list[str]) -> None:
         self.name = name

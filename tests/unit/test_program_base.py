@@ -30,12 +30,14 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(module, "OURS", dropins / "00-ringfence.conf")
     monkeypatch.setattr(module, "INCLUDE", f"Include {dropins}/*.conf")
     monkeypatch.setattr(module, "SYSCTL", tmp_path / "60-ringfence.conf")
+    monkeypatch.setattr(module, "UPDATES", tmp_path / "20auto-upgrades")
+    monkeypatch.setattr(module, "ORIGINALS", tmp_path / "originals")
     return module
 
 
 def wish(**more: Any) -> dict[str, Any]:
     desired = {key.removeprefix("base_"): value for key, value in DEFAULTS.items() if key != "base_packages"}
-    return {**desired, "updates": True, **more}
+    return {**desired, **more}
 
 
 def report() -> dict[str, list[str]]:
@@ -320,3 +322,76 @@ def test_nonsense_on_standard_input_is_a_message() -> None:
     assert result.returncode == 1
     assert "standard input is not JSON" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+# -- files of others ---------------------------------------------------------------------------------------------------
+
+OFF = '// I update by hand\nAPT::Periodic::Update-Package-Lists "1";\nAPT::Periodic::Unattended-Upgrade "0";\n'
+
+
+def found_of(base: Any, **answer: str) -> tuple[str, str]:
+    given = {str(base.UPDATES): answer["answer"]} if answer else {}
+    return base.pending(base.updates(wish(theirs=given)))  # type: ignore[no-any-return]
+
+
+def test_updates_that_are_off_on_purpose_are_shown_and_asked_about(base: Any) -> None:
+    """The file was overwritten, with "(content)" in the plan and no way to leave it."""
+    base.UPDATES.write_text(OFF)
+    change, refusal = found_of(base)
+    assert change == ""
+    assert '- APT::Periodic::Unattended-Upgrade "0";' in refusal
+    assert '+ APT::Periodic::Unattended-Upgrade "1";' in refusal
+    assert "Update-Package-Lists" not in refusal, "only what differs is shown"
+    for answer in ("leave", "replace"):
+        assert f"base_theirs: {{{base.UPDATES}: {answer}}}" in refusal or f"{{{base.UPDATES}: {answer}}}" in refusal
+    assert refusal in base.compare(wish())["refusals"]
+
+
+def test_what_is_left_stays_with_the_timers_of_updates(base: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    base.UPDATES.write_text(OFF)
+    assert found_of(base, answer="leave") == ("", "")
+    asked: list[str] = []
+    monkeypatch.setattr(base, "booted", lambda: True)
+    monkeypatch.setattr(base, "time_daemon", lambda: "chrony")
+    monkeypatch.setattr(base, "unit_states", lambda names, _: asked.extend(names) or {})
+    base.plan_units(wish(theirs={str(base.UPDATES): "leave"}))
+    assert asked == ["chrony.service"]
+    base.bring_about(base.updates(wish(theirs={str(base.UPDATES): "leave"})))
+    assert base.UPDATES.read_text() == OFF
+
+
+def test_what_is_replaced_is_kept_and_comes_back(base: Any) -> None:
+    base.UPDATES.write_text(OFF)
+    change, refusal = found_of(base, answer="replace")
+    assert refusal == ""
+    assert 'Unattended-Upgrade "0"' in change
+    base.bring_about(base.updates(wish(theirs={str(base.UPDATES): "replace"})))
+    assert base.UPDATES.read_text() == base.UPDATES_TEXT
+    assert found_of(base) == ("", "")
+    [back] = [step for step in base.going()[0] if "original" in step.line]
+    back.do()
+    assert base.UPDATES.read_text() == OFF
+    assert [step for step in base.going()[0] if "original" in step.line] == []
+
+
+@pytest.mark.parametrize(
+    ("there", "change"),
+    [
+        (None, "+ "),
+        ('APT::Periodic::Unattended-Upgrade "1";\nAPT::Periodic::Update-Package-Lists   "1";\n/* a\nb */\n', ""),
+        ('APT::Periodic::Update-Package-Lists "1";\nAPT::Periodic::Unattended-Upgrade "1";\nAPT::X "7";\n', ""),
+        ("// Managed by ringfence. Changes made by hand are undone by the next run.\n", "~ "),
+    ],
+)
+def test_the_same_in_other_words_is_left_and_ones_own_is_mended(base: Any, there: str | None, change: str) -> None:
+    if there is not None:
+        base.UPDATES.write_text(there)
+    found, refusal = found_of(base)
+    assert refusal == ""
+    assert found[:2] == change
+
+
+def test_an_answer_about_another_file_is_refused(base: Any) -> None:
+    for path, answer in (("/etc/other", "leave"), (str(base.UPDATES), "keep")):
+        [line] = base.compare(wish(theirs={path: answer}))["refusals"]
+        assert f"base_theirs: {path}: {answer}" in line

@@ -34,9 +34,9 @@ def bare(**changes: Any) -> dict[str, Any]:
     return {
         "engine": None, "cli": False, "compose": False, "version": (0, 0), "codename": "trixie",
         "unit": {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": "", "NeedDaemonReload": "no"},
-        "argv": [], "flags": {}, "config_path": "/etc/docker/daemon.json", "config": None, "config_fault": "",
-        "record": {}, "half_installed": [], "podman_docker": False, "debian_engine": False, "sources": "",
-        "snap": False, "rootless": [],
+        "argv": [], "flags": {}, "starting": [], "config_path": "/etc/docker/daemon.json", "config": None,
+        "config_fault": "", "record": {}, "half_installed": [], "podman_docker": False, "debian_engine": False,
+        "sources": "", "snap": False, "rootless": [],
         "candidates": {"docker.io": "26.1.5+dfsg1", "docker-cli": "26.1.5+dfsg1", "docker-compose": "2.26.1-4"},
         "apparmor_missing": False, "br_netfilter": True, "info": {}, "swarm": False, "firewall_backend": "",
         "containers": {}, "publishing": [], "bridge": "", "loaded": None,
@@ -215,7 +215,7 @@ def test_versions_and_flags_are_read() -> None:
     assert program.version("20.10.24+dfsg1") == (20, 10)
     assert program.version("") == (0, 0)
     flags = program.flag_values(["-H", "fd://", "--iptables=false", "--live-restore", "--log-driver", "journald"])
-    assert flags == {"iptables": "false", "live-restore": "true", "log-driver": "journald"}
+    assert flags == {"hosts": "fd://", "iptables": "false", "live-restore": "true", "log-driver": "journald"}
 
 
 def test_the_fingerprint_of_a_key_is_computed_as_the_standard_says() -> None:
@@ -415,6 +415,104 @@ def test_a_daemon_that_does_not_take_the_back_end_is_a_failure(monkeypatch: pyte
     plan = program.make_plan(NFTABLES, engine_29())
     with pytest.raises(program.Fault, match="runs with the firewall back end iptables although"):
         program.settle_backend(plan)
+
+
+# -- a file that dockerd refuses ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "file"),
+    [
+        (["--log-driver=journald"], {"log-driver": "journald"}),
+        (["-H", "fd://"], {"hosts": ["fd://"]}),
+        (["-Hfd://"], {"hosts": ["fd://"]}),
+        (["-D"], {"debug": False}),
+        (["-s", "overlay2"], {"storage-driver": "overlay2"}),
+        (["--log-opt", "max-size=5m"], {"log-opts": {"max-size": "5m"}}),
+        (["--default-address-pool", "base=10.0.0.0/8,size=24"], {"default-address-pools": []}),
+        (["--registry-mirror=https://mirror.example"], {"registry-mirrors": []}),
+    ],
+)
+def test_what_the_command_line_says_as_well_is_refused_in_the_plan(flags: list[str], file: dict[str, Any]) -> None:
+    """The reload was refused after the file had been replaced, and taking it back restarted every container."""
+    facts = running(file, flags=program.flag_values(flags))
+    (refusal,) = program.make_plan(desired(), facts).refusals
+    assert f"both say {next(iter(file))}: " in refusal
+    assert "systemctl edit docker.service" in refusal
+    # What the role itself wrote gives way instead, and what may be said twice is no fault.
+    assert program.make_plan(desired(), facts | {"record": file}).refusals == []
+    assert program.make_plan(desired(), running({"runtimes": {}}, flags={"runtimes": "a=/b"})).refusals == []
+
+
+def test_a_secret_of_the_command_line_is_not_shown() -> None:
+    facts = running(flags=program.flag_values(["--log-opt", "splunk-token=hush"]))
+    assert "hush" not in json.dumps(program.make_plan(desired(), facts).notices)
+
+
+def test_the_next_command_line_is_read_from_the_unit_and_its_drop_ins(tmp_path: Path) -> None:
+    (tmp_path / "docker").write_text('# DOCKER_OPTS="--bip 10.0.0.1/24"\nDOCKER_OPTS="--dns 10.0.0.2 --debug"\n')
+    unit = f"""[Service]
+Environment="MORE=--label a=b" LEVEL=warn
+EnvironmentFile=-{tmp_path}/docker
+ExecStart=/usr/sbin/dockerd -H fd:// --containerd=/run/containerd/containerd.sock $DOCKER_OPTS
+ExecReload=/bin/kill -s HUP $MAINPID
+# /etc/systemd/system/docker.service.d/override.conf
+[Service]
+ExecStart=
+ExecStart=-/usr/sbin/dockerd $DOCKER_OPTS \\
+    $MORE --log-level=${{LEVEL}}
+"""
+    read = program.arguments(unit)
+    assert read == ["--dns", "10.0.0.2", "--debug", "--label", "a=b", "--log-level=warn"]
+    assert set(program.flag_values(read)) == {"dns", "debug", "labels", "log-level"}
+
+
+REFUSING = """case "$*" in *--validate*--config-file\\ /dev/stdin*) ;; *) exit 9;; esac
+grep -q live-restore || exit 0
+case "$*" in *--live-restore*) ;; *) exit 0;; esac
+echo "unable to configure the Docker daemon with file /dev/stdin: the following directives are specified both as a flag
+ and in the configuration file: proxies: (from flag: hush, from file: hush)" >&2; exit 1"""
+
+
+def test_dockerd_judges_the_file_with_the_units_own_command_line_first(
+    host: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its unit has changed since it was started: only the next start would say so."""
+    host(dockerd=REFUSING, systemctl="echo ExecStart=/usr/sbin/dockerd --live-restore --config-file=/etc/other")
+    facts = running(engine=str(tmp_path / "dockerd"))
+    (refusal,) = program.refused_by_docker(facts, '{"live-restore": true}')
+    assert refusal.startswith("dockerd refuses /etc/docker/daemon.json")
+    assert "specified both as a flag" in refusal
+    assert "hush" not in refusal
+    assert program.refused_by_docker(facts, "{}") == []
+    assert program.refused_by_docker(facts | {"version": (20, 10)}, '{"live-restore": true}') == []
+    # A file that is ours gives way to the unit's line in the plan itself.
+    monkeypatch.setattr(program, "look", lambda: running({"debug": False}, engine=str(tmp_path / "dockerd")))
+    assert not any("live-restore" in line for line in program.check(desired())["changes"])
+
+
+@pytest.mark.parametrize(("info", "pid", "restarts"), [({"ServerVersion": "26"}, "7", 0), ({}, "0", 1)])
+def test_a_daemon_that_runs_well_is_left_alone_when_its_file_is_taken_back(
+    host: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, info: Any, pid: str, restarts: int
+) -> None:
+    told = tmp_path / "told"
+    host(systemctl=f"echo $* >>{told}; echo Id=docker.service; echo MainPID={pid}", journalctl="true")
+    for name in ("running_info", "stop_damaged"):
+        monkeypatch.setattr(program, name, lambda: info)
+    monkeypatch.setattr(program, "wait_for", lambda *_: None)
+    path = tmp_path / "daemon.json"
+    path.write_text("new")
+    facts = running({"debug": False}, config_text='{"debug": false}', config_path=str(path), containers={"a": "b"})
+    program.take_back(facts)
+    assert path.read_text() == '{"debug": false}'
+    assert told.read_text().count("\nrestart docker.service") == restarts
+    assert ("reload docker.service" in told.read_text()) == (not restarts)
+
+
+def test_dockers_own_words_come_first(host: Callable[..., None]) -> None:
+    host(systemctl='[ "$1" = daemon-reload ] || exit 1', journalctl="echo 'level=error msg=\"the disk is full\"'")
+    with pytest.raises(program.Fault, match=r"\Alevel=error .*disk is full"):
+        program.bring_up("restart")
 
 
 # -- looking at a host -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import subprocess
@@ -290,6 +291,28 @@ def engine_of(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: di
     monkeypatch.setattr(segments, "docker_runs", lambda: True)
     monkeypatch.setattr(segments, "host_routes", list)
     return asked
+
+
+@pytest.mark.parametrize(
+    ("refusal", "goes"),
+    [("container 3983 is not connected to network rf-iot", True), ("the engine is shutting down", False)],
+)
+def test_a_network_goes_although_a_container_of_it_never_started(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: str, goes: bool
+) -> None:
+    """The engine names it among those that are configured for the network, and has nothing to take off it."""
+    monkeypatch.setattr(segments, "INTERRUPTED", tmp_path / "left.json")
+    monkeypatch.setattr(segments, "daemon_config", dict)
+    network = live(segments, IOT)
+    answers = {
+        "/networks": [network], "/containers/json?all=1": [container("mqtt", "rf-iot")],
+        f"/networks/{network['Id']}/disconnect": refusal,
+    }  # fmt: skip
+    asked = engine_of(segments, monkeypatch, answers)
+    expected = contextlib.nullcontext() if goes else pytest.raises(segments.Fault, match=refusal)
+    with expected:
+        segments.apply({"networks": [], "backend": "iptables"})
+    assert (("DELETE", f"/networks/{network['Id']}", None) in asked) == goes
 
 
 # -- containers of a network that is made anew -----------------------------------------------------------------------

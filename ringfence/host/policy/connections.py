@@ -167,7 +167,10 @@ class Allowed:
 
     def _leads(self, way: tuple[str, str, IpNetwork | None], c: Connection) -> bool:
         proto, ports, to = way
-        if proto != "any" and not (proto == c.proto and within(c.callee_port, ports)):
+        if proto == "icmp":
+            if c.proto not in ("icmp", "icmp6"):
+                return False
+        elif proto != "any" and not (proto == c.proto and within(c.callee_port, ports)):
             return False
         callee = ipaddress.ip_address(c.callee)
         return callee in to if to else not any(callee in network for network in self.private)

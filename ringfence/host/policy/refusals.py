@@ -8,6 +8,7 @@ from typing import Any
 from ringfence.host.engine import DAEMON_CONFIG
 from ringfence.host.policy.rule import OWN, address, family_of, span
 from ringfence.host.policy.rules import vpn_egress, vpn_of
+from ringfence.host.policy.slices import slices_of
 from ringfence.host.running import Fault
 from ringfence.host.tables import parse_save
 
@@ -21,6 +22,10 @@ CHAINS = (  # no segment's name
 
 
 INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
+
+
+SLICE = re.compile(r"ringfence-[A-Za-z0-9_.]{1,64}\.slice")
+SLICE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -53,6 +58,7 @@ def wish_refusals(wish: dict[str, Any]) -> list[str]:
         if bridge not in bridges and not (vpn and bridge == vpn["interface"] and owner.startswith("policy_flows."))
     ]
     refusals += vpn_refusals(wish, vpn) if vpn else []
+    refusals += slice_refusals(wish)
     for kind, keys in (
         ("flows", ("port",)),
         ("egress", ("port",)),
@@ -110,6 +116,34 @@ def vpn_refusals(wish: dict[str, Any], vpn: dict[str, Any]) -> list[str]:
             address(value)
         except ValueError:
             found.append(f"policy_vpn.{key}: '{value}' is not a network in CIDR notation")
+    return found
+
+
+def slice_refusals(wish: dict[str, Any]) -> list[str]:
+    """Why a service in the host's network cannot be told by its slice."""
+    found = []
+    for one in slices_of(wish):
+        owner = f"policy_slices.{one['name']}"
+        if not SLICE.fullmatch(one["slice"]):
+            found.append(
+                f"{owner}.slice: '{one['slice']}' is not of the form ringfence-name.slice, without further '-'"
+            )
+        if not SLICE_NAME.fullmatch(one["name"]):
+            found.append(f"{owner}: its name is to have letters, digits, '_' and '-' only")
+        for kind in ("flows", "doors", "egress"):
+            for entry in one[kind]:
+                if not is_port(span(entry.get("port", "any"))):
+                    found.append(
+                        f"{owner}.{kind}.{entry['name']}.port: '{entry['port']}' is no port and no range of them"
+                    )
+                for key in ("destination", "destination6", "to"):
+                    value = entry.get(key) or "internet"
+                    try:
+                        _ = value == "internet" or address(value)
+                    except ValueError:
+                        found.append(
+                            f"{owner}.{kind}.{entry['name']}.{key}: '{value}' is not a network in CIDR notation"
+                        )
     return found
 
 

@@ -17,6 +17,7 @@ LONGEST_NAME = 120  # characters; nftables takes comments of 127
 
 
 ICMP = {"v4": "icmp", "v6": "icmp6"}
+ECHO = {"v4": "8", "v6": "128"}  # a request for an echo
 
 
 NEIGHBOURS = ("135", "136")  # neighbour solicitation and advertisement
@@ -72,12 +73,14 @@ class Around(NamedTuple):
         docker: bridges of Docker's networks that are no segments.
         subnets: their subnets.
         tells: whether the kernel can tell by which bridge a frame comes (its nft_meta_bridge).
+        slices: whether it can tell by which control group something is sent; asked only where that is wished.
     """
 
     uplinks: tuple[str, ...] = ()
     docker: tuple[str, ...] = ()
     subnets: tuple[str, ...] = ()
     tells: bool = True
+    slices: bool = False
 
 
 def plain(name: str) -> str:
@@ -94,7 +97,7 @@ def span(port: Any) -> str:
 def of_proto(name: str, proto: str, port: Any) -> str:
     """A flow's name with its port."""
     ports = f"/{span(port)}" if span(port) else ""
-    return f"{name} {proto}{ports}" if proto in ("tcp", "udp") else name
+    return f"{name} {proto}{ports}" if proto in ("tcp", "udp") else f"{name} echo" if proto == "icmp" else name
 
 
 def ends(entry: dict[str, Any], *keys: str) -> Iterator[tuple[str, ...]]:

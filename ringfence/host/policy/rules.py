@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ringfence.host.policy.rule import (
+    ECHO,
     EVERY,
     ICMP,
     NEIGHBOURS,
@@ -22,6 +23,7 @@ from ringfence.host.policy.rule import (
     plain,
     span,
 )
+from ringfence.host.policy.slices import from_slices, slice_chains
 
 
 def build(wish: dict[str, Any], around: Around) -> list[Rule]:
@@ -30,7 +32,7 @@ def build(wish: dict[str, Any], around: Around) -> list[Rule]:
     Args:
         wish: the desired state.
     """
-    rules = [*_forward(wish, around), *_host(wish, around), *_from_host(wish), *_nat(wish)]
+    rules = [*_forward(wish, around), *_host(wish, around), *_from_host(wish, around), *_nat(wish)]
     return [rule._replace(name=plain(rule.name)) for rule in rules]
 
 
@@ -152,16 +154,19 @@ def leaving(chain: str, egress: Iterable[dict[str, Any]]) -> Iterator[Rule]:
     # Where "the internet" ends is asked in a chain that does not come back: it is asked last.
     for entry in sorted(egress, key=lambda entry: bool(entry["to"] == "internet")):
         proto, port = entry.get("proto", "any"), entry.get("port", "any")
-        match: dict[str, Any] = {
-            "proto": "" if proto == "any" else proto,
-            "dport": "" if proto == "any" else span(port),
-        }
         label = of_proto(f"egress {entry['name']}", proto, port)
         for family, source in ends(entry, "source"):
+            match = _asked(family, proto, port)
             if entry["to"] == "internet":
                 yield Rule(chain, label, "goto RF-PUBLIC", family, source=source, **match)
             elif family_of(entry["to"]) == family:
                 yield Rule(chain, label, "pass", family, source=source, destination=address(entry["to"]), **match)
+
+
+def _asked(family: str, proto: str, port: Any) -> dict[str, Any]:
+    if proto == "icmp":
+        return {"proto": ICMP[family], "type": ECHO[family]}
+    return {"proto": "" if proto == "any" else proto, "dport": "" if proto == "any" else span(port)}
 
 
 def _quiet(chain: str, name: str) -> Iterator[Rule]:
@@ -287,13 +292,13 @@ def _guests() -> Iterator[Rule]:
     yield guests("goto RF-GUESTS/drop", "clients of DHCP", words="udp dport { 68, 546 }")
     to_all = "fib daddr type { broadcast, multicast }"
     yield guests("goto RF-GUESTS/drop", "multicast services", words=f"meta l4proto {{ tcp, udp }} {to_all}")
-    for family, kind in (("v4", "8"), ("v6", "128")):
+    for family, kind in ECHO.items():
         yield guests("goto RF-GUESTS/drop", "echo", family=family, proto=ICMP[family], type=kind)
     yield Rule("RF-GUESTS/drop", "inside", "log RF DROP to the host")
     yield Rule("RF-GUESTS/drop", "inside", "drop")
 
 
-def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
+def _from_host(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     """What the host sends to containers: root may (the engine's proxy, health checks), and everybody may use what is
     published; nobody else."""
 
@@ -302,6 +307,7 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
 
     if vpn := vpn_of(wish):
         yield from astray("RF-OUT", vpn)
+    yield from from_slices(wish, around)
     yield out("accept", out=f"!{EVERY}")
     yield out("accept", state="established")
     yield out("accept", "root of the host", words="meta skuid 0")
@@ -316,6 +322,7 @@ def _from_host(wish: dict[str, Any]) -> Iterator[Rule]:
     for segment in wish["segments"]:
         yield out(f"log RF DROP the host to {segment['name']}", f"segment {segment['name']}", out=segment["bridge"])
     yield out("drop")
+    yield from slice_chains(wish, around)
     if vpn:
         yield Rule("RF-ASTRAY", "own addresses", "accept", out="lo")
         yield Rule("RF-ASTRAY", "other hosts", "log RF DROP outside the vpn")

@@ -18,6 +18,7 @@ from ringfence.host.nowhere import tried_nowhere
 from ringfence.host.policy.nft import TABLES, Line, listed
 from ringfence.host.policy.rule import Around
 from ringfence.host.policy.rules import vpn_of
+from ringfence.host.policy.slices import slices_of, tells_slices
 from ringfence.host.running import HUNG, MISSING, Fault, must, run, search_path
 from ringfence.host.tables import Tables, families, live_text, parse_save
 from ringfence.host.units import unit_states
@@ -108,8 +109,9 @@ def known(around: Any) -> Around:
     """What only the host knows, as it was persisted; nothing is known from an earlier release's."""
     if not isinstance(around, dict):
         return Around()
-    lists = {key: tuple(found) for key, found in around.items() if key != "tells"}
-    return Around(**lists, tells=bool(around["tells"]))
+    yes = ("tells", "slices")
+    lists = {key: tuple(found) for key, found in around.items() if key not in yes}
+    return Around(**lists, tells=bool(around["tells"]), slices=bool(around.get("slices")))
 
 
 def matters(around: Around, wish: dict[str, Any], backend: str) -> Around:
@@ -186,6 +188,7 @@ def look(wish: dict[str, Any], persisted: dict[str, Any] | None) -> Host:
         outside = outside_the_fence(engine("GET", "/containers/json"))
     there = interfaces()
     around = surroundings(there, routes(), networks, wish, tells=tells_bridges())
+    around = around._replace(slices=bool(slices_of(wish)) and tells_slices())
     if not running and persisted:
         # While Docker cannot be asked, nothing of what it said is forgotten, and any bridge may be one of its own.
         before = known(persisted["around"])
@@ -231,6 +234,10 @@ def outside_the_fence(containers: list[dict[str, Any]]) -> list[str]:
     """Sentences about running containers that the policy does not hold."""
     lines = []
     for container in containers:
+        if "ringfence.project" in (container.get("Labels") or {}) and not container.get("NetworkSettings", {}).get(
+            "Networks", {}
+        ).keys() - {"host", "none"}:
+            continue  # declared to be in no network of its own
         name = container["Names"][0].lstrip("/")
         networks = sorted(container.get("NetworkSettings", {}).get("Networks") or {})
         foreign = [n for n in networks if not n.startswith("rf-") and n not in ("none", "host")]

@@ -26,6 +26,7 @@ def containers(label: str = "") -> list[Container]:
         found.append({
             "id": c["Id"], "name": (c["Names"] or ["?"])[0].lstrip("/"), "labels": c.get("Labels") or {},
             "image": str(c.get("Image") or ""),
+            "mode": str((c.get("HostConfig") or {}).get("NetworkMode") or ""),
             "state": c["State"], "status": c["Status"], "created": float(c["Created"]),
             "networks": {
                 n: {
@@ -36,6 +37,7 @@ def containers(label: str = "") -> list[Container]:
             },
             "ports": sorted({f"{p['PublicPort']}/{p['Type']}" for p in c.get("Ports") or [] if p.get("PublicPort")}),
             "volumes": [m["Name"] for m in c.get("Mounts") or [] if m.get("Type") == "volume" and m.get("Name")],
+            "written": [m["Name"] for m in c.get("Mounts") or [] if m.get("Name") and m.get("RW")],
         })  # fmt: skip
     return found
 
@@ -53,8 +55,21 @@ def image_path(image: str) -> str:
     return f"/images/{quote(image, safe='/:@')}/json"
 
 
+def is_done(container: Container) -> bool:
+    """Whether a container that is there to do something once has done it."""
+    return (
+        "ringfence.once" in container["labels"]
+        and container["state"] == "exited"
+        and str(container["status"]).startswith("Exited (0)")
+    )
+
+
 def ready(container: Container, since: dict[str, float]) -> bool:
-    """Whether a container is healthy, or has run for a moment where it has no health check."""
+    """Whether a container is healthy, has run for a moment where it has no health check, or has done what it had to."""
+    if is_done(container):
+        return True
+    if "ringfence.once" in container["labels"] and "(healthy)" not in container["status"]:
+        return False  # it is waited for until it has ended
     if (
         container["state"] != "running"
         or "(unhealthy)" in container["status"]
@@ -80,14 +95,20 @@ def wait(names: set[str], seconds: float, ends: bool = False) -> None:
             if name in found and ready(found[name], since):
                 done.add(name)
                 word = "healthy" if "(healthy)" in found[name]["status"] else "running"
+                word = "done" if is_done(found[name]) else word
                 TELL.say(f"{name} is {word} after {time.monotonic() - begun:.0f} s ({len(done)} of {len(names)})")
         failed = {n for n in names - done if "(unhealthy)" in found.get(n, {}).get("status", "")}
-        failed |= {n for n in names - done if ends and n in found and gave_up(found[n])}
+        failed |= {n for n in names - done if n in found and (ends or ended(found[n])) and gave_up(found[n])}
         if done == names:
             return
         if failed or time.monotonic() - begun > seconds:
             raise Fault("\n".join(explain(name, found.get(name), seconds) for name in sorted(failed or names - done)))
         time.sleep(0.5)
+
+
+def ended(container: Container) -> bool:
+    """Whether a container that Docker does not start again has ended."""
+    return "ringfence.once" in container["labels"] and container["state"] == "exited"
 
 
 def gave_up(container: Container) -> bool:

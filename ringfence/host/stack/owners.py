@@ -18,7 +18,12 @@ def own_volumes(project: dict[str, Any], services: list[str]) -> None:
     """
     for service in project["services"]:
         for volume in service["volumes"]:
-            if service["name"] in services and volume.get("name") and volume.get("owner"):
+            if (
+                service["name"] in services
+                and volume.get("name")
+                and volume.get("owner")
+                and not volume.get("external")
+            ):
                 place, owner = _made(str(project["name"]), str(volume["name"])), int(volume["owner"])
                 if place.stat().st_uid != owner and not any(place.iterdir()):
                     os.chown(place, owner, owner)

@@ -16,7 +16,8 @@ from ringfence.host.engine import NotThereError, engine
 from ringfence.host.files import read, sync_directory
 from ringfence.host.projects import ROOT
 from ringfence.host.running import Fault
-from ringfence.host.stack.containers import Container, containers, explain, image_path, remove, there, wait
+from ringfence.host.stack.containers import Container, containers, explain, image_path, is_done, remove, there, wait
+from ringfence.host.stack.external import copied_names
 from ringfence.host.stack.journal import (
     COPYING,
     PARTIAL,
@@ -68,7 +69,7 @@ def upgraded(project: str, service: dict[str, Any], container: Container) -> Upg
     said = there(f"/containers/{container['id']}/json")
     image = container["labels"].get("com.docker.compose.image") or said.get("Image", "")
     was = str((said.get("Config") or {}).get("Image") or image)
-    volumes = volumes_of(project, service["upgrade"]["backup"])
+    volumes = volumes_of(copied_names(project, service))
     return Upgraded(
         container["id"], str(image), was, service["image"], copy_name(was, time.time()),
         {one.name: str(one.place) for one in volumes}, int(service["upgrade"].get("keep") or 2),
@@ -142,6 +143,8 @@ def container_names(journal: Journal, services: Iterable[str]) -> set[str]:
 
 def is_well(container: Container) -> bool:
     """Whether a container was started, and is not known to be unhealthy."""
+    if is_done(container):
+        return True
     return container["state"] in ("running", "created") and "(unhealthy)" not in container["status"]
 
 

@@ -27,15 +27,15 @@ class Volume(NamedTuple):
     place: Path
 
 
-def volumes_of(project: str, names: Iterable[str]) -> list[Volume]:
-    """Return those of a project's volumes that exist.
+def volumes_of(names: Iterable[str]) -> list[Volume]:
+    """Return those volumes that exist, by the names that the engine has for them.
 
     Raises:
         Fault: one of them is not simply a directory of this host.
     """
     found = []
     for name in names:
-        said = there(f"/volumes/{quote(f'{project}_{name}')}")
+        said = there(f"/volumes/{quote(name)}")
         if not said:
             continue
         if said.get("Driver") != "local" or said.get("Options"):

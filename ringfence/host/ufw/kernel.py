@@ -90,13 +90,24 @@ def framework(family: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     for part in ("before", "after"):
         for chain, rules in parse_rules(read(ETC / f"{part}{suffix}.rules"))[1].items():
-            if chain.startswith(PREFIX[family]) and "logging" not in chain:
+            if of_frame(chain, family):
                 counts[chain] = counts.get(chain, 0) + len(rules)
     for way in DIRECTIONS.values():
         name = f"{PREFIX[family]}before-{way}"
         if name in counts:
             counts[name] += 1  # the jump to the user's chain
     return counts
+
+
+# Chains that ufw fills itself, from user.rules and from its policies: whoever declares one of them in before.rules or
+# after.rules as well (a rule there jumps to it) does not say what stands in it.
+FILLED = ("user-", "reject-", "track-", "skip-to-policy-")
+
+
+def of_frame(chain: str, family: str) -> bool:
+    """Whether a chain that before.rules or after.rules names is filled by them alone."""
+    name = chain.removeprefix(PREFIX[family])
+    return name != chain and "logging" not in name and not name.startswith(FILLED)
 
 
 def kernel_text(state: State, family: str) -> str:
@@ -116,7 +127,8 @@ def kernel_text(state: State, family: str) -> str:
         suffix = "6" if family == "6" else ""
         lines += [f":{chain} - [0:0]" for chain in counts]
         for part in ("before", "after"):
-            lines += [line for line in section(read(ETC / f"{part}{suffix}.rules")) if line.startswith(f"-A {prefix}")]
+            rules = [line for line in section(read(ETC / f"{part}{suffix}.rules")) if line.startswith(("-A ", "-I "))]
+            lines += [line for line in rules if line.split()[1] in counts]
         lines += [
             f"-A {prefix}before-{way} -j {prefix}user-{way}"
             for way in DIRECTIONS.values()

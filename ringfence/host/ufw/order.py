@@ -65,7 +65,7 @@ def head(current: list[Rule]) -> int:
 
 def first_barrier(current: list[Rule], wanted: list[Rule], gone: list[Rule]) -> int:
     """Place of the first kept foreign rule that would open what a named deny closes; all own rules go before it."""
-    denies = [rule for rule in wanted if not rule.opens]
+    denies = [rule for rule in wanted if not rule.opens and rule.match.direction == "in" and not rule.match.forward]
     matches = {rule.match for rule in wanted}
     for place, rule in enumerate(current):
         if (

@@ -146,7 +146,7 @@ def wanted_rules(desired: Desired, ipv6: bool) -> tuple[Lists, list[str]]:
     lists: Lists = {"4": [], "6": []}
     notices: list[str] = []
     denied = [{"action": "deny", "log": True, **entry} for entry in desired["denied_ports"]]
-    for entry in [*desired["rules"], *denied]:
+    for entry in [*desired["rules"], *(desired.get("kept") or []), *denied]:
         for rule in expand(entry):
             if rule.family == "6" and not ipv6:
                 continue
@@ -159,18 +159,40 @@ def wanted_rules(desired: Desired, ipv6: bool) -> tuple[Lists, list[str]]:
 
 
 def expand(entry: dict[str, Any]) -> Iterator[Rule]:
-    """The rules of one entry: both families where the source is any; tcp and udp apart where ufw needs it."""
+    """The rules of one entry: both families where its ends are any; tcp and udp apart where ufw needs it."""
     port = ports(str(entry.get("port") or "any").replace("-", ":"))
     proto = str(entry.get("proto") or "any")
-    source = str(entry.get("source") or "any")
-    families = ["4", "6"] if source == "any" else [str(ipaddress.ip_network(source, strict=False).version)]
+    source, destination = str(entry.get("source") or "any"), str(entry.get("destination") or "any")
+    told = {str(ipaddress.ip_network(end, strict=False).version) for end in (source, destination) if end != "any"}
+    forward, way_in, way_out = way(entry)
+    direction = "out" if (way_out and not way_in) or entry.get("direction") == "out" else "in"
     for each in ["tcp", "udp"] if proto == "any" and ("," in port or ":" in port) else [proto]:
-        for family in families:
-            src = ANY[family] if source == "any" else network(source)
-            interface = str(entry.get("interface") or "")
-            match = Match(each, port, ANY[family], "any", src, "", "", "in", interface, "", False)
+        for family in sorted(told) or ["4", "6"]:
+            src, dst = (ANY[family] if end == "any" else network(end) for end in (source, destination))
+            match = Match(each, port, dst, "any", src, "", "", direction, way_in, way_out, forward)
             logging = "log" if entry.get("log") else ""
             yield Rule(family, match, str(entry.get("action") or "allow"), logging, f"{OWN}{entry['name']}")
+
+
+def way(entry: dict[str, Any]) -> tuple[bool, str, str]:
+    """Whether an entry is about what is forwarded, and the interfaces by which it comes and goes."""
+    interface, out = str(entry.get("interface") or ""), str(entry.get("interface_out") or "")
+    forward = entry.get("direction") == "route"
+    return (forward, interface, out) if forward or entry.get("direction") != "out" else (False, "", out or interface)
+
+
+def entry_faults(entries: list[dict[str, Any]]) -> Iterator[str]:
+    """Say what of declared rules cannot be said to ufw, each with what to write."""
+    for entry in entries:
+        ends = [str(entry.get(end) or "any") for end in ("source", "destination")]
+        versions = {ipaddress.ip_network(end, strict=False).version for end in ends if end != "any"}
+        where = f"ufw_rules: {entry['name']}"
+        if len(versions) > 1:
+            yield f"{where}: source and destination are not of one family (write one rule for IPv4, one for IPv6)"
+        if entry.get("direction", "in") == "in" and entry.get("interface_out"):
+            yield f"{where}: what comes in goes out by no interface (write direction: route for what is forwarded)"
+        if entry.get("application") and entry.get("port"):
+            yield f"{where}: has a port and an application profile (remove one of the two)"
 
 
 def overlap(one: str, other: str) -> bool:
@@ -190,6 +212,8 @@ def spans(text: str) -> list[tuple[int, int]]:
 
 def covers(outer: Match, inner: Match) -> bool:
     """Whether everything that ``inner`` matches is matched by ``outer`` (incoming rules of one family)."""
+    if outer.direction != "in" or outer.forward or not anywhere(outer.dst):
+        return False
     if outer.iface_in and outer.iface_in != inner.iface_in:
         return False
     if outer.proto not in ("any", inner.proto):

@@ -20,10 +20,13 @@ import time
 from collections.abc import Callable
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError, asked
+from ringfence.verify.remote.filtering import asked_of
 from ringfence.verify.remote.listening import background, collect, doors, ears, listen
 from ringfence.verify.remote.looking import addresses, engine, routes, sockets, ufw_allows
 from ringfence.verify.remote.names import ask
+from ringfence.verify.remote.others import podman, swarm
 from ringfence.verify.remote.probing import probe
+from ringfence.verify.remote.slices import fenced
 from ringfence.verify.remote.spaces import open_all_files, open_space, own_space
 from ringfence.verify.remote.visiting import visit
 
@@ -31,7 +34,10 @@ LIFE = 60.0  # seconds a listener lives at most unless the caller asks for anoth
 
 
 def prepare(wanted: Json) -> Json:
-    """Look around, then listen in the background unless `listen` is false: `token`, `life`, `doors`."""
+    """Look around, then listen in the background unless `listen` is false: `token`, `life`, `doors`.
+
+    Which services of `slices` the policy holds is seen, and `proxies` of Docker's socket are asked whether they filter.
+    """
     seen: Json = {
         "time": time.time(),
         "addresses": addresses(),
@@ -40,6 +46,13 @@ def prepare(wanted: Json) -> Json:
         "ufw": ufw_allows(),
         **engine(),
     }
+    seen["others"] = podman(seen["sockets"])
+    try:
+        seen["others"] += swarm(seen["networks"])
+    except ProbeFailedError as failure:
+        seen["complaints"].append(f"what the swarm publishes is not known: {failure}")
+    seen["fenced"] = fenced(wanted.get("slices", {}))
+    seen["filters"] = asked_of(wanted.get("proxies", []))
     if not wanted.get("listen", True):
         return seen
     named: dict[str, list[socket.socket]] = {"": ears(None, groups=True)}

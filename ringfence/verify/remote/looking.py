@@ -58,6 +58,11 @@ def sockets(text: str) -> list[Json]:
     return found
 
 
+def alien(mode: str) -> str:
+    """The network mode of a container that has no network of its own, "" for every other."""
+    return mode if mode in ("host", "none") or mode.startswith("container:") else ""
+
+
 def containers() -> list[Json]:
     """Running containers: where they are attached, what they publish, which process holds their namespace."""
     found = []
@@ -80,6 +85,8 @@ def containers() -> list[Json]:
                 "id": one["Id"],
                 "pid": one["State"]["Pid"],
                 "space": namespace_number(one["State"]["Pid"]),
+                "mode": alien(one["HostConfig"].get("NetworkMode", "")),
+                "task": labels.get("com.docker.swarm.service.name", ""),
                 "project": labels.get("com.docker.compose.project", ""),
                 "service": labels.get("com.docker.compose.service", ""),
                 "networks": {

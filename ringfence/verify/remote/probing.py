@@ -12,6 +12,7 @@ from ringfence.verify.remote.commands import Json, ProbeFailedError
 from ringfence.verify.remote.connecting import ask_echo, connect_tcp, leave_by, outcome, send_udp
 from ringfence.verify.remote.forging import send_forged
 from ringfence.verify.remote.routing import ways
+from ringfence.verify.remote.slices import Maker, makers
 from ringfence.verify.remote.spaces import inside, open_space
 
 FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -39,7 +40,9 @@ async def _lie(cell: list[Any], space: int | None, payload: bytes) -> list[str]:
     return await send_forged(cell, space, payload)
 
 
-async def probe_cell(token: str, cell: list[Any], source: Json, space: int | None, seconds: float) -> list[str]:
+async def probe_cell(
+    token: str, cell: list[Any], source: Json, space: int | None, seconds: float, maker: Maker | None = None
+) -> list[str]:
     """[outcome, the source address that was used] of one cell.
 
     A cell is [id, source, address, proto, port, must be open, another's address to say it comes from or "", own address
@@ -56,7 +59,7 @@ async def probe_cell(token: str, cell: list[Any], source: Json, space: int | Non
     for number_of_try, pause in enumerate((*PAUSES, None), 1):
         try:
             with inside(space):
-                sock = socket.socket(family, *KINDS[proto][family])
+                sock = (maker.socket if maker else socket.socket)(family, *KINDS[proto][family])
         except OSError as error:
             return [outcome(error), ""]
         with sock:
@@ -112,15 +115,17 @@ async def probe_all(wanted: Json) -> Json:
         spaces.append(space)
     results: dict[str, list[str]] = {}
 
-    async def one(cell: list[Any]) -> None:
-        async with gate:
-            index = cell[1]
-            if str(index) not in errors:
-                results[str(cell[0])] = await probe_cell(
-                    wanted["token"], cell, wanted["sources"][index], spaces[index], seconds
-                )
+    with makers(wanted["sources"], errors) as making:
 
-    await asyncio.gather(*(one(cell) for cell in wanted["cells"]))
+        async def one(cell: list[Any]) -> None:
+            async with gate:
+                index = cell[1]
+                if str(index) not in errors:
+                    results[str(cell[0])] = await probe_cell(
+                        wanted["token"], cell, wanted["sources"][index], spaces[index], seconds, making.get(index)
+                    )
+
+        await asyncio.gather(*(one(cell) for cell in wanted["cells"]))
     for space in spaces:
         if space is not None:
             os.close(space)

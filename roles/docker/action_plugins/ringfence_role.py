@@ -98,7 +98,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
             self._must_fit(folders)
         wishes = {folder.name: self._wish(folder) for folder in folders}
         diff = bool(self._task.diff) and not is_preflight
-        found = self._ask("survey", {"wishes": {role: without_contents(w) for role, w in wishes.items()}, "diff": diff})
+        called = self._vars.get("ringfence_called") or {}
+        asked = {"wishes": {role: without_contents(w) for role, w in wishes.items()}, "diff": diff, "called": called}
+        found = self._ask("survey", asked)
         host = self._vars.get("inventory_hostname")
         for role, difference in found.items():
             for line in difference["notices"]:

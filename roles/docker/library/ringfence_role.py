@@ -665,12 +665,13 @@ def _refused(message: str) -> dict[str, list[str]]:
     return {"changes": [], "refusals": [message], "notices": []}
 
 
-def survey(wishes: dict[str, Wish], *, diff: bool = False) -> dict[str, Any]:
+def survey(wishes: dict[str, Wish], *, diff: bool = False, called: dict[str, str] | None = None) -> dict[str, Any]:
     """Compare what roles want with this host; all their programs are asked at once.
 
     Args:
         wishes: role → what it wants.
         diff: whether to answer with the present text of files that everybody may read.
+        called: role variable → what the user calls it, for the messages.
 
     Returns:
         ``{role: {packages: [name], files: {path: difference}, changes: [...], refusals: [...], notices: [...]}}``,
@@ -702,10 +703,23 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False) -> dict[str, Any]:
         failed = [answers[role]["refusals"] for role in answers if checks[role].code]
         if failed:
             failed[-1][-1] += not_root()  # once, behind every program's own way of saying so
-        return answers
+        return {role: renamed(answer, called or {}) for role, answer in answers.items()}
     finally:
         for check in checks.values():
             check.kill()
+
+
+def renamed(answer: dict[str, Any], called: dict[str, str]) -> dict[str, Any]:
+    """Return an answer whose messages name what the user has written, and not the variables that follow from it."""
+    if not called:
+        return answer
+    words = "|".join(re.escape(name) for name in sorted(called, key=len, reverse=True))
+    form = re.compile(rf"(?<![\w./-])({words})(?![\w-])")
+
+    def said(line: str) -> str:
+        return form.sub(lambda found: called[found[0]], line)
+
+    return answer | {key: [said(line) for line in answer[key]] for key in ("changes", "refusals", "notices")}
 
 
 def not_root() -> str:

@@ -49,6 +49,7 @@ def converged(desired: dict[str, Any]) -> Any:
             own = f"{project['name']}-{service['name']}-1"
             containers.append({
                 "id": own, "name": own, "state": "running", "status": "Up 5 minutes", "created": 2000.0, "ports": [],
+                "mode": next((leg["network"] for leg in service["networks"]), service["network"] or "none"),
                 "image": service["image"],
                 "volumes": [f"{project['name']}_{v['name']}" for v in service["volumes"] if v.get("name")],
                 "labels": {
@@ -91,7 +92,7 @@ def container(facts: Any, name: str) -> Any:
 def foreign(**changes: Any) -> dict[str, Any]:
     return {
         "id": "f", "name": "other", "labels": {}, "state": "running", "status": "Up", "created": 1.0,
-        "networks": {}, "ports": [], "volumes": [],
+        "networks": {}, "mode": "none", "ports": [], "volumes": [],
     } | changes  # fmt: skip
 
 

@@ -163,3 +163,11 @@ def test_the_digests_of_the_release_before_are_known(service: dict[str, Any]) ->
     project = project_of(service, other)
     old = old_digests(project, LOG)
     assert old == {s["name"]: program.old_spec(project, s, LOG) for s in project["services"]}
+
+
+def test_a_port_is_bound_to_the_address_that_is_declared() -> None:
+    ports = [{"published": 80, "port": 80}, {"published": 81, "port": 80, "address": "192.168.10.5"}]
+    service = {"name": "a", "image": "x", "ports": ports}
+    project = program.whole({"projects": [{"name": "p", "services": [service]}]})["projects"][0]
+    made = program._service(project, project["services"][0], "stack", "/x", LOG)
+    assert [port.get("host_ip") for port in made["ports"]] == [None, "192.168.10.5"]

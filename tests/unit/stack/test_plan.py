@@ -190,6 +190,12 @@ def test_missing_values_and_directories_are_refused(desired: dict[str, Any]) -> 
     ]
 
 
+def test_a_device_that_is_not_there_is_refused_before_anything_is_changed(desired: dict[str, Any]) -> None:
+    desired["projects"][0]["services"][0]["devices"] = ["/dev/ttyUSB0:/dev/ttyACM0"]
+    [refusal] = program.make_plan(desired, Facts(missing={"/dev/ttyUSB0"})).refusals
+    assert refusal.startswith("project shop, service web: /dev/ttyUSB0 does not exist on this host: plug it in")
+
+
 def test_messages_are_cleaned_of_secrets() -> None:
     tell = program.Teller()
     tell.learn({"shop": {"token": "hunter22"}})
@@ -250,7 +256,7 @@ def test_apply_takes_networks_as_they_are(desired: dict[str, Any]) -> None:
         ({"dns_opt": ["ndots:1\nnameserver 8.8.8.8"]}, "is no option of a resolver"),
         ({"capabilities": ["NET_ADMIN\n"]}, "is not a capability"),
         ({"capabilities": ["SYS_RAWIO"]}, "would read and write the host's memory"),
-        ({"volumes": [{"source": "/dev/mem", "target": "/m"}]}, "is the host's kernel and its devices"),
+        ({"volumes": [{"source": "/dev/mem", "target": "/m"}]}, "hands the host's kernel and its devices"),
         ({"volumes": [{"source": "//run/./docker.sock", "target": "/s"}]}, "hands the whole host to the container"),
         ({"name": "../x"}, "cannot be the name of a service"),
         ({"image": ""}, "has no image"),
@@ -288,7 +294,7 @@ def test_a_link_that_leads_to_the_docker_socket_is_refused(desired: dict[str, An
     sources = [str(tmp_path / name) for name in ("socket", "data", "run")]
     volumes = [{"source": source, "target": f"/{number}"} for number, source in enumerate(sources)]
     desired["projects"][0]["services"][0]["volumes"] = volumes
-    leading = program.leading(sources)
+    leading = program.leading(dict.fromkeys(sources, False))
     assert set(leading) == {sources[0], sources[2]}
     refusals = program.make_plan(desired, Facts(leading=leading)).refusals
     assert f"project shop, service web: {sources[0]} leads to /run/docker.sock, which hands the whole host" in str(

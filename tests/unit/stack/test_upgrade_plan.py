@@ -117,7 +117,7 @@ def test_a_volume_that_is_no_directory_of_the_host_is_refused(
 
 def test_a_volume_that_is_not_there_yet_needs_no_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "there", lambda path: {})
-    assert program.volumes_of("shop", ["data"]) == []
+    assert program.volumes_of(["shop_data"]) == []
 
 
 def test_a_size_that_takes_too_long_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

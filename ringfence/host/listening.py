@@ -1,0 +1,158 @@
+"""Who listens on the host: its processes, and containers by the ports that are published."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Any, NamedTuple
+
+from ringfence.host.engine import bridge_of, docker_runs, engine
+from ringfence.host.running import must
+from ringfence.host.units import booted
+
+EVERY = ("0.0.0.0", "::", "")
+PROXY = "docker-proxy"  # listens for a container that is listed by itself
+ENGINE = "dockerd"
+
+
+class Listener(NamedTuple):
+    """A port that somebody holds.
+
+    Attributes:
+        proto: tcp or udp.
+        address: that it is bound to; "" for every one of the host.
+        port: number.
+        holder: the process or the container, as a person would look for it.
+        container: its name; "" for a process.
+        own: whether ringfence made that container.
+        inner: the port in the container; 0 for a process.
+    """
+
+    proto: str
+    address: str
+    port: int
+    holder: str
+    container: str = ""
+    own: bool = False
+    inner: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.port}/{self.proto}"
+
+    @property
+    def on(self) -> str:
+        return self.address or "every address"
+
+    @property
+    def inward(self) -> bool:
+        """Whether only the host itself reaches it."""
+        return bool(self.address) and ipaddress.ip_address(self.address).is_loopback
+
+
+def parse_ss(text: str) -> list[Listener]:
+    """Read `ss -Hlntup`: one listener for each protocol, address, port and process; IPv6 that is IPv4 is IPv4."""
+    found: dict[Listener, None] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) < 5 or words[0] not in ("tcp", "udp"):
+            continue
+        host, _, port = words[4].rpartition(":")
+        address, _, device = host.strip("[]").partition("%")
+        if not port.isdecimal():
+            continue
+        address = "" if address == "*" else address.removeprefix("::ffff:")
+        every = "127.0.0.1" if device == "lo" else ""
+        address = every if address in EVERY else address
+        process = re.search(r'\(\("([^"]*)",pid=(\d+)', line)
+        holder = f"{process[1]} (process {process[2]})" if process else "the kernel"
+        found[Listener(words[0], address, int(port), holder)] = None
+    return list(found)
+
+
+def parse_published(containers: list[dict[str, Any]]) -> list[Listener]:
+    """Read the ports that running containers publish, as the engine lists them."""
+    found: dict[Listener, None] = {}
+    for one in containers:
+        labels = one.get("Labels") or {}
+        name = (one.get("Names") or ["?"])[0].lstrip("/")
+        project = labels.get("com.docker.compose.project", "")
+        holder = f"the container {name}" + (f" of the compose project {project}" if project else "")
+        for port in one.get("Ports") or []:
+            if port.get("PublicPort"):
+                address = str(port.get("IP") or "")
+                address = "" if address in EVERY else address
+                own = any(label.startswith("ringfence.") for label in labels)
+                outer, inner = int(port["PublicPort"]), int(port.get("PrivatePort") or 0)
+                entry = Listener(str(port["Type"]), address, outer, holder, name, own, inner)
+                found[entry] = None
+    return list(found)
+
+
+def processes() -> list[Listener]:
+    """Ports that processes of the host hold, those of containers in its network among them. Raises Fault."""
+    return parse_ss(must("ss", "-Hlntup"))
+
+
+def apart(listeners: list[Listener], containers: list[Listener]) -> tuple[list[Listener], set[tuple[str, int]]]:
+    """Tell processes from those that listen for a container, and return (protocol, port) of those that answer for one.
+
+    The engine from 28 on without its proxy holds a published port itself, and answers nobody there.
+    """
+    published = {(one.proto, one.port) for one in containers}
+    proxies = [one for one in listeners if one.holder.startswith(f"{PROXY} ")]
+    held = [one for one in listeners if one.holder.startswith(f"{ENGINE} ") and (one.proto, one.port) in published]
+    own = [one for one in listeners if one not in proxies and one not in held]
+    return own, {(one.proto, one.port) for one in proxies}
+
+
+def asks_the_host() -> bool:
+    """Whether a container that asks for a published port by the host's address is answered by the host's own process,
+    and so through ufw: since 29 the engine forwards it. Raises Fault."""
+    return bool(booted() and docker_runs()) and int(str(engine("GET", "/version")["Version"]).split(".")[0]) < 29
+
+
+def published() -> list[Listener]:
+    """Ports that containers publish; [] where no engine runs. Raises Fault where it does not answer."""
+    return parse_published(engine("GET", "/containers/json")) if booted() and docker_runs() else []
+
+
+def foreign_networks() -> dict[str, str]:
+    """The engine's bridges that ringfence did not make: {subnet: name}. Raises Fault."""
+    found = {}
+    for network in engine("GET", "/networks") if booted() and docker_runs() else []:
+        if network.get("Driver") == "bridge" and not bridge_of(network).startswith("rf-"):
+            for entry in (network.get("IPAM") or {}).get("Config") or []:
+                if entry.get("Subnet"):
+                    found[str(entry["Subnet"])] = str(network["Name"])
+    return found
+
+
+def same_port(one: Listener, proto: str, address: str, port: int) -> bool:
+    """Whether a listener is in the way of who wants a port on an address ("" for every one)."""
+    return (one.proto, one.port) == (proto, port) and ("" in (one.address, address) or one.address == address)
+
+
+class Ground(NamedTuple):
+    """Who answers on the host.
+
+    Attributes:
+        processes: ports that the host's own processes hold.
+        containers: ports that containers publish.
+        through: those of them that the host answers itself where another container asks for them by its address.
+        networks: of containers that ringfence did not make: {subnet: name}; none where nothing goes through the host.
+    """
+
+    processes: list[Listener]
+    containers: list[Listener]
+    through: list[Listener]
+    networks: dict[str, str]
+
+
+def ground() -> Ground:
+    """Look who answers on the host. Raises Fault."""
+    containers = published()
+    own, answered = apart(processes(), containers)
+    foreign = [one for one in containers if not one.own and (one.proto, one.port) in answered]
+    through = foreign if foreign and asks_the_host() else []
+    return Ground(own, containers, through, foreign_networks() if through else {})

@@ -1,0 +1,87 @@
+"""Sockets of services in the host's network: made in the service's control group, by which the policy tells them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from ringfence.verify.remote.commands import Json, ProbeFailedError, run
+
+CGROUPS = Path("/sys/fs/cgroup")
+_ASKED = struct.Struct("iii")
+
+
+def fenced(slices: dict[str, str]) -> list[str]:
+    """Return the services whose slice, a path below the root of the control groups, the live policy matches.
+
+    Args:
+        slices: service → path of its slice.
+    """
+    rules = run("nft", "--stateless", "list", "chain", "inet", "ringfence", "RF-OUT") if slices else None
+    return [service for service, path in slices.items() if f'"{path}"' in (rules or "")]
+
+
+class Maker:
+    """A process in a slice that makes sockets for this one."""
+
+    def __init__(self, path: str) -> None:
+        """Start it. Raises ProbeFailedError where the slice is not there."""
+        self._home = CGROUPS / path / "ringfence-verify"
+        try:
+            self._home.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ProbeFailedError(f"its slice {path} cannot be entered: {error.strerror}") from error
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._child = os.fork()
+        if self._child == 0:
+            self._ours.close()
+            with contextlib.suppress(BaseException):
+                (self._home / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+                _serve(theirs)
+            os._exit(0)
+        theirs.close()
+
+    def socket(self, family: int, kind: int, proto: int) -> socket.socket:
+        """Return a socket that belongs to the slice. Raises OSError."""
+        self._ours.send(_ASKED.pack(family, kind, proto))
+        answer, files, _, _ = socket.recv_fds(self._ours, 4, 1)
+        if not files:
+            raise OSError(int.from_bytes(answer, "little") or 5, "no socket was made in the slice")
+        return socket.socket(fileno=files[0])
+
+    def close(self) -> None:
+        """End the process, and take its control group away."""
+        self._ours.close()
+        os.waitpid(self._child, 0)
+        with contextlib.suppress(OSError):
+            self._home.rmdir()
+
+
+def _serve(asked: socket.socket) -> None:
+    while wanted := asked.recv(_ASKED.size):
+        try:
+            with socket.socket(*_ASKED.unpack(wanted)) as made:
+                socket.send_fds(asked, [b"\0"], [made.fileno()])
+        except OSError as error:
+            asked.send((error.errno or 5).to_bytes(4, "little"))
+
+
+@contextlib.contextmanager
+def makers(sources: list[Json], errors: dict[str, str]) -> Iterator[dict[int, Maker]]:
+    """Start a maker for every source with a slice; ``errors`` gets why one could not be."""
+    found: dict[int, Maker] = {}
+    try:
+        for number, source in enumerate(sources):
+            if source.get("slice"):
+                try:
+                    found[number] = Maker(source["slice"])
+                except (ProbeFailedError, OSError) as failure:
+                    errors[str(number)] = str(failure)
+        yield found
+    finally:
+        for maker in found.values():
+            maker.close()

@@ -1,0 +1,310 @@
+"""Who loses what when ufw denies for the first time, what is kept, and what holds a declared port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.programs import load
+
+ufw: Any = load("ufw")
+SS = """\
+udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:(("systemd-resolve",pid=21,fd=13))
+udp UNCONN 0 0 0.0.0.0%eth0:68 0.0.0.0:* users:(("dhclient",pid=30,fd=9))
+udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*
+tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=40,fd=3))
+tcp LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=40,fd=4))
+tcp LISTEN 0 511 *:8123 *:* users:(("hass",pid=50,fd=7))
+tcp LISTEN 0 511 192.168.1.5:80 0.0.0.0:* users:(("nginx",pid=60,fd=6),("nginx",pid=61,fd=6))
+tcp LISTEN 0 511 [::1]:631 [::]:* users:(("cupsd",pid=70,fd=6))
+tcp LISTEN 0 4096 0.0.0.0:8080 0.0.0.0:* users:(("docker-proxy",pid=80,fd=4))
+"""
+WEB = {
+    "Names": ["/web-1"],
+    "Labels": {"com.docker.compose.project": "web"},
+    "Ports": [
+        {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"PrivatePort": 9000, "Type": "tcp"},
+    ],
+}
+OURS = {**WEB, "Names": ["/ours"], "Labels": {"ringfence.project": "x"}}
+NETWORKS = {"172.18.0.0/16": "web", "172.19.0.0/16": "proxy"}
+SSH = {"name": "ssh", "action": "allow", "proto": "tcp", "port": "22", "source": "192.168.1.0/24"}
+
+
+def wish(*rules: dict[str, Any], **more: Any) -> dict[str, Any]:
+    base = {"rules": list(rules), "denied_ports": [], "foreign": "stop", "logging": "low", "force": False}
+    return {**base, **more}
+
+
+def bare() -> Any:
+    state = ufw.State(installed=False)
+    state.live = {"4": ufw.Live({}, {}), "6": ufw.Live({}, {})}
+    return state
+
+
+@pytest.fixture
+def lived(monkeypatch: pytest.MonkeyPatch) -> Any:
+    own, _ = ufw.apart(ufw.parse_ss(SS), [])
+    containers = ufw.parse_published([WEB, OURS])
+    foreign = [one for one in containers if not one.own]
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground(own, containers, foreign, NETWORKS))
+
+
+def test_listeners_are_read_as_ss_prints_them() -> None:
+    own, through = ufw.apart(ufw.parse_ss(SS), [])
+    assert through == {("tcp", 8080)}
+    read = {(one.key, one.address, one.inward) for one in own}
+    assert ("53/udp", "127.0.0.53", True) in read
+    assert ("631/tcp", "::1", True) in read
+    assert ("8123/tcp", "", False) in read
+    assert ("80/tcp", "192.168.1.5", False) in read
+    assert next(one.holder for one in own if one.port == 51820) == "the kernel"
+    assert [one.holder for one in own if one.port == 80] == ["nginx (process 60)"]
+
+
+def test_a_port_that_the_engine_holds_for_a_container_is_no_process_of_the_hosts() -> None:
+    held = 'tcp LISTEN 0 4096 0.0.0.0:8080 0.0.0.0:* users:(("dockerd",pid=9,fd=6))\n'
+    own = 'tcp LISTEN 0 4096 0.0.0.0:2376 0.0.0.0:* users:(("dockerd",pid=9,fd=7))\n'
+    found, answered = ufw.apart(ufw.parse_ss(held + own), ufw.parse_published([WEB]))
+    assert [one.key for one in found] == ["2376/tcp"]
+    assert answered == set()
+
+
+def test_a_first_run_lists_who_loses_what_and_stops(lived: Any) -> None:
+    [refusal] = ufw.compare(wish(SSH), bare(), None)["refusals"]
+    for words in (
+        "8123/tcp on every address, hass (process 50): whoever reaches the host, containers included",
+        "80/tcp on 192.168.1.5, nginx (process 60): whoever reaches 192.168.1.5",
+        "51820/udp on every address, the kernel",
+        "8080/tcp on every address, the container web-1 of the compose project web: containers of proxy, web",
+        "ufw_unmanaged: keep",
+        "ufw_unmanaged_ports: {80/tcp: keep}",
+    ):
+        assert words in refusal
+    # Declared, let in by ufw itself, on loopback, and ringfence's own.
+    for words in (" 22/tcp", " 68/udp", " 53/udp", " 631/tcp", "ours"):
+        assert words not in refusal
+
+
+def test_a_host_with_sshd_alone_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [line for line in SS.splitlines() if "sshd" in line or "systemd-resolve" in line]
+    own, _ = ufw.apart(ufw.parse_ss("\n".join(lines)), [])
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground(own, [], [], {}))
+    assert ufw.compare(wish(SSH), bare(), None)["refusals"] == []
+
+
+def test_what_is_kept_is_kept_for_who_had_it(lived: Any) -> None:
+    desired = ufw.asked(wish(SSH, unmanaged="keep", unmanaged_ports={"8123/tcp": "close"}), bare()).desired
+    kept = {(e["name"], e["source"], e["destination"]) for e in desired["kept"]}
+    assert kept == {
+        ("kept-51820-udp", "any", "any"),
+        ("kept-80-tcp-192.168.1.5", "any", "192.168.1.5"),
+        ("kept-8080-tcp-web-4", "172.18.0.0/16", "any"),
+        ("kept-8080-tcp-proxy-4", "172.19.0.0/16", "any"),
+    }
+    changes = ufw.compare(desired, bare(), None)["changes"]
+    assert any("ufw allow proto tcp from any to 192.168.1.5 port 80" in line for line in changes)
+
+
+def standing(desired: dict[str, Any]) -> Any:
+    """The host after a run."""
+    state = bare()
+    state.installed = True
+    state.conf = {**ufw.SETTINGS, "ENABLED": "yes", "LOGLEVEL": "low"}
+    wanted, _ = ufw.wanted_rules(ufw.asked(desired, bare()).desired, True)
+    state.rules, state.files = wanted, {"4": {}, "6": {}}
+    for family, prefix in ufw.PREFIX.items():
+        state.live[family] = ufw.Live({"INPUT": "DROP"}, {f"{prefix}user-input": []})
+    return state
+
+
+def test_once_the_fence_stands_nothing_is_asked_and_nothing_is_kept_anew(lived: Any) -> None:
+    keep = wish(SSH, unmanaged="keep")
+    state = standing(keep)
+    before = ufw.asked(keep, state).desired["kept"]
+    assert {entry["name"] for entry in before} == {entry["name"] for entry in ufw.asked(keep, bare()).desired["kept"]}
+    assert not any("rule" in line for line in ufw.compare(keep, state, None)["changes"])
+    state = standing(wish(SSH, unmanaged="close"))
+    assert ufw.compare(wish(SSH), state, None)["refusals"] == []
+    assert ufw.asked(keep, state).desired["kept"] == [], "it was given up"
+    [named] = ufw.asked(wish(SSH, unmanaged_ports={"8123/tcp": "keep"}), state).desired["kept"]
+    assert named["port"] == "8123"
+
+
+def test_an_interrupted_first_run_goes_on_as_one(lived: Any) -> None:
+    keep = wish(SSH, unmanaged="keep", denied_ports=[{"name": "deny-redis", "port": "6379", "proto": "tcp"}])
+    state = standing(keep)
+    state.conf["ENABLED"] = "no"
+    for family in ("4", "6"):
+        state.rules[family] = state.rules[family][:1]
+    assert len(ufw.asked(keep, state).desired["kept"]) == 5
+
+
+def test_what_a_run_has_finished_is_put_back_without_a_question(
+    lived: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Flushed by hand, with a declared rule deleted: it looks as new as a host can.
+    declared, state = wish(SSH), bare()
+    assert ufw.compare(declared, state, None)["refusals"] != []
+    finished = tmp_path / "desired.json"
+    finished.write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(ufw, "APPLIED", finished)
+    assert ufw.compare(declared, state, None)["refusals"] == []
+    assert ufw.asked(wish(SSH, unmanaged="keep"), state).desired["kept"] == []
+
+
+def test_the_watch_asks_nobody_and_keeps_what_is_kept(lived: Any) -> None:
+    keep = wish(SSH, unmanaged="keep")
+    state = standing(keep)
+    assert len(ufw.asked(ufw.unasked(keep), state).desired["kept"]) == 5
+    taken = [{"name": "web", "proto": "tcp", "port": 8080, "address": ""}]
+    assert (
+        ufw.compare(ufw.unasked(wish(SSH, published=taken)), standing(wish(SSH, unmanaged="close")), None)["refusals"]
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("port", "proto", "address", "said"),
+    [
+        (80, "tcp", "", "80/tcp, which app publishes, is held by nginx (process 60) on 192.168.1.5"),
+        (80, "tcp", "192.168.1.6", ""),
+        (53, "udp", "", "DNSStubListener=no"),
+        (53, "udp", "192.168.1.5", ""),
+        (
+            8080,
+            "tcp",
+            "",
+            "the container web-1 of the compose project web on every address: stop it (docker stop web-1)",
+        ),
+        (9000, "tcp", "", ""),
+    ],
+)
+def test_a_held_port_is_refused_with_its_holder(lived: Any, port: int, proto: str, address: str, said: str) -> None:
+    published = [{"name": "app", "proto": proto, "port": port, "address": address}]
+    refusals = ufw.compare(wish(SSH, published=published), standing(wish(SSH, unmanaged="close")), None)["refusals"]
+    assert said in "".join(refusals)
+    assert bool(refusals) is bool(said)
+
+
+def test_a_port_of_the_host_that_a_container_publishes_is_refused(lived: Any) -> None:
+    declared = {"name": "web-from-lan", "proto": "tcp", "port": "8080", "source": "192.168.1.0/24"}
+    refusals = ufw.compare(wish(SSH, declared, unmanaged="close"), bare(), None)["refusals"]
+    assert any("does not pass through ufw" in line and "web-1" in line for line in refusals)
+
+
+def test_what_ufw_dockers_block_shields_is_named(lived: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "after.rules").write_text("*filter\n:DOCKER-USER - [0:0]\nCOMMIT\n")
+    monkeypatch.setattr(ufw, "ETC", tmp_path)
+    said = "8080/tcp on every address, the container web-1 of the compose project web: kept from public addresses"
+    assert said in "".join(ufw.compare(wish(SSH), bare(), None)["refusals"])
+    report = ufw.compare(wish(SSH, unmanaged="keep"), bare(), None)
+    assert report["refusals"] == []
+    assert said in "".join(report["notices"])
+    routed = bare()
+    routed.rules["4"] = [ufw.parse_tuple("### tuple ### route:allow tcp 80 0.0.0.0/0 any 0.0.0.0/0 in", "4")]
+    assert said not in "".join(ufw.compare(wish(SSH, unmanaged="close", foreign="keep"), routed, None)["notices"])
+
+
+@pytest.mark.parametrize("answer", [{"8123": "keep"}, {"8123/tcp": "yes"}])
+def test_an_answer_that_says_nothing_is_refused(lived: Any, answer: dict[str, str]) -> None:
+    refusals = ufw.compare(wish(SSH, unmanaged_ports=answer), bare(), None)["refusals"]
+    assert any("ufw_unmanaged_ports" in line and "write" in line for line in refusals)
+
+
+# -- ufw's own words -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "command"),
+    [
+        ({"action": "limit", "proto": "tcp", "port": "22"}, "ufw limit proto tcp from any to any port 22"),
+        ({"action": "reject", "port": "23"}, "ufw reject from any to any port 23"),
+        ({"action": "deny", "direction": "out", "port": "25"}, "ufw deny out from any to any port 25"),
+        ({"direction": "out", "interface": "eth0"}, "ufw allow out on eth0 from any to any"),
+        ({"direction": "route", "port": "80", "proto": "tcp"}, "ufw route allow proto tcp from any to any port 80"),
+        (
+            {"direction": "route", "interface": "eth0", "interface_out": "eth1"},
+            "ufw route allow in on eth0 out on eth1 from any to any",
+        ),
+        ({"destination": "192.168.1.5", "port": "80"}, "ufw allow from any to 192.168.1.5 port 80"),
+    ],
+)
+def test_ufws_own_words_can_be_declared(entry: dict[str, str], command: str) -> None:
+    rule = next(ufw.expand({"name": "x", **entry}))
+    assert ufw.replayable(rule) == f"{command} comment rf:x"
+
+
+def test_a_declared_rule_for_what_goes_out_lets_nothing_in() -> None:
+    out = list(ufw.expand({"name": "x", "direction": "out", "proto": "tcp", "port": "80"}))
+    foreign = ufw.parse_tuple("### tuple ### allow tcp 80 0.0.0.0/0 any 0.0.0.0/0 in", "4")
+    assert ufw.declared_as(foreign, out) == []
+
+
+def test_profiles_become_their_ports(tmp_path: Path) -> None:
+    (tmp_path / "samba").write_text("[Samba]\ntitle=x\nports=137,138/udp|139,445/tcp\n[DNS]\nports=53\n")
+    entries, faults = ufw.with_ports(
+        [{"name": "share", "application": "Samba"}, {"name": "dns", "application": "DNS"}, SSH], tmp_path
+    )
+    assert [(e["name"], e["port"], e["proto"]) for e in entries] == [
+        ("share", "137,138", "udp"),
+        ("share-2", "139,445", "tcp"),
+        ("dns", "53", "any"),
+        ("ssh", "22", "tcp"),
+    ]
+    assert faults == []
+    _, [fault] = ufw.with_ports([{"name": "share", "application": "Samb"}], tmp_path)
+    assert "'Samb' (there are: DNS, Samba; or write port)" in fault
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"source": "192.168.1.0/24", "destination": "fd00::1"},
+        {"interface_out": "eth0"},
+        {"application": "Samba", "port": "1"},
+    ],
+)
+def test_what_cannot_be_said_to_ufw_is_refused_with_what_to_write(entry: dict[str, str]) -> None:
+    [fault] = ufw.entry_faults([{"name": "x", **entry}])
+    assert "write" in fault or "remove" in fault
+
+
+# -- chains of ufw's own, declared by others -------------------------------------------------------------------------
+
+
+def test_chains_that_ufw_fills_are_no_frame_whoever_declares_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("user-forward", "user-input", "track-input", "skip-to-policy-input", "after-input", "not-local", "mine")
+    text = "*filter\n" + "".join(f":ufw-{name} - [0:0]\n" for name in names)
+    rules = "-A ufw-after-input -j ACCEPT\n-I ufw-mine -j DROP\n-A ufw-user-forward -j DROP\n"
+    (tmp_path / "after.rules").write_text(f"{text}{rules}COMMIT\n")
+    (tmp_path / "before.rules").write_text("")
+    monkeypatch.setattr(ufw, "ETC", tmp_path)
+    assert set(ufw.framework("4")) == {"ufw-after-input", "ufw-not-local", "ufw-mine"}
+    state = bare()
+    state.conf = {}
+    sent = ufw.kernel_text(state, "4")
+    assert "ufw-user-forward" not in sent
+    assert "-I ufw-mine -j DROP" in sent
+
+
+def test_what_comes_by_an_exclusive_interface_is_decided_already(lived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = ufw.parse_ss('tcp LISTEN 0 9 100.64.0.1:39000 0.0.0.0:* users:(("tailscaled",pid=9,fd=9))')
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground(peer, [], [], {}))
+    monkeypatch.setattr(ufw, "interface_of", lambda address: {"100.64.0.1": "tailscale0"}.get(address, ""))
+    assert "39000/tcp" in "".join(ufw.compare(wish(SSH), bare(), None)["refusals"])
+    exclusive = wish(SSH, exclusive_interfaces=["tailscale0"])
+    assert "39000/tcp" not in "".join(ufw.compare(exclusive, bare(), None)["refusals"])
+
+
+def test_a_route_rule_is_inserted_in_ufws_words() -> None:
+    routed = next(ufw.expand({"name": "x", "direction": "route", "proto": "tcp", "port": "80"}))
+    step = ufw.Step("insert", 0, routed)
+    words = ufw.command(step, {"4": step, "6": None}, {"4": [routed], "6": []})
+    assert words[:4] == ["route", "insert", "1", "allow"]
