@@ -89,8 +89,21 @@ class Given(NamedTuple):
         return f"{self.subject!r} {self.what}" if self.subject else self.what
 
 
+# In the host's network, each of these undoes what is told by control group on its way out.
+_IN_THE_HOSTS_NETWORK = {
+    "NET_ADMIN": "hands the host's network to the container: in that network it can take every rule away",
+    "NET_RAW": "lets it past the fence: in the host's network it can send any frame, which no rule sees",
+}
+
+
 def handed(
-    *, privileged: bool, pid: str, devices: Iterable[str], volumes: Iterable[tuple[str, bool]]
+    *,
+    privileged: bool,
+    pid: str,
+    devices: Iterable[str],
+    volumes: Iterable[tuple[str, bool]],
+    network: str = "",
+    capabilities: Iterable[str] = (),
 ) -> Iterator[Given]:
     """Yield what hands over the host, sockets excepted, which nobody confirms.
 
@@ -99,11 +112,16 @@ def handed(
         pid: "host" where it has the host's processes.
         devices: as they are declared.
         volumes: path on the host, and whether it is read-only.
+        network: "host" where it is in the host's own.
+        capabilities: that it has.
     """
     if privileged:
         yield Given("privileged", "", "hands the whole host to the container: every device and every right is there")
     if pid == "host":
         yield Given("pid", "", "hands the host's processes to the container: it sees and, as root, ends and reads them")
+    for capability in sorted(set(capabilities)) if network == "host" else ():
+        if what := _IN_THE_HOSTS_NETWORK.get(capability):
+            yield Given("capabilities", capability, what)
     for entry in devices:
         source = entry.partition(":")[0]
         if plain(source) == "/dev" or _HANDING.fullmatch(plain(source).removeprefix("/dev/")):

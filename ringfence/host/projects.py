@@ -130,14 +130,17 @@ def upgrade_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
 
 def _forging(desired: Desired) -> Iterator[str]:
     """Frames with another's MAC and IP address cannot be told from that one's by any rule on a bridge."""
-    on = [
-        (project.get("name"), service, {leg.get("network") for leg in service["networks"]})
-        for project in desired["projects"]
-        for service in project["services"]
-    ]
+    on = []
+    for project in desired["projects"]:
+        legs = {s.get("name"): {leg.get("network") for leg in s["networks"]} for s in project["services"]}
+        # Who shares another's network is where that one is.
+        on += [(project.get("name"), s, legs.get(s["network"], legs[s.get("name")])) for s in project["services"]]
     for project, service, networks in on:
         forging = sorted(FORGING & set(service["capabilities"]))
-        near = [other["name"] for _, other, there in on if other is not service and networks & there]
+        same = {service["name"], service["network"]}
+        near = [
+            other["name"] for _, other, there in on if networks & there and not same & {other["name"], other["network"]}
+        ]
         if forging and near and not service["allow_forging"]:
             yield (
                 f"project {project}, service {service['name']}: capabilities: {forging[0]!r} lets it pose as what "
@@ -241,7 +244,7 @@ def _handing_faults(service: dict[str, Any]) -> Iterator[str]:
     found = list(
         handed(
             privileged=bool(service["privileged"]), pid=str(service["pid"]), devices=map(str, service["devices"]),
-            volumes=volumes,
+            volumes=volumes, network=str(service["network"]), capabilities=map(str, service["capabilities"]),
         )
     )  # fmt: skip
     if not service["allow_host"]:

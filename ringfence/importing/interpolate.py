@@ -163,6 +163,13 @@ def read_env(path: Path, known: Mapping[str, str]) -> dict[str, str | None]:
                 value += "\n" + lines[number].rstrip("\r")
                 number += 1
         before = {**{name: one for name, one in found.items() if one is not None}, **known}
+        if value is not None and value[:1] in ("'", '"'):
+            after = value[(_closing(value) or 0) + 1 :]
+            if after.strip() and not re.match(r"\s+#", after):
+                raise ComposeError(
+                    f"{path}, line {begun}: something follows the closing quote (write a quote in the value in the"
+                    ' other kind of quotes, or as \\" in double ones)'
+                )
         found[match["name"]] = None if value is None else _env_value(value, before, f"{path}, line {begun}")
     return found
 

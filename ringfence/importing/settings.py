@@ -144,6 +144,15 @@ def _defaults(service: Mapping[str, Any], said: Said) -> None:
     given = () if "ALL" in dropped or user not in ("", "0", "root") else USUAL
     capabilities = [one for one in (*given, *added) if one not in {_bare(each) for each in dropped}]
     good = sorted({one for one in capabilities if not capability_fault(one)})
+    for given_away in handed(
+        privileged=False, pid="", devices=(), volumes=(), network=str(service.get("network_mode") or ""),
+        capabilities=good,
+    ):  # fmt: skip
+        good.remove(given_away.subject)
+        if given_away.subject in added:
+            said.questions[f"cap_add {given_away.subject}"] = (
+                f"it had {given_away}. Do without, or write it under capabilities with allow_host: true"
+            )
     if good:
         said.entry["capabilities"] = good
     for one in added:

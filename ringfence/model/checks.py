@@ -376,12 +376,15 @@ def _storage(draft: Draft) -> Iterator[Problem]:
 
 def _forging(draft: Draft) -> Iterator[Problem]:
     """Frames with another's MAC and IP address cannot be told from that one's by any rule on a bridge."""
-    for name, service in draft.lab.services.items():
+    services = draft.lab.services
+    for name, service in services.items():
         forging = sorted(FORGING & set(service.capabilities))
+        owner = service.network if service.network in services else name  # of the network, whose segments it is in
+        segments = set(services[owner].segments)
         near = [
             other
-            for other, one in draft.lab.services.items()
-            if other != name and one.host == service.host and set(one.segments) & set(service.segments)
+            for other, one in services.items()
+            if owner not in (other, one.network) and one.host == service.host and set(one.segments) & segments
         ]
         if forging and near and not service.allow_forging:
             yield Problem(

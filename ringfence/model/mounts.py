@@ -40,7 +40,12 @@ def given_of_host(service: Service) -> Iterator[str]:
 
 def _handed(service: Service) -> list[Given]:
     volumes = [(v.source, v.read_only) for v in service.volumes if v.source.startswith("/")]
-    return list(handed(privileged=service.privileged, pid=service.pid, devices=service.devices, volumes=volumes))
+    return list(
+        handed(
+            privileged=service.privileged, pid=service.pid, devices=service.devices, volumes=volumes,
+            network=service.network, capabilities=service.capabilities,
+        )
+    )  # fmt: skip
 
 
 def _socket_problems(owner: str, service: Service) -> Iterator[Problem]:

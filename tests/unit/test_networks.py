@@ -121,6 +121,7 @@ def test_what_it_sends_is_dropped_but_for_what_is_declared() -> None:
         'socket cgroupv2 level 2 "ringfence.slice/ringfence-home.slice" goto RF-OUT/home comment "service home"'
         in lines
     )
+    assert chain[1].startswith("fib saddr type != local drop "), "it poses as nobody"
     assert chain[-1].startswith("drop ")
     assert any("tcp dport 443" in line and "ip daddr != {" in line and " accept " in line for line in chain)
     assert any("icmp type 8" in line and "192.168.10.0/24" in line for line in chain)

@@ -19,6 +19,7 @@ from ringfence.host.policy.compare import rule_changes
 from ringfence.host.policy.nft import in_force, nft_text
 from ringfence.host.policy.rule import Around, Rule
 from ringfence.host.policy.rules import build
+from ringfence.host.policy.slices import tellable
 from ringfence.host.policy.sources import sources
 from ringfence.host.policy.surroundings import as_listed, tells_bridges
 from ringfence.host.policy.xtables import changes, opens, removal_input, restore_input
@@ -169,6 +170,26 @@ CASES: dict[str, dict[str, Any]] = {
             ],
         },
     },
+    # A service in the host's network beside one in a segment, which it calls.
+    "host-network": {
+        "policy_segments": [BACKEND],
+        "policy_endpoints": endpoints("backend.11"),
+        "policy_slices": [
+            {
+                "name": "hub",
+                "slice": "ringfence-hub.slice",
+                "flows": [
+                    {"name": "hub > db", "destination": "172.21.0.11", "destination6": "fd00:21::11", "proto": "tcp",
+                     "port": 5432},
+                ],
+                "doors": [{"name": "dns from hub", "proto": "udp", "port": 53}],
+                "egress": [
+                    {"name": "hub > internet", "to": "internet", "proto": "tcp", "port": 443},
+                    {"name": "hub > lan", "to": "192.168.10.0/24", "proto": "icmp", "port": "any"},
+                ],
+            },
+        ],
+    },
     # In a tailnet, which knows no containers: what is published for it, and what one of them asks there.
     "tailnet": {
         "policy_segments": [FRONTEND],
@@ -194,6 +215,7 @@ HOSTS: dict[str, tuple[str, str, Around]] = {
     **{case: (case, "iptables", AROUND) for case in CASES},
     "homelab.nftables": ("homelab", "nftables", AROUND),
     "homelab.old-kernel": ("homelab", "iptables", AROUND._replace(tells=False)),
+    "host-network": ("host-network", "iptables", AROUND._replace(slices=True)),
     "vpn": ("vpn", "iptables", HUB),
     "vpn.nftables": ("vpn", "nftables", HUB),
     "unknown-surroundings": ("homelab", "iptables", Around()),
@@ -267,7 +289,8 @@ def tells() -> bool:
 def test_the_kernel_takes_the_rules_and_shows_each_of_them(host: str, tells: bool) -> None:
     case, backend, around = HOSTS[host]
     mine = around if tells else around._replace(tells=False)
-    found = [*sources(wish(case), mine, backend), *build(wish(case), mine)]
+    # No slice of this host's is made: a control group that is not there is taken by no kernel.
+    found = tellable([*sources(wish(case), mine, backend), *build(wish(case), mine)], wish(case))
     text = nft_text(found)
     lines = as_listed(text)
     assert len(

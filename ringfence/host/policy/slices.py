@@ -96,6 +96,8 @@ def slice_chains(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
 
 def _chain(wish: dict[str, Any], one: dict[str, Any]) -> Iterator[Rule]:
     chain, name = f"RF-OUT/{one['name']}", f"service {one['name']}"
+    # Who makes packets by hand could pose as anybody towards whom it may call, and towards the host itself.
+    yield Rule(chain, name, "drop", words="fib saddr type != local")
     yield Rule(chain, name, "accept", state="established")
     for family, own in _LOOPBACK.items():
         yield Rule(chain, name, "accept", family, out="lo", destination=own)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ringfence.verify.remote.connecting import checksum, outcome
 from ringfence.verify.remote.looking import addresses
+from ringfence.verify.remote.slices import Maker
 from ringfence.verify.remote.spaces import inside
 
 SPORT = 46464  # of forged packets
@@ -44,14 +45,14 @@ def interface(address: str) -> str:
     return next((str(a["device"]) for a in addresses() if a["address"] == address), "")
 
 
-async def send_forged(cell: list[Any], space: int | None, payload: bytes) -> list[str]:
+async def send_forged(cell: list[Any], space: int | None, payload: bytes, maker: Maker | None = None) -> list[str]:
     """Send a packet with another's address, three times; nothing comes back to its sender, so ask the listener."""
     _, _, address, proto, port, _, claim, through = cell
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     device = interface(through) if through else ""
     try:
         with inside(space):
-            sock = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+            sock = (maker.socket if maker else socket.socket)(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
         with sock:
             if device:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())

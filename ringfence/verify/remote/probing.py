@@ -30,14 +30,14 @@ PAUSES = (0.5, 6.0, 12.0)
 TRIES = 3  # of what must be open, where something could be sent
 
 
-async def _lie(cell: list[Any], space: int | None, payload: bytes) -> list[str]:
+async def _lie(cell: list[Any], space: int | None, payload: bytes, maker: Maker | None) -> list[str]:
     """Send a packet with another's address, again where the system itself could not send it."""
     for pause in PAUSES:
-        result = await send_forged(cell, space, payload)
+        result = await send_forged(cell, space, payload, maker)
         if not result[0].startswith("failed"):
             return result
         await asyncio.sleep(pause)
-    return await send_forged(cell, space, payload)
+    return await send_forged(cell, space, payload, maker)
 
 
 async def probe_cell(
@@ -52,7 +52,7 @@ async def probe_cell(
     number, _, address, proto, port, must, claim, through = cell
     payload = f"ringfence {token} {number} ".encode()
     if claim:
-        return await _lie(cell, space, payload)
+        return await _lie(cell, space, payload, maker)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     bound = source.get("address6" if family == socket.AF_INET6 else "address") if space is None else None
     result = ["timeout", ""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -75,7 +76,8 @@ def services(lab: Lab) -> dict[str, Any]:
 
 def test_they_reach_the_containers(lab: Lab) -> None:
     lab.sh(PACK, timeout=300)
-    (lab.inventory / "media.env").write_text(f"ODD='{ODD}'\nOVER=file\n", encoding="utf-8")
+    written = re.sub(r'([\\"$])', r"\\\1", ODD)
+    (lab.inventory / "media.env").write_text(f'ODD="{written}"\nOVER=file\n', encoding="utf-8")
     answered(lab, lab_services=services(lab))
     told = lab.pyinfra(check=False)
     assert told.code != 0
@@ -122,7 +124,7 @@ def test_the_socket_is_read_by_whom_it_is_for_and_commands_nothing(lab: Lab) -> 
 
 def test_a_proxy_that_lets_everything_through_is_a_difference(lab: Lab) -> None:
     changed = services(lab)
-    open_ = "\n".join(line for line in FILTER.splitlines() if "deny" not in line)
+    open_ = "\n".join(line for line in FILTER.splitlines() if "deny" not in line) + "\n"
     changed["socket"]["files"] = {"/filter.cfg": open_}
     answered(lab, lab_services=changed)
     lab.pyinfra()

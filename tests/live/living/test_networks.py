@@ -36,7 +36,7 @@ def services(lab: Lab) -> dict[str, Any]:
         ),
         "torrent": service(
             network="tunnel", stack="media", command=["httpd", "-f", "-p", "8090", "-h", "/bin"], calls=["broker"],
-            port=8090,
+            port=8090, capabilities=["NET_RAW"],  # its ping needs it
         ),
         "alone": service(network="none"),
     }  # fmt: skip
@@ -66,7 +66,11 @@ def test_they_run_where_they_are_declared_and_exactly_what_is_declared_passes(la
         ("hub", "lan", "tcp", 8443, 4),
     } <= opened
     assert ("client", "atlas", "tcp", 8124, 4) in opened
-    assert not {entry for entry in opened if entry[:2] in (("hub", "secret"), ("tunnel", "secret"), ("client", "broker"))}
+    assert ("tunnel", "lan", "icmp", 0, 4) in opened
+    assert not {entry for entry in opened if entry[0] in ("hub", "client") and entry[2] == "icmp"}
+    assert not {
+        entry for entry in opened if entry[:2] in (("hub", "secret"), ("tunnel", "secret"), ("client", "broker"))
+    }
     lab.must_be_converged()
     assert lab.ansible("--tags", "stack,policy,ufw").changed == []
 
@@ -127,10 +131,26 @@ def test_one_without_a_network_has_none(lab: Lab) -> None:
 
 
 def test_echoes_pass_where_they_are_declared(lab: Lab) -> None:
-    there, ping = lab.address("outside"), "ping -c 1 -W 2"
-    assert "1 packets received" in lab.sh(f"docker exec media-torrent-1 {ping} {there}", check=False)
-    assert "1 packets received" not in lab.sh(f"docker exec hub-hub-1 {ping} {there}", check=False)
-    assert "1 packets received" not in lab.sh(f"docker exec client-client-1 {ping} {there}", check=False)
+    ping = f"docker exec media-torrent-1 ping -c 1 -W 2 {lab.address('outside')}"
+    assert "1 packets received" in lab.sh(ping, check=False)
+    without = services(lab)
+    without["tunnel"]["egress"] = without["tunnel"]["egress"][:1]
+    answered(lab, lab_services=without)
+    lab.pyinfra()
+    assert "0 packets received" in lab.sh(ping, check=False)
+    answered(lab, lab_services=services(lab))
+    lab.pyinfra()
+
+
+def test_what_undoes_the_fence_of_one_in_the_hosts_network_is_confirmed_or_refused(lab: Lab) -> None:
+    asked = services(lab)
+    asked["hub"]["capabilities"] = ["NET_RAW", "NET_ADMIN"]
+    answered(lab, lab_services=asked)
+    told = lab.pyinfra(check=False)
+    answered(lab, lab_services=services(lab))
+    assert told.code != 0
+    assert "lab_services.hub.capabilities: 'NET_ADMIN' hands the host's network" in told.text, told.text
+    assert "'NET_RAW' lets it past the fence" in told.text, told.text
 
 
 def test_after_a_reboot_the_fence_stands_before_the_container(lab: Lab) -> None:
