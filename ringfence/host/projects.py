@@ -133,13 +133,16 @@ def _forging(desired: Desired) -> Iterator[str]:
     on = []
     for project in desired["projects"]:
         legs = {s.get("name"): {leg.get("network") for leg in s["networks"]} for s in project["services"]}
-        # Who shares another's network is where that one is.
-        on += [(project.get("name"), s, legs.get(s["network"], legs[s.get("name")])) for s in project["services"]]
-    for project, service, networks in on:
+        for service in project["services"]:
+            # Who shares another's network is where that one is.
+            owner = service["network"] if service["network"] in legs else service.get("name")
+            on.append((project.get("name"), owner, service, legs[owner]))
+    for project, owner, service, networks in on:
         forging = sorted(FORGING & set(service["capabilities"]))
-        same = {service["name"], service["network"]}
         near = [
-            other["name"] for _, other, there in on if networks & there and not same & {other["name"], other["network"]}
+            other["name"]
+            for where, whose, other, there in on
+            if (where, whose) != (project, owner) and networks & there
         ]
         if forging and near and not service["allow_forging"]:
             yield (

@@ -104,11 +104,12 @@ def _forging(services: Mapping[str, Any]) -> None:
     """Ask whether who may send any frame shall share a segment with others."""
     for name, entry in services.items():
         forging = sorted(FORGING & set(entry.get("capabilities") or []))
-        own = entry.get("segments")
+        owner = entry.get("network") if entry.get("network") in services else name  # of the network in which it is
+        own = services[owner].get("segments")
         near = [
             other
             for other, one in services.items()
-            if other != name
+            if owner not in (other, one.get("network"))
             and isinstance(own, list)
             and isinstance(one.get("segments"), list)
             and set(own) & set(one["segments"])

@@ -10,14 +10,16 @@ from ringfence.verify.seen import Seen
 
 def notices(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
     """Yield a line per service that may send any frame and is not alone where it is."""
+    named = {service.name: service for service in declared.services}
     for service in declared.services:
         if not service.forging:
             continue
-        networks = {n.network for n in service.networks}
+        owner = named.get(service.network, service)  # of the network in which it is
+        networks = {n.network for n in owner.networks}
         near = {
             other.name
             for other in declared.services
-            if other != service and other.host == service.host and networks & {n.network for n in other.networks}
+            if other != owner and other.host == service.host and networks & {n.network for n in other.networks}
         }
         if service.host in seen:
             ours = {(s.project, s.name) for s in declared.services}

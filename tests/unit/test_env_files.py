@@ -66,6 +66,7 @@ def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path: Path) -> None:
         ("A=x$NOWHERE\n", "a.env: A refers to NOWHERE, which nothing sets (set it above, or write $$)"),
         ("this is hunter2 = secret\n", "a.env, line 1: this is not NAME=value (correct the file)"),
         ("A='hunter2\n", "a.env, line 1: the quote is not closed"),
+        ("A='it's hunter2'\n", "a.env, line 1: something follows the closing quote"),
     ],
 )
 def test_what_is_wrong_in_it_is_said_without_a_value(tmp_path: Path, text: str, said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import struct
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,4 +100,12 @@ def test_who_could_pose_as_its_neighbours_is_named_with_them() -> None:
     lab = Declared(services=(PLAIN, sniffer, alone))
     assert list(forging.notices(lab, {"atlas": Seen("atlas", containers=(stranger,))})) == [
         "sniffer: has NET_RAW, so it could pose as (guest), plain in rf-front (allow_forging)"
+    ]
+
+
+def test_who_shares_the_network_of_one_could_pose_as_that_ones_neighbours() -> None:
+    tunnel = service("tunnel", "rf-front", 5)
+    sniffer = replace(service("sniffer", "rf-front", 4, forging=("NET_RAW",)), networks=(), network="tunnel")
+    assert list(forging.notices(Declared(services=(PLAIN, tunnel, sniffer)), {"atlas": Seen("atlas")})) == [
+        "sniffer: has NET_RAW, so it could pose as plain in rf-front (allow_forging)"
     ]

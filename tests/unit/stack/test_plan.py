@@ -285,6 +285,11 @@ def test_who_could_pose_as_its_neighbours_is_alone_or_confirmed() -> None:
     assert refused([{**sniffer, "capabilities": ["NET_ADMIN"]}, web])
     assert refused([{**sniffer, "allow_forging": True}, web]) == []
     assert refused([sniffer], [{**web, "networks": [{**leg, "network": "rf-b"}]}]) == []
+    # Who shares another's network is where that one is, and poses as nobody towards it.
+    tunnel = {"name": "tunnel", "image": "i", "networks": [{**leg, "address": "172.20.0.7"}]}
+    within = {**sniffer, "networks": [], "network": "tunnel"}
+    assert refused([within, tunnel], [web]) == [f"project p0, service sniffer: capabilities: 'NET_RAW' {told}"]
+    assert refused([within, tunnel]) == []
 
 
 def test_a_link_that_leads_to_the_docker_socket_is_refused(desired: dict[str, Any], tmp_path: Path) -> None:
