@@ -207,5 +207,5 @@ def _kept(value: str) -> str:
 
 def _lenient(text: str, before: Mapping[str, str], where: str) -> str:
     """A dollar that begins no variable is a dollar in these files: passwords have them."""
-    text = re.sub(rf"\$(?!\$|{_NAME}|\{{{_NAME})", "$$", text)
+    text = re.sub(rf"\$\$|\$(?!{_NAME}|\{{{_NAME})", "$$", text)
     return fill(text, before, where)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ringfence.inventory.env_files import with_env_files
 
@@ -32,6 +36,16 @@ def test_values_arrive_byte_for_byte(tmp_path: Path) -> None:
     service, problems = read(tmp_path, "a.env")
     assert problems == []
     assert service["environment"] == {"A": ODD, "B": "a b", "C": "x\ty"}
+
+
+@given(st.text(st.sampled_from(list("ab$\\\"' {}:-#\n=")), max_size=12))
+def test_what_double_quotes_escape_is_what_arrives(text: str) -> None:
+    written = re.sub(r'([\\"$])', r"\\\1", text)
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "a.env").write_text(f'A="{written}"\n', encoding="utf-8")
+        service, problems = read(Path(folder), "a.env")
+    assert problems == []
+    assert service["environment"] == {"A": text}
 
 
 def test_one_that_is_not_there_is_refused_unless_it_need_not_be(tmp_path: Path) -> None:

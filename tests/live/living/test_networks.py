@@ -100,7 +100,7 @@ def test_verify_sees_a_fence_that_does_not_hold_it(lab: Lab) -> None:
     try:
         assert any("hub" in line and "secret" in line for line in lab.verify().changed)
     finally:
-        lab.pyinfra("../roles/policy/deploy")
+        lab.pyinfra()
     lab.must_verify()
 
 
