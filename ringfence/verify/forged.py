@@ -47,7 +47,7 @@ def lies(rules: Rules, sources: Mapping[str, Source]) -> Iterator[Lie]:
 
 
 def _callers(rules: Rules, sources: Mapping[str, Source], host: str, here: list[Source]) -> Iterator[Lie]:
-    """The address of who may call, from every neighbour in its segments and from one container elsewhere."""
+    """The address of who may call, from neighbours in its segments, the host's network and one container elsewhere."""
     for flow in rules.declared.flows:
         caller, callee = sources.get(flow.source), sources.get(flow.destination)
         if not (caller and caller.container and callee and callee.service and callee.container):
@@ -56,14 +56,16 @@ def _callers(rules: Rules, sources: Mapping[str, Source], host: str, here: list[
             continue
         others = [s for s in here if s.name not in (flow.source, flow.destination) and s.container]
         near = [s for s in others if s.container and set(s.container.networks) & set(caller.container.networks)]
-        far = [s for s in others if s not in near]
+        # Who is in the host's network may make any packet there, and is held by rules of its own.
+        of_host = [s for s in others if s.container and not s.container.networks]
+        far = [s for s in others if s not in near and s not in of_host]
         for network, address in callee.container.addresses():
             verdict = rules.to_container(
                 caller, callee.service, callee.container, network, address, flow.proto, flow.port
             )
             claim = _own(caller, network, address)
             if verdict.expected == "open" and claim:
-                for liar in (*near, *far[:1]):
+                for liar in (*near, *of_host, *far[:1]):
                     yield Lie(liar.name, callee.name, callee.host, address, flow.proto, flow.port, claim)
 
 

@@ -104,6 +104,16 @@ def test_verify_sees_a_fence_that_does_not_hold_it(lab: Lab) -> None:
     lab.must_verify()
 
 
+def test_it_poses_as_nobody_and_verify_tries_that(lab: Lab) -> None:
+    lab.unwatch()
+    number = "nft -a list chain inet ringfence RF-OUT/hub | sed -n 's/.*fib saddr type != local drop.*# handle //p'"
+    lab.sh(f"nft delete rule inet ringfence RF-OUT/hub handle $({number})")
+    try:
+        assert any("hub → broker tcp/1880 as " in line for line in lab.verify().changed)
+    finally:
+        lab.pyinfra()
+
+
 def test_who_shares_a_network_comes_back_with_it(lab: Lab) -> None:
     space = "readlink /proc/$(docker inspect -f '{{.State.Pid}}' media-NAME-1)/ns/net"
     both = [space.replace("NAME", name) for name in ("tunnel", "torrent")]
