@@ -119,7 +119,7 @@ def test_a_subnet_that_is_routed_already(lab: Lab, run: Callable[[Lab], Run]) ->
         refused = run(lab)
     finally:
         lab.sh("ip route del 10.77.0.0/16")
-    _refused(refused, "segments_networks.guests.subnet: 10.77.7.0/24 overlaps 10.77.0.0/16", "another subnet")
+    _refused(refused, "lab_segments.guests.subnet: 10.77.7.0/24 overlaps 10.77.0.0/16", "another subnet")
     assert refused.changed == []
 
 
