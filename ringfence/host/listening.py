@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ringfence.host.engine import bridge_of, docker_runs, engine
 from ringfence.host.running import must
+from ringfence.host.translations import translated
 from ringfence.host.units import booted
 
 EVERY = ("0.0.0.0", "::", "")
@@ -153,6 +154,11 @@ def ground() -> Ground:
     """Look who answers on the host. Raises Fault."""
     containers = published()
     own, answered = apart(processes(), containers)
+    # A power cut in a container's start leaves its port with the engine, which answers nobody there and lets go of it
+    # when it starts again: the role docker sees to that.
+    if any(one.holder.startswith(f"{ENGINE} ") for one in own):
+        left = translated()
+        own = [one for one in own if not (one.holder.startswith(f"{ENGINE} ") and (one.proto, one.port) in left)]
     foreign = [one for one in containers if not one.own and (one.proto, one.port) in answered]
     through = foreign if foreign and asks_the_host() else []
     return Ground(own, containers, through, foreign_networks() if through else {})

@@ -814,13 +814,14 @@ def test_a_port_that_is_taken_for_a_container_that_is_gone_is_named(
 @pytest.mark.parametrize(
     ("shape", "rule"),
     [
-        ("TRANSLATED", "-p udp -m udp --dport 53 -j DNAT --to-destination [fd00:20::2]:53"),
-        ("TRANSLATED", "-d 10.0.0.1/32 ! -i rf-x -p udp -m udp --dport 53 -j DNAT --to-destination [fd00:20::2]:53"),
-        ("TRANSLATED_NFT", 'ip6 daddr fd00::1 udp dport 53 counter dnat to [fd00:20::2]:53 comment "D"'),
+        ("in_rules", "-p udp -m udp --dport 53 -j DNAT --to-destination [fd00:20::2]:53"),
+        ("in_rules", "-d 10.0.0.1/32 ! -i rf-x -p udp -m udp --dport 53 -j DNAT --to-destination [fd00:20::2]:53"),
+        ("in_table", 'ip6 daddr fd00::1 udp dport 53 counter dnat to [fd00:20::2]:53 comment "D"'),
     ],
 )
 def test_translations_are_read_in_every_shape(shape: str, rule: str) -> None:
-    assert getattr(program, shape).search(rule).groups() == ("udp", "53", "[fd00:20::2]", "53")
+    read = program.in_table(rule) if shape == "in_table" else program.in_rules([rule])
+    assert read == [("udp", "53", "[fd00:20::2]", "53")]
 
 
 def test_docker_is_restarted_for_its_own_rules_and_the_plan_says_so() -> None:

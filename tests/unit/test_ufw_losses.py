@@ -168,6 +168,24 @@ def test_the_watch_asks_nobody_and_keeps_what_is_kept(lived: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("back_end", ["iptables", "nftables"])
+def test_a_port_that_the_engine_kept_for_a_container_that_is_gone_is_no_processs(
+    monkeypatch: pytest.MonkeyPatch, back_end: str
+) -> None:
+    """The role docker restarts the engine for it; what the engine itself answers at stays in the way."""
+    held = 'tcp LISTEN 0 4096 0.0.0.0:8000 0.0.0.0:* users:(("dockerd",pid=9,fd=6))\n'
+    api = 'tcp LISTEN 0 4096 0.0.0.0:2376 0.0.0.0:* users:(("dockerd",pid=9,fd=7))\n'
+    rule = "*nat\n-A DOCKER ! -i br-1 -p tcp -m tcp --dport 8000 -j DNAT --to-destination 172.20.0.3:80\nCOMMIT\n"
+    table = "tcp dport 8000 counter dnat to 172.20.0.3:80\n"
+    monkeypatch.setattr(ufw, "must", lambda *_, **__: held + api)
+    monkeypatch.setattr(ufw, "published", list)
+    monkeypatch.setattr(ufw, "foreign_networks", dict)
+    monkeypatch.setattr(ufw, "families", lambda: ["v4"])
+    monkeypatch.setattr(ufw, "live_text", lambda _: rule if back_end == "iptables" else "")
+    monkeypatch.setattr(ufw, "nft_table", lambda _: table if back_end == "nftables" else "")
+    assert [one.port for one in ufw.ground().processes] == [2376]
+
+
 @pytest.mark.parametrize(
     ("port", "proto", "address", "said"),
     [

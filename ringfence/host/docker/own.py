@@ -7,10 +7,11 @@ import re
 import time
 from typing import Any
 
-from ringfence.host.docker.remains import DOCKERS, NFT_TABLES
+from ringfence.host.docker.remains import DOCKERS
 from ringfence.host.engine import NotThereError, bridge_of, engine
 from ringfence.host.nft import nft_table
 from ringfence.host.tables import Tables, families, live_text, parse_save
+from ringfence.host.translations import NFT_TABLES, Translation, in_rules, in_table
 
 # Chains that are never empty where Docker has a bridge: of engines before 28, and since.
 FULL = ("DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2", "DOCKER-FORWARD", "DOCKER-CT", "DOCKER-BRIDGE")
@@ -18,9 +19,6 @@ FULL = ("DOCKER-ISOLATION-STAGE-1", "DOCKER-ISOLATION-STAGE-2", "DOCKER-FORWARD"
 BASE = ("filter-FORWARD", "nat-OUTPUT", "nat-POSTROUTING", "nat-PREROUTING")
 # A published port: (protocol, port of the host, port in the container).
 Port = tuple[str, int, int]
-# Docker's translations of published ports, in a rule of iptables and of nftables: protocol, port, address, its port.
-TRANSLATED = re.compile(r"-p (\w+) .*--dport (\d+) .*-j DNAT --to-destination (\[[^]]+\]|[\d.]+):(\d+)$")
-TRANSLATED_NFT = re.compile(r"(\w+) dport (\d+) .*dnat to (\[[^]]+\]|[\d.]+):(\d+)\b")
 
 
 def wrong_own(backend: str, ipv6: bool) -> list[str]:
@@ -57,19 +55,18 @@ def _wrong(backend: str, ipv6: bool) -> list[str]:
         if backend == "nftables":
             table = nft_table(NFT_TABLES[family == "v6"])
             lines += missing_nft(table, family, bridges, ports)
-            translated = TRANSLATED_NFT.findall(table)
+            translated = in_table(table)
         else:
             tables = parse_save(live_text(family) or "")
             lines += missing_iptables(tables, family, bridges, ports)
-            rules = tables.get("nat", {}).get("DOCKER", [])
-            translated = [found.groups() for rule in rules if (found := TRANSLATED.search(rule))]
+            translated = in_rules(tables.get("nat", {}).get("DOCKER", []))
         if left := left_over(translated, containers):
             taken = {address for network in there for address in endpoints(network["Id"])}
             lines += [f"{line} ({family})" for address, line in left if ipaddress.ip_address(address) not in taken]
     return lines
 
 
-def left_over(translated: list[tuple[str, ...]], containers: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def left_over(translated: list[Translation], containers: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """Docker's translations of ports that no running container publishes, as (address, what to say of it).
 
     A start of a container that the power cut ends leaves its port taken: no container can have it until Docker starts

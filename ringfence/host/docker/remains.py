@@ -8,10 +8,10 @@ from typing import NamedTuple
 from ringfence.host.engine import bridge_of, engine
 from ringfence.host.nft import nft_tables
 from ringfence.host.tables import Tables, families, iptables, live_text, parse_policies, parse_save
+from ringfence.host.translations import NFT_TABLES
 
 # Docker's own chains of the iptables back end; DOCKER-USER is the user's.
 DOCKERS = re.compile(r"DOCKER(-(FORWARD|CT|BRIDGE|INTERNAL|ISOLATION-STAGE-[12]))?$")
-NFT_TABLES = ("ip docker-bridges", "ip6 docker-bridges")
 
 
 class Remains(NamedTuple):
