@@ -129,7 +129,7 @@ WAY_IN = ("lab_hosts.atlas.services", "TCP port 22")
         pytest.param(_wrong_interface, WAY_IN, id="wrong-interface", marks=pytest.mark.engines("26.1")),
         pytest.param(
             _wrong_port,
-            ("sshd listens at 22, but base_ssh_port says 2222",),
+            ("sshd listens at 22, but lab_hosts.atlas.services.ssh.port says 2222",),
             id="wrong-port",
             marks=pytest.mark.engines("29-nftables"),
         ),

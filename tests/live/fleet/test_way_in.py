@@ -70,7 +70,7 @@ def test_a_vpn_that_does_not_come_up_is_taken_back_and_the_other_door_is_open(la
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"port": 51900}, "wireguard_port: the tunnels move"),
+        ({"port": 51900}, "lab_vpn.port: the tunnels move"),
         ({"secret": "f" * 64}, "wireguard_secrets: their preshared"),
     ],
 )

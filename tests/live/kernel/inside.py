@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import platform
+import re
 import socket
 import subprocess
 import termios
@@ -27,6 +28,7 @@ from ringfence.host.running import Fault, must, run
 from tests.live.kernel.scene import BRIDGES, CALLERS_PORT, HOST, MEMBERS, PORT, ROUNDS, A, B, Member, Round
 
 RULES, RULESETS, ANSWER = Path("/rules.nft"), Path("/rulesets"), Path("/dev/ttyS1")
+CGROUPS = "/sys/fs/cgroup"
 NEW_NET = 0x40000000  # CLONE_NEWNET
 EVERY_KIND = 0x0003  # ETH_P_ALL
 PATIENCE = 30  # seconds: an emulated machine on a busy one
@@ -64,9 +66,15 @@ def _measured() -> dict[str, Any]:
 
 
 def _mount() -> None:
-    for kind, place in (("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run")):
+    for kind, place in (
+        ("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev"), ("tmpfs", "/run"), ("cgroup2", CGROUPS),
+    ):  # fmt: skip
         Path(place).mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", kind, kind, place], check=True)
+    # The slices that the rulesets name, as systemd makes them: nft looks them up when it takes a rule.
+    for ruleset in RULESETS.iterdir():
+        for path in re.findall(r'socket cgroupv2 level 2 "([^"]+)"', ruleset.read_text(encoding="utf-8")):
+            (Path(CGROUPS) / path).mkdir(parents=True, exist_ok=True)
 
 
 def _stage() -> None:
