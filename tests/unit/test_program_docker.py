@@ -829,3 +829,16 @@ def test_docker_is_restarted_for_its_own_rules_and_the_plan_says_so() -> None:
     assert plan.restart
     assert any("must be restarted: its own rules are not in order (nat PREROUTING" in line for line in plan.changes)
     assert not program.make_plan(desired(), converged()).restart
+
+
+def test_dockerds_words_are_looked_for_from_before_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(*words: str, **_: Any) -> SimpleNamespace:
+        asked.append(words)
+        return SimpleNamespace(stdout="level=error shut\n", returncode=0)
+
+    monkeypatch.setattr(program, "run", run)
+    assert program.last_words(1000.9) == "level=error shut"
+    assert asked[0] == ("journalctl", "--sync")
+    assert "@1000" in asked[1]

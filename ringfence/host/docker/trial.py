@@ -41,7 +41,8 @@ def without_config_file(arguments: list[str]) -> list[str]:
 
 def last_words(since: float) -> str:
     """What dockerd has said in the journal since a moment (seconds since the epoch): errors, else its last lines."""
-    when = f"@{since:.0f}"
+    run("journalctl", "--sync")  # what has just been said may not be written yet
+    when = f"@{int(since)}"  # rounded, it could begin after what was said
     lines = run(
         "journalctl", "-u", "docker.service", "--since", when, "-n", "60", "--no-pager", "-o", "cat"
     ).stdout.splitlines()
