@@ -303,7 +303,8 @@ class Service(Declared):
     privileged: bool = Field(False, description="hands the host to it, with allow_host")
     pid: Literal["", "host"] = Field("", description="host: it sees the host's processes, with allow_host")
     allow_host: bool = Field(
-        False, description="confirms privileged, pid, or volumes and devices that hand over the host; verify lists it"
+        False,
+        description="confirms what hands over the host: privileged, pid, volumes, devices, capabilities; verify lists it",
     )
     docker_socket: bool = Field(
         False, description="it is a proxy that filters Docker's socket for its callers, and gets it"
