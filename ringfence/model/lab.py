@@ -304,7 +304,7 @@ class Service(Declared):
     pid: Literal["", "host"] = Field("", description="host: it sees the host's processes, with allow_host")
     allow_host: bool = Field(
         False,
-        description="confirms what hands over the host: privileged, pid, volumes, devices, capabilities; verify lists it",
+        description="confirms what hands over the host: privileged, pid, volumes, devices, capabilities",
     )
     docker_socket: bool = Field(
         False, description="it is a proxy that filters Docker's socket for its callers, and gets it"

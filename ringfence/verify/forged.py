@@ -38,12 +38,17 @@ def lies(rules: Rules, sources: Mapping[str, Source]) -> Iterator[Lie]:
         sources: who probes, by name.
     """
     for host in sorted(rules.seen):
-        here = [s for s in sources.values() if s.host == host and s.container]
+        here = [s for s in sources.values() if s.host == host and s.container and _lies(rules, s)]
         yield from _callers(rules, sources, host, here)
         for machine in rules.declared.machines:
             if machine.name == host:
                 yield from _places(rules, here, machine)
     yield from _wires(rules, sources)
+
+
+def _lies(rules: Rules, source: Source) -> bool:
+    """Whether it can be told from the host's root, who makes whatever packets it likes."""
+    return not source.in_hosts_network or rules.is_held(source)
 
 
 def _callers(rules: Rules, sources: Mapping[str, Source], host: str, here: list[Source]) -> Iterator[Lie]:
@@ -57,7 +62,7 @@ def _callers(rules: Rules, sources: Mapping[str, Source], host: str, here: list[
         others = [s for s in here if s.name not in (flow.source, flow.destination) and s.container]
         near = [s for s in others if s.container and set(s.container.networks) & set(caller.container.networks)]
         # Who is in the host's network may make any packet there, and is held by rules of its own.
-        of_host = [s for s in others if s.container and not s.container.networks]
+        of_host = [s for s in others if rules.is_held(s)]
         far = [s for s in others if s not in near and s not in of_host]
         for network, address in callee.container.addresses():
             verdict = rules.to_container(

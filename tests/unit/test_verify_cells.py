@@ -215,6 +215,22 @@ def test_a_place_that_shares_its_wire_with_another_is_not_impersonated_there() -
     assert not [c for c in build(LAB, {**SEEN, "atlas": one}).cells if c.forged and c.through]
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_who_is_in_the_hosts_network_lies_about_every_call_where_the_fence_can_tell_it(held: bool) -> None:
+    """Where it cannot, it is root of the host that sends: that says nothing of the service."""
+    variables = {
+        **VARIABLES,
+        "verify_services": [*VARIABLES["verify_services"], {**service("hub", []), "network": "host"}],
+    }
+    hub = Container("hub-hub-1", 9, 9, "hub", "hub", {"host": ("", "")})
+    seen = replace(ATLAS, containers=(*running(LAB), hub), fenced=frozenset({"hub"} if held else ()))
+    lies = {
+        found[1:] for found in forged(build(declaration.read(variables), {**SEEN, "atlas": seen})) if found[0] == "hub"
+    }
+    calls = {("db", "172.21.0.20", "tcp/5432", "172.21.0.10"), ("broker", "172.22.0.30", "tcp/8883", "172.22.0.31")}
+    assert (lies >= calls) if held else not lies
+
+
 def test_a_forged_packet_that_arrives_is_named_with_the_address_that_it_claims() -> None:
     one = next(c for c in MATRIX.cells if c.forged and c.source == "lone" and c.address == "172.21.0.20")
     answers = perfect(MATRIX)
