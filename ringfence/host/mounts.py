@@ -60,7 +60,7 @@ _SOCKET_NAMES = frozenset({
     "docker.sock", "podman.sock", "containerd.sock", "crio.sock", "buildkitd.sock", "cri-dockerd.sock",
     "balena-engine.sock", "libvirt-sock", "snapd.socket",
 })  # fmt: skip
-_HARMLESS = ("/dev/log", "/dev/net/tun", "/dev/shm")  # noqa: S108 - shared memory, not a file of ours
+_HARMLESS = ("/dev/log", "/dev/net/tun", "/dev/shm")  # noqa: S108 - compared, never written to
 _ETC = (
     "apparmor", "apparmor.d", "apt", "bash.bashrc", "containerd", "containers", "cron.d", "cron.daily", "cron.hourly",
     "cron.monthly", "cron.weekly", "crontab", "dbus-1", "default", "docker", "environment", "environment.d", "fstab",

@@ -331,7 +331,8 @@ OFF = '// I update by hand\nAPT::Periodic::Update-Package-Lists "1";\nAPT::Perio
 
 def found_of(base: Any, **answer: str) -> tuple[str, str]:
     given = {str(base.UPDATES): answer["answer"]} if answer else {}
-    return base.pending(base.updates(wish(theirs=given)))  # type: ignore[no-any-return]
+    change, refusal = base.pending(base.updates(wish(theirs=given)))
+    return change, refusal
 
 
 def test_updates_that_are_off_on_purpose_are_shown_and_asked_about(base: Any) -> None:

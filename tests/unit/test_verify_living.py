@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,11 @@ def test_podmans_containers_are_found_by_their_monitors(tmp_path: Path) -> None:
 
 
 def test_a_swarms_ports_are_asked_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    ports = '[{"Protocol": "tcp", "PublishedPort": 80, "PublishMode": "ingress"}, {"Protocol": "tcp", "PublishedPort": 81, "PublishMode": "host"}]'  # noqa: E501
-    told = {"ls": "a\n", "inspect": f'[{{"Spec": {{"Name": "shop"}}, "Endpoint": {{"Ports": {ports}}}}}]'}
+    ports = [
+        {"Protocol": "tcp", "PublishedPort": port, "PublishMode": mode}
+        for port, mode in ((80, "ingress"), (81, "host"))
+    ]
+    told = {"ls": "a\n", "inspect": json.dumps([{"Spec": {"Name": "shop"}, "Endpoint": {"Ports": ports}}])}
     asked: list[str] = []
 
     def docker(*argv: str) -> str:

@@ -25,7 +25,11 @@ class Loader(yaml.SafeLoader):
     """Reads what is written as Ansible does: ``!unsafe`` is text."""
 
 
-Loader.add_constructor("!unsafe", lambda loader, node: loader.construct_scalar(node))  # type: ignore[arg-type]
+def _text(loader: Loader, node: Any) -> str:
+    return str(loader.construct_scalar(node))
+
+
+Loader.add_constructor("!unsafe", _text)
 
 
 def load(text: str) -> Any:
