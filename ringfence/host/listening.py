@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Any, NamedTuple
 
-from ringfence.host.engine import bridge_of, docker_runs, engine
+from ringfence.host.engine import bridge_of, docker_runs, engine, engine_version
 from ringfence.host.running import must
 from ringfence.host.translations import translated
 from ringfence.host.units import booted
@@ -110,7 +110,7 @@ def apart(listeners: list[Listener], containers: list[Listener]) -> tuple[list[L
 def asks_the_host() -> bool:
     """Whether a container that asks for a published port by the host's address is answered by the host's own process,
     and so through ufw: since 29 the engine forwards it. Raises Fault."""
-    return bool(booted() and docker_runs()) and int(str(engine("GET", "/version")["Version"]).split(".")[0]) < 29
+    return bool(booted() and docker_runs()) and int(engine_version().split(".")[0]) < 29
 
 
 def published() -> list[Listener]:
