@@ -266,7 +266,7 @@ def serve(portal: Portal) -> None:
     family = socket.AF_INET6 if both else socket.AF_INET
     server.socket = socket.create_server(where, family=family, dualstack_ipv6=both, backlog=128)
     log("info", f"Listening on {portal.config['server']['address']}")
-    server.serve_forever()
+    server.serve_forever(3600)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ and one message on standard error if it cannot be used.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -20,6 +21,7 @@ def main(arguments: list[str]) -> int:
     directory = Path(arguments[0]).resolve()
     if not directory.is_dir():
         return _fail(f"{directory}: there is no such directory")
+    gc.disable()  # it reads, prints and ends
     os.environ.setdefault("LC_ALL", "C.UTF-8")
     # ansible.cfg is about reading inventory.py; here the plain directory behind it is read.
     os.environ["ANSIBLE_INVENTORY_ENABLED"] = "yaml"

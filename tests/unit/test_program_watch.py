@@ -125,6 +125,19 @@ def test_hands_off_while_the_guard_waits(host: Host) -> None:
     assert (host.asked, host.lines) == ([], [])
 
 
+def test_what_is_not_put_back_as_somebody_began_to_work_is_not_called_left(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That somebody came after the first question, and was gone before it was told: the next look puts it back."""
+    answers = iter(["", "somebody is at work", "", "", "", ""])
+    host.drift["ufw"] = ["~ kernel"]
+    monkeypatch.setattr(watch, "busy", lambda: next(answers, ""))
+    watch.run_once()
+    assert (host.lines, ("ufw", "mend") in host.asked) == ([], False)
+    watch.run_once()
+    assert host.lines == [("ufw", "mended", ["~ kernel"])]
+
+
 @pytest.mark.parametrize("take", [fcntl.flock, fcntl.lockf])
 def test_hands_off_while_somebody_holds_a_lock(host: Host, take: Any) -> None:
     host.drift["ufw"] = ["~ kernel"]

@@ -33,7 +33,7 @@ except ImportError:  # before ansible-core 2.19 every text was, and what looked 
 
 
 LOADER = (
-    "import json,sys; r=json.load(sys.stdin); "
+    "import gc,json,sys; gc.set_threshold(100000); r=json.load(sys.stdin); "  # it soon ends, with all its garbage
     'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
 )
 GUARD = "/usr/local/sbin/ringfence-guard"

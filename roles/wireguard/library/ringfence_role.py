@@ -561,7 +561,7 @@ def _become(request: dict[str, Any], out: BinaryIO, err: BinaryIO) -> NoReturn:
 # <<< ringfence.host
 
 LOADER = (
-    "import json,sys; r=json.load(sys.stdin); "
+    "import gc,json,sys; gc.set_threshold(100000); r=json.load(sys.stdin); "  # it soon ends, with all its garbage
     'exec(compile(r["program"], "ringfence", "exec"), {"__name__": "__main__", "REQUEST": r})'
 )
 CHECK_SECONDS = 60

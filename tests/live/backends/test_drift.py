@@ -54,6 +54,10 @@ def _told(lab: Lab, since: float) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines()]
 
 
+def _results(lab: Lab, since: float) -> list[str]:
+    return [line["RINGFENCE_RESULT"] for line in _told(lab, since)]
+
+
 def _damage(lab: Lab, command: str) -> float:
     """Change something, apart from the connection by which this is asked for; returns when, by the host's clock."""
     lab.sh("command -v systemd-run >/dev/null")
@@ -254,9 +258,10 @@ def test_what_a_person_has_to_decide_is_told_once_and_left(lab: Lab) -> None:
     assert waited_for(lambda: bool(_told(lab, since)), PROMISED, SELDOM)
     # It does not keep the rest from being put back.
     lab.sh("ip6tables -F ufw6-user-input")
+    assert waited_for(lambda: _results(lab, since)[1:] != [], PROMISED, SELDOM), _status(lab)
     assert _looked_twice(lab)
+    assert _results(lab, since) == ["left", "mended"], _told(lab, since)
     left, mended = _told(lab, since)
-    assert (left["RINGFENCE_RESULT"], mended["RINGFENCE_RESULT"]) == ("left", "mended")
     assert f"ufw allow proto tcp from any to any port {UNDECLARED}" in left["MESSAGE"]
     assert "ufw6-user-input" in mended["MESSAGE"]
     assert _status(lab).rstrip().endswith("\nnot as intended")

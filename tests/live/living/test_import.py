@@ -33,7 +33,7 @@ services:
     restart: always
     environment: {POSTGRES_DB: cloud, POSTGRES_USER: cloud, POSTGRES_PASSWORD: "${DB_PASSWORD}"}
     volumes: ["data:/var/lib/postgresql"]
-    healthcheck: {test: ["CMD", "pg_isready", "-q", "-U", "cloud"], interval: 2s}
+    healthcheck: {test: ["CMD", "pg_isready", "-q", "-U", "cloud"], interval: 2s, start_period: 60s}
 volumes: {html: , data: }
 """,
         ".env": f"DB_PASSWORD='{PASSWORD}'\n",
