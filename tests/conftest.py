@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 
 import pytest
+
+# Thousands of tests are kept from their collection to the end: looking through them for garbage is a waste of time.
+gc.set_threshold(100_000, 20, 20)
 
 # Roles that tests apply; their own checks are for a host.
 collect_ignore = ["fixtures"]
@@ -23,3 +27,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()

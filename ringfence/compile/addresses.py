@@ -64,7 +64,7 @@ def allocate(lab: Lab, book: Book, reserved: Sequence[Reserved]) -> Book:
     places = places_of(lab)
     booked = _booked(lab, places, book)
     subnets = _subnets(lab, places, booked, reserved, problems)
-    ids = _ids(lab, places, booked)
+    ids = _ids(lab, places, booked, problems)
     numbers = _numbers(lab, book, subnets, problems)
     if problems:
         raise LabError(problems)
@@ -213,8 +213,10 @@ def _free_subnet(pool: IPv4Network, name: str, taken: Sequence[Reserved]) -> IPv
     return None
 
 
-def _ids(lab: Lab, places: Mapping[Place, str], booked: Mapping[Place, tuple[str, int]]) -> dict[Place, int]:
-    room = 2 ** (64 - lab.ula.prefixlen)
+def _ids(
+    lab: Lab, places: Mapping[Place, str], booked: Mapping[Place, tuple[str, int]], problems: list[Problem]
+) -> dict[Place, int]:
+    room = 2 ** max(0, 64 - lab.ula.prefixlen)
     ids: dict[Place, int] = {}
     for place in places:
         number = booked[place][1] if place in booked else 0
@@ -223,8 +225,13 @@ def _ids(lab: Lab, places: Mapping[Place, str], booked: Mapping[Place, tuple[str
     taken = set(ids.values()) | {0}
     for place in places:
         if place not in ids:
-            ids[place] = next(slot for slot in slots(places[place], room) if slot not in taken)
-            taken.add(ids[place])
+            free = next((slot for slot in slots(places[place], room) if slot not in taken), None)
+            if free is None:
+                many = f"'{lab.ula}' has room for {room - 1} segments, and there are {len(places)}"
+                problems.append(Problem("lab_ula", f"{many} (take a larger one, such as fd12:3456:789a::/48)"))
+                break
+            ids[place] = free
+            taken.add(free)
     return ids
 
 

@@ -26,6 +26,7 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
 from ringfence.inventory.pure import is_pure
+from ringfence.inventory.wellformed import problems
 
 # What Ansible adds itself, for every play anew.
 MAGIC = frozenset(
@@ -68,6 +69,33 @@ class SourceError(Exception):
     """The inventory cannot be read; the message names the file and the fix."""
 
 
+class Loader(DataLoader):  # type: ignore[misc]
+    """Reads files as Ansible does, and sees their text, decrypted.
+
+    Attributes:
+        problems: what YAML reads otherwise than it was meant: one line each, with file and line.
+    """
+
+    def __init__(self, beside: Path) -> None:
+        """`beside`: the directory from which paths are shown."""
+        super().__init__()
+        self._beside = beside
+        self.problems: list[str] = []
+
+    def load(self, data: str, file_name: str | None = None, *words: Any, **more: Any) -> Any:
+        path = Path(file_name or "")
+        shown = path.relative_to(self._beside) if path.is_relative_to(self._beside) else path
+        found = [f"{shown}: {problem}" for problem in problems(str(data))]
+        self.problems += found
+        # Nothing is worked out from it, and what contains itself would never end.
+        return {} if found else super().load(data, file_name, *words, **more)
+
+    def must_be_well_formed(self) -> None:
+        """Raises SourceError with all that was found so far."""
+        if self.problems:
+            raise SourceError("\n".join(dict.fromkeys(self.problems)))
+
+
 @dataclass(frozen=True)
 class Source:
     """An inventory as Ansible sees it.
@@ -105,7 +133,7 @@ def read(directory: Path, hosts_file: Path, root: Path) -> Source:
 
 
 def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
-    loader = DataLoader()
+    loader = Loader(root)
     loader.set_basedir(str(root))
     identities = list(constants.DEFAULT_VAULT_IDENTITY_LIST or [])
     elsewhere = bool(identities or constants.DEFAULT_VAULT_PASSWORD_FILE)
@@ -121,21 +149,22 @@ def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
     lazy: dict[str, dict[str, Any]] = {}
     errors: dict[str, dict[str, str]] = {}
     pure = not elsewhere and not os.access(password, os.X_OK)
-    for host in inventory.get_hosts():
-        raw = manager.get_vars(host=host, include_hostvars=True)
+    raws = {host.name: manager.get_vars(host=host, include_hostvars=True) for host in inventory.get_hosts()}
+    loader.must_be_well_formed()
+    for host, raw in raws.items():
         templar = Templar(loader=loader, variables=raw)
-        values[host.name] = {}
+        values[host] = {}
         for name, value in raw.items():
             if name in MAGIC:
                 continue
             pure = pure and is_pure(plain(value), VOLATILE)
             try:
-                values[host.name][str(name)] = plain(templar.template(value))
+                values[host][str(name)] = plain(templar.template(value))
             except AnsibleError as error:
                 if _is_vault(error):
                     raise
-                lazy.setdefault(host.name, {})[str(name)] = plain(value)
-                errors.setdefault(host.name, {})[str(name)] = _one_line(error) + _expressions(value)
+                lazy.setdefault(host, {})[str(name)] = plain(value)
+                errors.setdefault(host, {})[str(name)] = _one_line(error) + _expressions(value)
     return Source(_groups(inventory), values, lazy, errors, pure)
 
 
@@ -147,9 +176,10 @@ def _vault_secrets(loader: Any, identities: list[str]) -> Any:
     return secrets
 
 
-def _well_formed(loader: Any, hosts_file: Path) -> None:
+def _well_formed(loader: Loader, hosts_file: Path) -> None:
     """Ansible only warns about a hosts file that it cannot parse, and goes on without hosts."""
     data = loader.load_from_file(str(hosts_file))
+    loader.must_be_well_formed()
     if not isinstance(data, Mapping) or not data:
         raise AnsibleError(f"{hosts_file} has no groups (write 'all: {{hosts: {{atlas: {{ansible_host: …}}}}}}')")
     for name, group in data.items():

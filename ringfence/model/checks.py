@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
 
 from ringfence.host.grants import FORGING
+from ringfence.host.handing import device_of
 from ringfence.host.texts import nested, place_of
 from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
@@ -349,6 +350,7 @@ def _storage(draft: Draft) -> Iterator[Problem]:
         places += [("files", target) for target in service.files]
         places += [("config", target) for target in service.config]
         places += [("tmpfs", entry.partition(":")[0]) for entry in service.tmpfs]
+        places += [("devices", device_of(device)[1]) for device in service.devices]
         for kind, target in places:
             where = place_of(target)
             if f"{where}/".startswith("/run/secrets/"):

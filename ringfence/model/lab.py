@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ringfence.model.base import Declared, Egress, Reload, WithPort, reload_of
 from ringfence.model.identity import (
@@ -145,6 +145,10 @@ class Publish(Declared):
         found = dict(given)
         if isinstance(given.get("port"), str | int):
             found["port"], found["proto"] = split_span(given["port"], given.get("proto"))
+        outer = given.get("published")
+        if isinstance(outer, str) and "/" in outer:  # it may say which protocol as well, or instead
+            said = given.get("proto") or ("/" in str(given.get("port")) and found["proto"]) or None
+            found["published"], found["proto"] = split_span(outer, said)
         if given.get("address") == SELF and "from" not in given:
             found["from"] = [SELF]
         return found
@@ -206,6 +210,13 @@ class Secret(Declared):
 
     value: Text = Field(repr=False, description="the secret, usually a reference into ansible-vault")
     owner: UserId = Field("0", description="user id in the container that may read it")
+
+    @field_validator("value")
+    @classmethod
+    def _something(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the secret is empty (write one, or a reference into the vault)")
+        return value
 
 
 def _volume(value: Any) -> Any:

@@ -119,7 +119,7 @@ class _Reading:
             if service["host"] != host or self._of(name) != HOST_NETWORK:
                 continue
             for publish in service.get("publish") or []:
-                ports, proto = _ports(publish["port"], publish.get("proto"))
+                ports, _, proto = _published(publish)
                 first, _, last = ports.partition("-")
                 for port in range(int(first), int(last or first) + 1) if publish.get("address") != "self" else ():
                     found.setdefault((f"{name}-{port}", port, proto), []).extend(_list(publish["from"]))
@@ -157,8 +157,7 @@ class _Reading:
         for publish in service.get("publish") or [] if of != HOST_NETWORK else []:
             if publish.get("address") == "self":
                 continue  # for nobody but the host itself
-            ports, proto = _ports(publish["port"], publish.get("proto"))
-            outer, _ = _ports(publish.get("published") or ports, None)
+            ports, outer, proto = _published(publish)
             yield (
                 "publish",
                 name,
@@ -252,6 +251,14 @@ def _ports(value: Any, proto: str | None) -> tuple[str, str]:
     ports, _, said = str(value).partition("/")
     first, _, last = ports.partition("-")
     return (ANY if ports == ANY else span(int(first), int(last or first))), said or proto or "tcp"
+
+
+def _published(publish: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(ports in the container, ports on the host, protocol): each of the two may say the protocol."""
+    ports, _ = _ports(publish["port"], None)
+    outer, _ = _ports(publish.get("published") or ports, None)
+    said = [publish.get("proto"), *(str(publish.get(key) or "").partition("/")[2] for key in ("port", "published"))]
+    return ports, outer, next((proto for proto in said if proto), "tcp")
 
 
 def _ways(egress: Mapping[str, Any]) -> list[str]:

@@ -110,6 +110,13 @@ def test_publishing_gives_a_segment_without_internet_a_route() -> None:
     assert got["verify_published"][0]["addresses"] == ["192.168.10.5"]
 
 
+@pytest.mark.parametrize("ports", [{"port": "53/udp", "published": 5353}, {"port": 53, "published": "5353/udp"}])
+def test_either_port_may_say_the_protocol(ports: dict[str, Any]) -> None:
+    got = compiled({"a": {"segments": ["front"], "publish": [{**ports, "from": ["lan"]}]}})
+    (entry,) = got["policy_published"]
+    assert (entry["proto"], entry["port"], entry["published"]) == ("udp", 53, 5353)
+
+
 def test_anywhere_is_any_source() -> None:
     got = compiled({"a": {"segments": ["front"], "publish": [{"port": 80, "from": ["lan", "anywhere"]}]}})
     assert got["policy_published"][0]["sources"] == ["any"]

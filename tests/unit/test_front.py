@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ringfence.compile.book import Book, Place
-from ringfence.inventory import front, labs
+from ringfence.inventory import front, labs, vault
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "inventories" / "demo"
@@ -56,6 +56,47 @@ def test_a_wrong_lab_is_refused_in_one_line(demo: Path, who: str) -> None:
 def test_broken_yaml_is_refused_with_its_file(demo: Path, who: str) -> None:
     (demo / "group_vars" / "demo" / "zz.yml").write_text("---\na: [1\nb: 2\n")
     refused(ask(who, demo), "zz.yml")
+
+
+YAML_TRAPS = {
+    "lab_services: {x: {user: 33:33}}": "line 2: user: YAML reads it as a number to the base of 60 (put it in quotes",
+    "stack_secrets: {x: 0123}": "line 2: x: YAML reads a number that begins with 0 as octal (put it in quotes",
+    "a: 1\na: 2": "line 3: the key 'a' is there twice, first in line 2 (keep one of them)",
+    "a: &x [*x]": "line 2: 'a' contains itself, by an alias",
+}
+
+
+@pytest.mark.parametrize("who", ["pyinfra", "ansible", "module"])
+@pytest.mark.parametrize("text", YAML_TRAPS)
+def test_what_yaml_would_read_otherwise_is_refused_with_its_file_and_line(demo: Path, who: str, text: str) -> None:
+    (demo / "group_vars" / "demo" / "zz.yml").write_text(f"---\n{text}\n")
+    refused(ask(who, demo), f"{demo}/group_vars/demo/zz.yml: {YAML_TRAPS[text]}")
+
+
+def test_it_is_looked_for_in_encrypted_files_and_in_the_hosts_file_as_well(demo: Path) -> None:
+    hosts = demo / "hosts.yml"
+    good = hosts.read_text()
+    hosts.write_text(f"{good}\nextra: {{}}\nextra: {{}}\n")
+    refused(ask("module", demo), f"{hosts}: line ", "the key 'extra' is there twice")
+    hosts.write_text(good)
+    sealed = vault.encrypted("stack_secrets: {x: 0123}\n", demo)
+    (demo / "group_vars" / "demo" / "zz.yml").write_text(sealed)
+    done = ask("module", demo)
+    refused(done, "zz.yml: line 1: x: YAML reads a number that begins with 0 as octal")
+    assert "0123" not in done.stderr
+
+
+def test_a_host_to_provision_that_the_lab_does_not_have_is_refused(demo: Path) -> None:
+    (demo / "hosts.yml").write_text(
+        (demo / "hosts.yml")
+        .read_text()
+        .replace("docker_hosts:\n          hosts:\n", "docker_hosts:\n          hosts:\n            nas: {}\n")
+    )
+    refused(
+        ask("module", demo),
+        "lab_hosts.nas: 'nas' is in the group docker_hosts, but lab_hosts does not have it",
+        "declare it there",
+    )
 
 
 @pytest.mark.parametrize("who", ["pyinfra", "ansible", "module"])

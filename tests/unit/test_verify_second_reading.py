@@ -131,7 +131,13 @@ def labs(draw: st.DrawFn) -> dict[str, Any]:
             "calls": [
                 {**c, **draw(proto)} if isinstance(c, dict) and "/" not in str(c.get("port")) else c for c in calls
             ],
-            "publish": [{"port": draw(PORT), "published": 1000 + number, "from": draw(SOURCES)}],
+            "publish": [
+                draw(
+                    st.sampled_from([{"port": 53, "published": f"{1000 + number}/udp"}])
+                    | st.fixed_dictionaries({"port": PORT, "published": st.just(1000 + number)})
+                )
+                | {"from": draw(SOURCES)}
+            ],
             "egress": [{"to": draw(TO), "port": draw(PORT)} for _ in range(draw(st.integers(0, 2)))],
         }
     here = [name for name in NAMES if hosts[name] == "atlas"]

@@ -15,7 +15,7 @@ from tests.live.labs import Lab, RunError, waited_for
 
 PROMISED = 60.0  # seconds until what was changed is as it was
 STORM_SECONDS = 20
-SELDOM = 1.0  # seconds between two questions: the timer that is waited for looks every ten or more
+SELDOM = 2.5  # seconds between two questions, each of which costs the host as much as a look of the timer
 UNDECLARED = 9999  # a TCP port of the host at which somebody listens
 BOTH = "for t in iptables ip6tables; do {} ; done"
 # The chain of ringfence's own table that judges what is forwarded.
