@@ -10,12 +10,13 @@ import io
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible import constants
+from ansible._internal._datatag._tags import Origin
 from ansible.cli import CLI  # first: it checks the locale and sets up the output streams
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
@@ -164,7 +165,7 @@ def _read(directory: Path, hosts_file: Path, root: Path) -> Source:
                 if _is_vault(error):
                     raise
                 lazy.setdefault(host, {})[str(name)] = plain(value)
-                errors.setdefault(host, {})[str(name)] = _one_line(error) + _expressions(value)
+                errors.setdefault(host, {})[str(name)] = _why(templar, value, error)
     return Source(_groups(inventory), values, lazy, errors, pure)
 
 
@@ -226,6 +227,45 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _is_vault(error: BaseException) -> bool:
     return any(isinstance(cause, AnsibleVaultError) for cause in _causes(error))
+
+
+def _why(templar: Any, value: Any, error: BaseException) -> str:
+    """Say which texts in a value cannot be worked out, where they stand, and why; none of what is around them."""
+    found = []
+    for where, text in _texts(value):
+        try:
+            templar.template(text)
+        except AnsibleError as fault:
+            line = " ".join(filter(None, (where, _line_of(text))))
+            found.append(f"{line}{': ' if line else ''}{_one_line(fault)}{_expressions(text)}{_hint(fault)}")
+    return "; ".join(found) or _one_line(error)
+
+
+def _texts(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every text in a value, with the keys that lead to it."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _texts(item, f"{where}.{key}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _texts(item, f"{where}[{number}]")
+    elif isinstance(value, str):
+        yield where, value
+
+
+def _line_of(text: Any) -> str:
+    """Return "(file:line)" of a text, "" where it is from no file."""
+    origin = Origin.get_tag(text)
+    if origin is None or not origin.path or not origin.line_num:
+        return ""
+    return f"({Path(origin.path).name}:{origin.line_num})"
+
+
+def _hint(fault: BaseException) -> str:
+    """What may be meant for an application is a template to Ansible as well."""
+    said = str(fault).lower()
+    wrong = "syntax error" in said or ("template" in said and "undefined" not in said)
+    return " (write !unsafe in front of the text if its braces are the application's)" if wrong else ""
 
 
 def _one_line(error: BaseException) -> str:

@@ -128,6 +128,22 @@ def test_a_lab_that_needs_facts_is_refused(demo: Path) -> None:
     refused(ask("module", demo), "lab_domain: it cannot be worked out", "{{ ansible_facts.domain }}", "no facts")
 
 
+UNSAFE = "(write !unsafe in front of the text if its braces are the application's)"
+TEMPLATES = {
+    '{environment: {A: "{{ .Site }}"}}': ("app.environment.A (zz.yml:3): Syntax error", "in {{ .Site }}", UNSAFE),
+    '{command: [x, "a {% if %} b"]}': ("app.command[1] (zz.yml:3): ", UNSAFE),
+    '{user: "{{ nobody }}"}': ("app.user (zz.yml:3): 'nobody' is undefined",),
+}
+
+
+@pytest.mark.parametrize("text", TEMPLATES)
+def test_a_template_that_fails_is_told_with_its_key_and_line(demo: Path, text: str) -> None:
+    (demo / "group_vars" / "demo" / "zz.yml").write_text(f"---\nlab_services:\n  app: {text}\n")
+    done = ask("module", demo)
+    refused(done, "lab_services: it cannot be worked out: ", *TEMPLATES[text])
+    assert ("!unsafe" in done.stderr) is (UNSAFE in TEMPLATES[text])
+
+
 def test_a_lab_that_differs_between_hosts_is_refused(demo: Path) -> None:
     hosts = (
         (demo / "hosts.yml")
