@@ -13,73 +13,14 @@ places to probe from.
 from __future__ import annotations
 
 import json
-import os
-import socket
 import sys
-import time
-from collections.abc import Callable
+from importlib import import_module
 
-from ringfence.verify.remote.commands import Json, ProbeFailedError, asked
-from ringfence.verify.remote.filtering import asked_of
-from ringfence.verify.remote.listening import background, collect, doors, ears, listen
-from ringfence.verify.remote.looking import addresses, engine, routes, sockets, ufw_allows
-from ringfence.verify.remote.names import ask
-from ringfence.verify.remote.others import podman, swarm
-from ringfence.verify.remote.probing import probe
-from ringfence.verify.remote.slices import fenced
-from ringfence.verify.remote.spaces import open_all_files, open_space, own_space
-from ringfence.verify.remote.visiting import visit
+from ringfence.verify.remote.commands import Json, ProbeFailedError
+from ringfence.verify.remote.spaces import open_all_files
 
-LIFE = 60.0  # seconds a listener lives at most unless the caller asks for another bound
-
-
-def prepare(wanted: Json) -> Json:
-    """Look around, then listen in the background unless `listen` is false: `token`, `life`, `doors`.
-
-    Which services of `slices` the policy holds is seen, and `proxies` of Docker's socket are asked whether they filter.
-    """
-    seen: Json = {
-        "time": time.time(),
-        "addresses": addresses(),
-        "routes": routes(),
-        "sockets": sockets(asked("ss", "-ltnupH")),
-        "ufw": ufw_allows(),
-        **engine(),
-    }
-    seen["others"] = podman(seen["sockets"])
-    try:
-        seen["others"] += swarm(seen["networks"])
-    except ProbeFailedError as failure:
-        seen["complaints"].append(f"what the swarm publishes is not known: {failure}")
-    seen["fenced"] = fenced(wanted.get("slices", {}))
-    seen["filters"] = asked_of(wanted.get("proxies", []))
-    if not wanted.get("listen", True):
-        return seen
-    named: dict[str, list[socket.socket]] = {"": ears(None, groups=True)}
-    own = os.fstat(own_space()).st_ino
-    for one in seen["containers"]:
-        if not one["space"] or one["space"] == own:
-            continue
-        try:
-            space = open_space(one["pid"], one["space"])
-            try:
-                named[one["name"]] = ears(space)
-            finally:
-                os.close(space)
-        except ProbeFailedError as failure:
-            seen["complaints"].append(f"{one['name']}: {failure}")
-    opened: list[socket.socket] = []
-    for entry in wanted.get("doors", []):
-        made, complaints = doors(entry["address"], entry["ports"])
-        opened += made
-        seen["complaints"] += complaints
-    background(lambda ready: listen(wanted["token"], named, opened, wanted.get("life", LIFE), ready))
-    return seen
-
-
-VERBS: dict[str, Callable[[Json], Json]] = {
-    "prepare": prepare, "probe": probe, "ask": ask, "visit": visit, "collect": collect,
-}  # fmt: skip
+# Each verb in a module that is read when it is asked for: one takes asyncio, another one TLS.
+VERBS = {"prepare": "preparing", "probe": "probing", "ask": "names", "visit": "visiting", "collect": "listening"}
 
 
 def main(argv: list[str], wanted: Json | None = None) -> int:
@@ -89,7 +30,8 @@ def main(argv: list[str], wanted: Json | None = None) -> int:
         return 2
     open_all_files()
     try:
-        answer = VERBS[argv[0]](json.load(sys.stdin) if wanted is None else wanted)
+        module = import_module(f"ringfence.verify.remote.{VERBS[argv[0]]}")
+        answer = getattr(module, argv[0])(json.load(sys.stdin) if wanted is None else wanted)
     except ProbeFailedError as failure:
         print(f"the probe failed: {failure}", file=sys.stderr)
         return 1

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import socket
 import struct
 from pathlib import Path
 
+from ringfence.verify.remote.outcomes import (
+    ECHO_REPLY,
+    ECHO_REPLY6,
+    ECHO_REQUEST,
+    ECHO_REQUEST6,
+    checksum,
+    outcome,
+)
 from ringfence.verify.remote.spaces import inside
-
-ECHO_REQUEST, ECHO_REPLY, ECHO_REQUEST6, ECHO_REPLY6 = 8, 0, 128, 129
-REACHED = {errno.ECONNREFUSED: "refused"}  # an answer came back: the packet passed every filter on its way
-BLOCKED = {
-    errno.ENETUNREACH: "no route",
-    errno.EHOSTUNREACH: "host unreachable",
-    errno.EACCES: "forbidden",
-    errno.EPERM: "forbidden",
-    errno.EADDRNOTAVAIL: "no address of that family",
-    errno.EAFNOSUPPORT: "no address of that family",
-}
-
-
-def outcome(error: OSError) -> str:
-    number = error.errno or 0
-    return REACHED.get(number) or BLOCKED.get(number) or f"failed: {os.strerror(number) if number else error}"
 
 
 async def connect_tcp(sock: socket.socket, target: tuple[str, int], seconds: float) -> str:
@@ -83,15 +74,6 @@ async def echoed(sock: socket.socket, payload: bytes) -> None:
         body = seen[(seen[0] & 15) * 4 :] if sock.family == socket.AF_INET else seen
         if body[:1] == bytes([reply]) and payload in body:
             return
-
-
-def checksum(data: bytes) -> int:
-    """The internet checksum (RFC 1071)."""
-    data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return int(~total & 0xFFFF)
 
 
 def leave_by(sock: socket.socket, through: str, space: int | None) -> None:

@@ -8,8 +8,8 @@ import socket
 import struct
 from typing import Any
 
-from ringfence.verify.remote.connecting import checksum, outcome
 from ringfence.verify.remote.looking import addresses
+from ringfence.verify.remote.outcomes import checksum, outcome
 from ringfence.verify.remote.slices import Maker
 from ringfence.verify.remote.spaces import inside
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError
-from ringfence.verify.remote.connecting import ECHO_REQUEST, ECHO_REQUEST6
+from ringfence.verify.remote.outcomes import ECHO_REQUEST, ECHO_REQUEST6
 from ringfence.verify.remote.spaces import inside
 
 SO_RCVBUFFORCE = 33  # Python has no name for it: a larger buffer than the system allows by default

@@ -9,8 +9,9 @@ import socket
 from typing import Any
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError
-from ringfence.verify.remote.connecting import ask_echo, connect_tcp, leave_by, outcome, send_udp
+from ringfence.verify.remote.connecting import ask_echo, connect_tcp, leave_by, send_udp
 from ringfence.verify.remote.forging import send_forged
+from ringfence.verify.remote.outcomes import outcome
 from ringfence.verify.remote.routing import ways
 from ringfence.verify.remote.slices import Maker, makers
 from ringfence.verify.remote.spaces import inside, open_space

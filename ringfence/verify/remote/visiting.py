@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError
-from ringfence.verify.remote.connecting import BLOCKED, outcome
+from ringfence.verify.remote.outcomes import BLOCKED, outcome
 
 HEAD_AT_MOST = 64 << 10
 KEPT = 2000  # characters of a header that are reported
