@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,9 @@ def test_what_a_reload_turns_away_has_not_been_begun(world: World, http2: bool) 
         for size in range(5):
             world.proxy.write(max_body=f"{90 + size}MB")
             assert world.proxy.reload().returncode == 0
+        deadline = time.monotonic() + 60
+        while len(answered) <= 20 and time.monotonic() < deadline:
+            time.sleep(0.05)
     finally:
         done.set()
         for each in visitors:
