@@ -215,8 +215,11 @@ def test_a_registry_that_does_not_answer(lab: Lab, run: Callable[[Lab], Run]) ->
 
 
 def _come_as_ops(lab: Lab, **variables: Any) -> None:
+    # Whoever comes while their sessions before are still being closed may be closed with them.
+    open_yet = "pgrep -u ops || loginctl list-sessions --no-legend | grep -w ops"
     lab.sh(
-        "pkill -KILL -u ops; id ops >/dev/null 2>&1 || useradd -m -s /bin/sh ops;"
+        f"pkill -KILL -u ops; timeout 30 sh -c 'while ({open_yet}) >/dev/null 2>&1; do sleep 0.1; done';"
+        " id ops >/dev/null 2>&1 || useradd -m -s /bin/sh ops;"
         " echo ops:right | chpasswd; mkdir -p ~ops/.ssh &&"
         " cp /root/.ssh/authorized_keys ~ops/.ssh/ && chown -R ops: ~ops/.ssh"
     )
