@@ -10,14 +10,13 @@ from typing import Any
 from ringfence.compile import Compiled, compile_lab
 from ringfence.compile.called import VARIABLE as CALLED
 from ringfence.inventory.env_files import with_env_files
-from ringfence.inventory.front import ROOT, InventoryError, members
+from ringfence.inventory.front import ROOT, InventoryError
 from ringfence.inventory.labs import hosts_file, load_book, save_book
 from ringfence.inventory.names import role_variables, unknown
 from ringfence.inventory.parts import joined
 from ringfence.inventory.source import Source, SourceError, read
 from ringfence.model import LabError, Problem
 
-PROVISIONED = "docker_hosts"  # the group that the deploys and playbooks are for
 # Here the user's own entries are added to what follows from the lab; every other variable of theirs replaces it.
 _JOINED = ("ufw_rules", "guard_ports", "policy_private")
 
@@ -48,8 +47,6 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
     if parts:
         raise LabError(parts)
     if compiled is not None:
-        if strangers := _strangers(source):
-            raise LabError(strangers)
         notice = save_book(directory, compiled.book)
         notices += [notice] if notice else []
         for name, variables in compiled.hosts.items():
@@ -63,20 +60,6 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
         "errors": {name: dict(values) for name, values in source.errors.items()},
         "pure": source.pure,
     }, notices
-
-
-def _strangers(source: Source) -> list[Problem]:
-    """Hosts that a run would provision and that the lab does not have: all of ringfence's would go from there."""
-    declared = {str(name) for lab in source.hosts.values() for name in lab.get("lab_hosts") or {}}
-    return [
-        Problem(
-            f"lab_hosts.{name}",
-            f"'{name}' is in the group {PROVISIONED}, but lab_hosts does not have it: a run would take all of its "
-            f"services away (declare it there, or take it out of {PROVISIONED}; deploys/remove.py takes all off)",
-        )
-        for name in members(source.groups, PROVISIONED)
-        if name not in declared
-    ]
 
 
 def _whole(source: Source, directory: Path) -> tuple[Source, list[Problem]]:

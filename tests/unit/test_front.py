@@ -86,19 +86,6 @@ def test_it_is_looked_for_in_encrypted_files_and_in_the_hosts_file_as_well(demo:
     assert "0123" not in done.stderr
 
 
-def test_a_host_to_provision_that_the_lab_does_not_have_is_refused(demo: Path) -> None:
-    (demo / "hosts.yml").write_text(
-        (demo / "hosts.yml")
-        .read_text()
-        .replace("docker_hosts:\n          hosts:\n", "docker_hosts:\n          hosts:\n            nas: {}\n")
-    )
-    refused(
-        ask("module", demo),
-        "lab_hosts.nas: 'nas' is in the group docker_hosts, but lab_hosts does not have it",
-        "declare it there",
-    )
-
-
 @pytest.mark.parametrize("who", ["pyinfra", "ansible", "module"])
 def test_a_missing_vault_password_is_refused_with_the_fix(demo: Path, who: str) -> None:
     (demo / ".vault-password").unlink()

@@ -47,8 +47,8 @@ RATE_OF_MANY = 10.0  # of frames, where there are hundreds of cells
 LOGS = "/var/lib/ring"
 PROGRAM = "/usr/local/lib/ring.pyz"
 CONFIG = "/etc/ring.json"
-# Before Docker, so that a container is tried from its first moment on; after UFW, as any service of the host is. Ahead of
-# what else the machine does, or a busy one would have it try too seldom to know anything.
+# Before Docker, so that a container is tried from its first moment on; after UFW, as any service of the host is. Its
+# turn comes ahead of what else the machine does: a busy one would have it try too seldom to know anything.
 UNIT = f"""[Unit]
 DefaultDependencies=no
 After=local-fs.target ufw.service
