@@ -124,9 +124,9 @@ def make(lab: str, host: str, user: str = "root", lan: str = "", root: Path = RO
     return directory
 
 
-def main(words: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Make a lab; returns the exit status."""
-    given = parser().parse_args(words)
+    given = parser().parse_args(arguments)
     try:
         directory = make(given.lab, given.host, given.user, given.lan)
     except (StarterError, OSError) as error:
