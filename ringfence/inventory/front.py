@@ -89,19 +89,16 @@ def pyinfra_groups(data: Mapping[str, Any]) -> dict[str, list[tuple[str, dict[st
     hosts = {name: _pyinfra_host(name, data) for name in data["hosts"]}
     groups = {"all": list(hosts.values())}
     for name in data["groups"]:
-        found = members(data["groups"], name)
-        if found and name not in ("all", "ungrouped"):
-            groups[name] = [hosts[member] for member in found]
+        members = _members(data["groups"], name)
+        if members and name not in ("all", "ungrouped"):
+            groups[name] = [hosts[member] for member in members]
     return groups
 
 
-def members(groups: Mapping[str, Any], name: str) -> list[str]:
-    """Return the hosts of a group and of the groups in it; none where there is no such group."""
-    if name not in groups:
-        return []
+def _members(groups: Mapping[str, Any], name: str) -> list[str]:
     found = list(groups[name]["hosts"])
     for child in groups[name]["children"]:
-        found += [host for host in members(groups, child) if host not in found]
+        found += [host for host in _members(groups, child) if host not in found]
     return found
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants
-from ansible._internal._datatag._tags import Origin
 from ansible.cli import CLI  # first: it checks the locale and sets up the output streams
 from ansible.errors import AnsibleError
 from ansible.inventory.manager import InventoryManager
@@ -236,8 +235,8 @@ def _why(templar: Any, value: Any, error: BaseException) -> str:
         try:
             templar.template(text)
         except AnsibleError as fault:
-            line = " ".join(filter(None, (where, _line_of(text))))
-            found.append(f"{line}{': ' if line else ''}{_one_line(fault)}{_expressions(text)}{_hint(fault)}")
+            key = f"{where}: " if where else ""
+            found.append(f"{_origin(fault)}{key}{_one_line(fault)}{_expressions(text)}{_hint(fault)}")
     return "; ".join(found) or _one_line(error)
 
 
@@ -253,18 +252,9 @@ def _texts(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         yield where, value
 
 
-def _line_of(text: Any) -> str:
-    """Return "(file:line)" of a text, "" where it is from no file."""
-    origin = Origin.get_tag(text)
-    if origin is None or not origin.path or not origin.line_num:
-        return ""
-    return f"({Path(origin.path).name}:{origin.line_num})"
-
-
 def _hint(fault: BaseException) -> str:
     """What may be meant for an application is a template to Ansible as well."""
-    said = str(fault).lower()
-    wrong = "syntax error" in said or ("template" in said and "undefined" not in said)
+    wrong = str(fault).lower().startswith("syntax error")
     return " (write !unsafe in front of the text if its braces are the application's)" if wrong else ""
 
 

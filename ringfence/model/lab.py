@@ -143,12 +143,13 @@ class Publish(Declared):
         if not isinstance(given, Mapping):
             return given
         found = dict(given)
-        if isinstance(given.get("port"), str | int):
-            found["port"], found["proto"] = split_span(given["port"], given.get("proto"))
-        outer = given.get("published")
-        if isinstance(outer, str) and "/" in outer:  # it may say which protocol as well, or instead
-            said = given.get("proto") or ("/" in str(given.get("port")) and found["proto"]) or None
-            found["published"], found["proto"] = split_span(outer, said)
+        said = given.get("proto")
+        for key in ("port", "published"):  # either may say the protocol as well
+            value = given.get(key)
+            if isinstance(value, str) and "/" in value:
+                found[key], said = split_span(value, said)
+        if isinstance(found.get("port"), str | int):
+            found["port"], found["proto"] = split_span(found["port"], said)
         if given.get("address") == SELF and "from" not in given:
             found["from"] = [SELF]
         return found

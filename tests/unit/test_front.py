@@ -117,9 +117,9 @@ def test_a_lab_that_needs_facts_is_refused(demo: Path) -> None:
 
 UNSAFE = "(write !unsafe in front of the text if its braces are the application's)"
 TEMPLATES = {
-    '{environment: {A: "{{ .Site }}"}}': ("app.environment.A (zz.yml:3): Syntax error", "in {{ .Site }}", UNSAFE),
-    '{command: [x, "a {% if %} b"]}': ("app.command[1] (zz.yml:3): ", UNSAFE),
-    '{user: "{{ nobody }}"}': ("app.user (zz.yml:3): 'nobody' is undefined",),
+    '{environment: {A: "{{ .Site }}"}}': ("zz.yml:3: app.environment.A: Syntax error", "in {{ .Site }}", UNSAFE),
+    '{command: [x, "a {% if %} b"]}': ("zz.yml:3: app.command[1]: ", UNSAFE),
+    '{user: "{{ nobody }}"}': ("zz.yml:3: app.user: 'nobody' is undefined",),
 }
 
 

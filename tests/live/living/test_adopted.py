@@ -115,7 +115,6 @@ def test_it_goes_on_so(lab: Lab, what: str) -> None:
     lab.must_be_converged()
 
 
-@pytest.mark.engines("29")  # which puts it back asks no engine
 def test_a_fence_that_somebody_flushed_is_put_back_without_a_question(lab: Lab) -> None:
     lab.unwatch()
     lab.sh("ufw --force disable >/dev/null; ufw delete allow 80/tcp >/dev/null; iptables -F INPUT; nft flush ruleset")
