@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pyinfra import host
 
+from ringfence.inventory import unattended
 from ringfence.operations.converge import is_for
 from ringfence.roles import of, role
 from ringfence.verify import run
 
+unattended.go_on()
 if is_for(host) or "vantages" in host.groups:
     site = of(host.data.get("ringfence_skipped")) if is_for(host) else []
     # All hosts finish one line before the next begins: nobody probes before everybody listens.

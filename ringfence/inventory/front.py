@@ -34,7 +34,15 @@ def lab_directory(root: Path = ROOT) -> Path:
     Raises:
         InventoryError: there is no such directory.
     """
-    setting = os.environ.get(SETTING) or DEFAULT_LAB
+    setting = os.environ.get(SETTING, "")
+    if not setting:
+        # Nobody's own lab is meant by saying nothing, and the demo's hosts are only there while it is up.
+        if not (root / ".lab" / DEFAULT_LAB).is_dir():
+            raise InventoryError(
+                f"{SETTING} is not set, and the demo is not up (write export {SETTING}=NAME, your lab's directory in "
+                f"inventories/; `python -m ringfence new` makes one, ./run {DEFAULT_LAB} the demo)"
+            )
+        setting = DEFAULT_LAB
     named = root / "inventories" / setting
     path = Path(setting).expanduser()
     directory = path if "/" in setting or not named.is_dir() else named

@@ -24,6 +24,22 @@ def install() -> None:
         _ask_nobody()
 
 
+def go_on() -> None:
+    """Have pyinfra begin without a question and without a list of changes: for a deploy that makes none."""
+    cli: Any = sys.modules.get("pyinfra_cli.cli")
+    if cli is not None:
+        cli._do_confirm = _does_not_ask
+        cli.print_meta = _makes_no_changes
+
+
+def _does_not_ask(*_: Any) -> bool:
+    return True
+
+
+def _makes_no_changes(*_: Any) -> None:
+    print("    None will be made: this looks at the hosts, probes them, and says what it found.", file=sys.stderr)
+
+
 def _ask_nobody() -> None:
     from pyinfra.connectors import ssh_util, util
     from pyinfra.connectors.sshuserclient import client

@@ -35,7 +35,9 @@ CAUGHT = "/run/caught"
 
 def without_door() -> dict[str, Any]:
     """The demo's services alone, for tests about what is behind its door: less to start and to compare."""
-    services = yaml.safe_load((ROOT / "group_vars/all/services.yml").read_text(encoding="utf-8"))["lab_services"]
+    services = yaml.safe_load((ROOT / "inventories/demo/group_vars/demo/services.yml").read_text(encoding="utf-8"))[
+        "lab_services"
+    ]
     door = ("site", "access")
     behind = {name: {key: value for key, value in one.items() if key not in door} for name, one in services.items()}
     return {**NO_DOOR, "lab_services": behind}

@@ -97,6 +97,21 @@ def test_a_wrong_vault_password_is_refused_with_the_fix(demo: Path) -> None:
     refused(ask("module", demo), "cannot be decrypted", f"{demo}/.vault-password")
 
 
+@pytest.mark.parametrize("up", [False, True])
+def test_a_forgotten_lab_is_one_sentence_and_never_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, up: bool
+) -> None:
+    monkeypatch.delenv(front.SETTING, raising=False)
+    (tmp_path / "inventories" / "demo").mkdir(parents=True)
+    (tmp_path / "inventories" / "home").mkdir()
+    if up:
+        (tmp_path / ".lab" / "demo").mkdir(parents=True)
+        assert front.lab_directory(tmp_path).name == "demo"
+        return
+    with pytest.raises(front.InventoryError, match="RINGFENCE_LAB is not set, and the demo is not up"):
+        front.lab_directory(tmp_path)
+
+
 def test_an_unknown_lab_is_refused_with_the_known_ones() -> None:
     refused(ask("ansible", "dmeo"), "RINGFENCE_LAB: 'dmeo'", "demo, example")
 

@@ -363,7 +363,7 @@ def test_equal_content_makes_an_equal_layer() -> None:
 
 
 def test_every_image_of_the_declared_lab_is_on_the_hosts() -> None:
-    declared = (Path(rootfs.__file__).parents[1] / "group_vars/all/services.yml").read_text()
+    declared = (Path(rootfs.__file__).parents[1] / "inventories/demo/group_vars/demo/services.yml").read_text()
     images = {line.split("image:")[1].strip() for line in declared.splitlines() if "image:" in line}
     assert images <= set(applications.NAMES)
 

@@ -12,8 +12,11 @@ from ringfence.host.engine import NotThereError, engine
 from ringfence.host.running import Fault
 from ringfence.host.stack.telling import TELL, docker, last_words
 
-STABLE = 2.0  # seconds a container without a health check must have been running
+STABLE = 2.0  # seconds a container without a health check must have been running, since it started last
 TOO_OFTEN = 3  # times that a new version may end while it is waited for: some start again once, after they migrated
+# Times that any other one may: with Docker's growing pauses that is half a minute, in which a database may come up.
+LOOPING = 8
+SPEAKS = 10.0  # seconds of waiting without a word
 Container = dict[str, Any]
 
 
@@ -75,11 +78,13 @@ def ready(container: Container, since: dict[str, float]) -> bool:
         or "(unhealthy)" in container["status"]
         or "(health: starting)" in container["status"]
     ):
-        since.pop(container["id"], None)
         return False
     if "(healthy)" in container["status"]:
         return True
-    return time.monotonic() - since.setdefault(container["id"], time.monotonic()) >= STABLE
+    # One that lives for a second may be found running each time: it is its own start that counts.
+    state = there(f"/containers/{container['id']}/json").get("State") or {}
+    run = f"{container['id']} {state.get('StartedAt')}"
+    return time.monotonic() - since.setdefault(run, time.monotonic()) >= STABLE
 
 
 def wait(names: set[str], seconds: float, ends: bool = False) -> None:
@@ -89,6 +94,7 @@ def wait(names: set[str], seconds: float, ends: bool = False) -> None:
         ends: whether one that ends again and again is given up before the time is over.
     """
     begun, since, done = time.monotonic(), dict[str, float](), set[str]()
+    spoke, restarts = begun, dict[str, int]()
     while True:
         found = {c["name"]: c for c in containers("ringfence.project")}
         for name in sorted(names - done):
@@ -99,10 +105,18 @@ def wait(names: set[str], seconds: float, ends: bool = False) -> None:
                 TELL.say(f"{name} is {word} after {time.monotonic() - begun:.0f} s ({len(done)} of {len(names)})")
         failed = {n for n in names - done if "(unhealthy)" in found.get(n, {}).get("status", "")}
         failed |= {n for n in names - done if n in found and (ends or ended(found[n])) and gave_up(found[n])}
+        failed |= {n for n in names - done if n in found and loops(found[n], restarts)}
         if done == names:
             return
-        if failed or time.monotonic() - begun > seconds:
-            raise Fault("\n".join(explain(name, found.get(name), seconds) for name in sorted(failed or names - done)))
+        waited = time.monotonic() - begun
+        if failed or waited > seconds:
+            raise Fault("\n".join(explain(name, found.get(name), waited) for name in sorted(failed or names - done)))
+        if time.monotonic() - spoke >= SPEAKS:
+            spoke = time.monotonic()
+            how = ", ".join(
+                f"{name} ({found[name]['status'] if name in found else 'not there'})" for name in sorted(names - done)
+            )
+            TELL.say(f"waiting for {how}: {waited:.0f} of at most {seconds:.0f} s")
         time.sleep(0.5)
 
 
@@ -120,8 +134,21 @@ def gave_up(container: Container) -> bool:
     return int(there(f"/containers/{container['id']}/json").get("RestartCount") or 0) >= TOO_OFTEN
 
 
-def explain(name: str, container: Container | None, seconds: float) -> str:
-    """Why a container is not ready: its state, what its health check said, its last log lines."""
+def loops(container: Container, restarts: dict[str, int]) -> bool:
+    """Whether Docker has started a container again too often since it is waited for.
+
+    Args:
+        container: as `containers` returns it.
+        restarts: {id: how often, when this was asked first}; kept by whoever waits.
+    """
+    if container["state"] != "restarting":
+        return False
+    count = int(there(f"/containers/{container['id']}/json").get("RestartCount") or 0)
+    return count - restarts.setdefault(container["id"], count) >= LOOPING
+
+
+def explain(name: str, container: Container | None, waited: float) -> str:
+    """Why a container is not ready after so many seconds: its state, what its health check said, its last log lines."""
     if container is None:
         return f"container {name} is not there"
     state = there(f"/containers/{container['id']}/json").get("State", {})
@@ -133,7 +160,7 @@ def explain(name: str, container: Container | None, seconds: float) -> str:
     )
     logs = last_words(docker("logs", "--tail", "20", container["id"]), 20)
     now = container["status"] or container["state"]
-    return f"container {name} is not ready within {seconds:.0f} s: {now}{said}\n  last lines of its log:\n{logs}"
+    return f"container {name} is not ready after {waited:.0f} s: {now}{said}\n  last lines of its log:\n{logs}"
 
 
 def stop(identity: str) -> None:
