@@ -61,6 +61,7 @@ class Report:
         untried: (source's host, destination) → number of cells to which no way leads.
         destinations: their names, in the order in which they are shown.
         sites: who may reach which site, and how the sites answered; `with_sites` adds it.
+        from_outside: whether a vantage took part. Without one, what containers cannot reach may be open to a LAN.
     """
 
     judged: tuple[Judged, ...]
@@ -71,6 +72,7 @@ class Report:
     untried: Mapping[tuple[str, str], int] = field(default_factory=dict)
     destinations: tuple[str, ...] = ()
     sites: SiteReport = field(default_factory=SiteReport)
+    from_outside: bool = True
 
     @property
     def summary(self) -> str:
@@ -105,6 +107,7 @@ def judge(matrix: Matrix, answers: Answers, drift: Iterable[str] = (), notices: 
         skipped=matrix.skipped,
         untried=matrix.untried,
         destinations=matrix.destinations,
+        from_outside=any(source.vantage for source in matrix.sources.values()),
     )
 
 
@@ -174,7 +177,7 @@ def matrix_text(report: Report) -> str:
         lines.append(f"{row:<{width}} " + " ".join(marks.get((row, column), " ") for column in shown).rstrip())
     lines.append(LEGEND)
     if hidden:
-        lines.append(f"closed from everywhere: {', '.join(hidden)}")
+        lines.append(f"closed from {'everywhere' if report.from_outside else 'every container'}: {', '.join(hidden)}")
     return "\n".join(lines)
 
 

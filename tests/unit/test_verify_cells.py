@@ -692,6 +692,14 @@ def test_the_matrix_shows_names_marks_and_differences() -> None:
     assert any(line.startswith("closed from everywhere: ") for line in drawn)
 
 
+def test_where_nobody_probed_from_outside_nothing_is_closed_from_everywhere() -> None:
+    """What no container reaches may be open to the LAN, which was not asked."""
+    matrix = build(replace(LAB, vantages=()), SEEN)
+    drawn = matrix_text(judge(matrix, perfect(matrix)))
+    assert "\nclosed from every container: " in drawn
+    assert "everywhere" not in drawn
+
+
 def test_reports_for_machines() -> None:
     one = cell(MATRIX, "db", "172.21.0.10", "tcp", 80)
     report = judge(MATRIX, with_outcome(one, "open"), ["atlas: ufw: + rule ssh"])

@@ -1,4 +1,6 @@
-"""Deletes every rule of the applied policy, one after the other, and asks whether it is missed. Runs on the host.
+"""Deletes every rule of the applied policy, one of each chain at once, and asks whether all are missed.
+
+Runs on the host.
 
 Prints one JSON object: {"rules": how many there are, "unseen": those whose absence nobody named}.
 """
@@ -13,6 +15,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from importlib.machinery import SourceFileLoader
 
 TABLES = ("inet ringfence", "bridge ringfence")
@@ -44,8 +48,19 @@ def status() -> str:
     raise AssertionError("it did not end")
 
 
-def of_nftables() -> list[tuple[str, str, list[str]]]:
-    """(chain, name, the command that deletes it) of every rule."""
+@dataclass(frozen=True)
+class Rule:
+    """A rule: its chain, its name or what it leads to, and the commands that delete it and put it back."""
+
+    chain: str
+    name: str
+    delete: list[str]
+    back: list[str] = field(default_factory=list)
+    place: int = 0
+
+
+def of_nftables() -> list[Rule]:
+    """Return every rule; they come back together with their tables."""
     found = []
     for table in TABLES:
         chain = ""
@@ -55,12 +70,12 @@ def of_nftables() -> list[tuple[str, str, list[str]]]:
             rule = re.search(r'comment "([^"]*)" # handle (\d+)$', line)
             if rule:
                 command = ["nft", "delete", "rule", *table.split(), chain, "handle", rule[2]]
-                found.append((chain, rule[1], command))
+                found.append(Rule(chain, rule[1], command))
     return found
 
 
-def of_iptables() -> list[tuple[str, str, list[str], list[str]]]:
-    """(chain, what it leads to, the commands that delete it and put it back) of every rule and every jump."""
+def of_iptables() -> list[Rule]:
+    """Return every rule and every jump."""
     found = []
     for command in ("iptables", "ip6tables"):
         place: dict[tuple[str, str], int] = {}
@@ -74,8 +89,29 @@ def of_iptables() -> list[tuple[str, str, list[str], list[str]]]:
                     target = chain if chain.startswith("RF-") else rule.split()[-1]
                     at = [command, "-w", "-t", table]
                     back = [*at, "-I", chain, str(number), *rule.split()]
-                    found.append((chain, target, [*at, "-D", chain, str(number)], back))
+                    found.append(Rule(chain, target, [*at, "-D", chain, str(number)], back))
     return found
+
+
+def rounds(rules: Sequence[Rule]) -> list[list[Rule]]:
+    """Share rules out so that no chain and no name is among those that are gone at once for a second time."""
+    made: list[list[Rule]] = []
+    for rule in rules:
+        free = (one for one in made if all(rule.chain != other.chain and rule.name != other.name for other in one))
+        together = next(free, None)
+        if together is None:
+            made.append(together := [])
+        together.append(rule)
+    return made
+
+
+def missed(rule: Rule, said: str) -> bool:
+    """Whether what was said names the rule, and where it belongs."""
+    return rule.name in said and (rule.chain in said or f"+ {rule.name}" in said)
+
+
+def told(rule: Rule, said: str) -> str:
+    return f"{rule.chain}: {rule.name}: {said or 'nothing was said'}"
 
 
 def main() -> None:
@@ -84,23 +120,24 @@ def main() -> None:
     # Every handle is another one once the tables are loaded again, so that a rule is known by its place.
     rules = of_nftables()
     saved = "".join(f"add table {t}\ndelete table {t}\n{run('nft', '-s', 'list', 'table', *t.split())}" for t in TABLES)
-    for number in range(len(rules)):
-        chain, name, command = of_nftables()[number]
-        run(*command)
+    for together in rounds([replace(rule, place=number) for number, rule in enumerate(rules)]):
+        now = of_nftables()
+        for rule in together:
+            run(*now[rule.place].delete)
         said = status()
-        if name not in said or (chain not in said and f"+ {name}" not in said):
-            unseen.append(f"{chain}: {name}: {said or 'nothing was said'}")
+        unseen += [told(one, said) for one in together if not missed(one, said)]
         run("nft", "-f", "-", text=saved)
-    opens = of_iptables()
-    for chain, target, delete, back in opens:
-        run(*delete)
+    jumps = of_iptables()
+    for together in rounds(jumps):
+        for rule in together:
+            run(*rule.delete)
         said = status()
-        if target not in said:
-            unseen.append(f"{chain}: {target}: {said or 'nothing was said'}")
-        run(*back)
+        unseen += [told(one, said) for one in together if one.name not in said]
+        for rule in together:
+            run(*rule.back)
     end = status()
     unseen += [f"at last: {end}"] if end else []
-    print(json.dumps({"rules": len(rules) + len(opens), "unseen": unseen}))
+    print(json.dumps({"rules": len(rules) + len(jumps), "unseen": unseen}))
 
 
 main()
