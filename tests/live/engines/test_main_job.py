@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.live.engines.conftest import BY_ANSIBLE
+from tests.live.engines.conftest import BY_ANSIBLE, NFTABLES
 from tests.live.labs import Lab, Run
 
 MUTATE = Path(__file__).with_name("mutate.py")
@@ -105,6 +105,11 @@ def test_any_one_rule_that_is_deleted_is_named(lab: Lab) -> None:
     assert found["unseen"] == []
 
 
+# The ring has every engine restarted, and every host, under attack.
+RESTARTED = pytest.mark.engines("20.10", BY_ANSIBLE, NFTABLES)
+
+
+@RESTARTED
 def test_restarting_docker_opens_and_closes_nothing(lab: Lab) -> None:
     lab.sh("systemctl restart docker", timeout=180)
     # The policy goes ahead of Docker's chains again once Docker is up.
@@ -112,6 +117,7 @@ def test_restarting_docker_opens_and_closes_nothing(lab: Lab) -> None:
     _prove(lab)
 
 
+@RESTARTED
 def test_after_a_reboot_everything_is_as_before_without_a_run(lab: Lab) -> None:
     lab.lab("reboot")
     lab.wait_for_ssh()

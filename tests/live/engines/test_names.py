@@ -46,8 +46,10 @@ CLOSED = [f"{name}-{name}-1" for name in SERVICES if name != "asker"]
 ASKER = "asker-asker-1"
 
 
-# MAC addresses are the engine's matter, whatever its firewall is; 26.1 makes them as 20.10 does.
-OF_THE_ENGINE = pytest.mark.engines("20.10", "28.5", "29")
+# 28.5 asks for names as 29 does.
+pytestmark = pytest.mark.engines("20.10", "26.1", "29", "29-nftables")
+# MAC addresses are the engine's matter, whatever its firewall is; 26.1 makes them as 20.10 does, and 28.5 as 29.
+OF_THE_ENGINE = pytest.mark.engines("20.10", "29")
 
 
 @pytest.fixture(scope="module", autouse=True)
