@@ -55,11 +55,17 @@ def lab_directory(root: Path = ROOT) -> Path:
     )
 
 
+def called(directory: Path, root: Path = ROOT) -> str:
+    """Return what a lab is called to the user, as RINGFENCE_LAB says it: a name in ``inventories/``, else its path."""
+    return directory.name if directory.parent == (root / "inventories").resolve() else str(directory)
+
+
 def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
     """Read an inventory and compile its lab, in a process of its own; an unchanged one is not read again.
 
     Returns:
-        ``groups``, ``hosts``, ``lazy`` and ``errors`` as `ringfence.inventory.__main__` prints them.
+        ``groups``, ``hosts``, ``lazy`` and ``errors`` as `ringfence.inventory.__main__` prints them; ``notices``: what
+        the user is told besides, a line each.
 
     Raises:
         InventoryError: it failed; its message is the process's own.
@@ -67,7 +73,7 @@ def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
     keeping = kept(directory, root)
     found = keeping.load() if keeping else None
     if found is not None:
-        return found
+        return {**found, "notices": []}
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
     # ansible-core refuses to start in a locale that is not UTF-8.
     environment["LC_ALL"] = "C.UTF-8"
@@ -84,12 +90,12 @@ def load(directory: Path, root: Path = ROOT) -> dict[str, Any]:
     )
     if result.returncode != 0:
         raise InventoryError(result.stderr.strip() or f"{directory}: reading it failed without a message")
-    sys.stderr.write(result.stderr)
     data: dict[str, Any] = json.loads(result.stdout)
+    notices = result.stderr.splitlines()
     # A warning has to be seen each time.
-    if keeping and data["pure"] and not result.stderr:
+    if keeping and data["pure"] and not notices:
         keeping.save(data)
-    return data
+    return {**data, "notices": notices}
 
 
 def pyinfra_groups(data: Mapping[str, Any]) -> dict[str, list[tuple[str, dict[str, Any]]]]:
@@ -128,12 +134,19 @@ def _pyinfra_host(name: str, data: Mapping[str, Any]) -> tuple[str, dict[str, An
     return "@local" if local else name, {**values, **way}
 
 
-def ansible_list(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a dynamic inventory answers to ``--list``: the same final values that pyinfra gets."""
+def ansible_list(data: Mapping[str, Any], lab: str) -> dict[str, Any]:
+    """Return what a dynamic inventory answers to ``--list``: the same final values that pyinfra gets.
+
+    Args:
+        data: as `load` returns it.
+        lab: what it is called to the user.
+    """
     hostvars = {name: ansible_host(data, name) for name in data["hosts"]}
     groups: dict[str, dict[str, Any]] = {name: dict(group) for name, group in data["groups"].items()}
-    # Not a host's own variable: the playbook's list of roles, in order.
-    groups.setdefault("all", {})["vars"] = {"ringfence_roles": list(ROLES)}
+    # Not a host's own variables: what the playbooks say and do. The notices are shown by the first role, for what an
+    # inventory prints is an error to Ansible.
+    told = {"ringfence_roles": list(ROLES), "ringfence_lab": lab, "ringfence_notices": list(data["notices"])}
+    groups.setdefault("all", {})["vars"] = {name: _unsafe(value) for name, value in told.items()}
     return {"_meta": {"hostvars": hostvars}, **groups}
 
 
@@ -160,10 +173,12 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
     if arguments not in ([], ["--list"]) and not (len(arguments) == 2 and arguments[0] == "--host"):
         return _fail(["inventory.py: write inventory.py --list, or inventory.py --host NAME"])
     try:
-        data = load(lab_directory(root), root)
+        directory = lab_directory(root)
+        data = load(directory, root)
     except InventoryError as error:
         return _fail([str(error)])
-    answer = ansible_host(data, arguments[1]) if arguments[:1] == ["--host"] else ansible_list(data)
+    lab = called(directory, root)
+    answer = ansible_host(data, arguments[1]) if arguments[:1] == ["--host"] else ansible_list(data, lab)
     sys.stdout.write(json.dumps(answer, indent=2) + "\n")
     return 0
 
@@ -173,10 +188,14 @@ def for_pyinfra(root: Path = ROOT) -> dict[str, list[tuple[str, dict[str, Any]]]
     unattended.install()
     _seldom_collected()
     try:
-        data = load(lab_directory(root), root)
-        return pyinfra_groups(data)
+        directory = lab_directory(root)
+        data = load(directory, root)
+        groups = pyinfra_groups(data)
     except InventoryError as error:
         sys.exit(_fail([str(error)]))
+    for line in (f"lab {called(directory, root)}", *data["notices"]):
+        sys.stderr.write(f"    {line}\n")
+    return groups
 
 
 def _seldom_collected() -> None:

@@ -33,7 +33,10 @@ json.dump({host.name: host.data.dict() for host in inventory}, sys.stdout)
 # pyinfra's own names for the connection, and what ringfence adds for pyinfra alone.
 ONLY_PYINFRA = re.compile(r"ssh_\w+|_sudo\w*|inventory_hostname|ringfence_unresolved")
 # What an inventory plugin or Ansible itself adds, and what differs because the two read different files.
-ONLY_ANSIBLE = {"inventory_dir", "inventory_file", "ansible_group_priority", "_meta", "ringfence_roles"}
+ONLY_ANSIBLE = {
+    "inventory_dir", "inventory_file", "ansible_group_priority", "_meta",
+    "ringfence_roles", "ringfence_lab", "ringfence_notices",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -110,6 +111,21 @@ def test_a_forgotten_lab_is_one_sentence_and_never_another_one(
         return
     with pytest.raises(front.InventoryError, match="RINGFENCE_LAB is not set, and the demo is not up"):
         front.lab_directory(tmp_path)
+
+
+def test_the_lab_is_named_and_a_notice_is_no_error_to_ansible(demo: Path) -> None:
+    """What an inventory prints on standard error Ansible calls an error."""
+    (demo / "addresses.yml").unlink()
+    listed = ask("ansible", demo)
+    assert listed.stderr == ""
+    told = json.loads(listed.stdout)["all"]["vars"]
+    assert told["ringfence_lab"] == str(demo)
+    assert "the address book has changed" in told["ringfence_notices"][0]
+    (demo / "addresses.yml").unlink()
+    said = ask("pyinfra", demo).stderr
+    assert f"lab {demo}\n" in said
+    assert "the address book has changed" in said
+    assert front.called(ROOT / "inventories" / "home") == "home"
 
 
 def test_an_unknown_lab_is_refused_with_the_known_ones() -> None:

@@ -273,12 +273,13 @@ def test_a_change_for_which_the_guard_cannot_be_armed_is_not_made(calls: Path) -
     assert not calls.exists()
 
 
-def test_whoever_is_not_root_is_told_the_fix_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_is_not_root_is_told_the_fix_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     wishes = {name: _wish("raise SystemExit('no permission')") for name in "abc"}
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    said = "\n".join(line for found in survey(wishes).values() for line in found["refusals"])
-    assert said.count("no permission") == 3
-    assert said.count("set `ansible_become: true`") == 1
+    found = survey(wishes)
+    assert [line for one in found.values() for line in one["refusals"]] == found["a"]["refusals"]
+    assert "not root: set `ansible_become: true`" in found["a"]["refusals"][0]
+    assert not any(one["changes"] or one["files"] for one in found.values())
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert "ansible_become" not in str(survey(wishes))
 

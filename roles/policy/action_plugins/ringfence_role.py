@@ -102,6 +102,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         asked = {"wishes": {role: without_contents(w) for role, w in wishes.items()}, "diff": diff, "called": called}
         found = self._ask("survey", asked)
         host = self._vars.get("inventory_hostname")
+        for line in self._vars.get("ringfence_notices") or [] if is_preflight else []:
+            display.warning(line)
         for role, difference in found.items():
             for line in difference["notices"]:
                 display.warning(f"{host}: {role}: {line}")

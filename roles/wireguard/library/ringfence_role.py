@@ -700,9 +700,10 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False, called: dict[str, str
                 found["before"] = {path: shown(path) for path in found["files"]}
             results[role] = found
         answers = {role: {**found, **checks[role].answer(deadline)} for role, found in results.items()}
-        failed = [answers[role]["refusals"] for role in answers if checks[role].code]
-        if failed:
-            failed[-1][-1] += not_root()  # once, behind every program's own way of saying so
+        if why := not_root() if any(check.code for check in checks.values()) else "":
+            # What the programs say of a host that they may not read is of no use, nor is what they would change.
+            nothing = {"packages": [], "files": {}, "changes": [], "notices": []}
+            return {role: {**nothing, "refusals": [why][number:]} for number, role in enumerate(answers)}
         return {role: renamed(answer, called or {}) for role, answer in answers.items()}
     finally:
         for check in checks.values():
@@ -730,8 +731,7 @@ def not_root() -> str:
         who = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         who = f"user {os.geteuid()}"
-    fix = "set `ansible_become: true` for it, which both engines understand"
-    return f"\nThis run is not root on the host but {who}: {fix}"
+    return f"this run is {who} on the host, not root: set `ansible_become: true` for it, which both engines understand"
 
 
 def install(names: list[str]) -> None:
