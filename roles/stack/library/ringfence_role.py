@@ -700,9 +700,9 @@ def survey(wishes: dict[str, Wish], *, diff: bool = False, called: dict[str, str
                 found["before"] = {path: shown(path) for path in found["files"]}
             results[role] = found
         answers = {role: {**found, **checks[role].answer(deadline)} for role, found in results.items()}
-        if why := not_root() if any(check.code for check in checks.values()) else "":
+        if why := not_root() if any(answer["refusals"] for answer in answers.values()) else "":
             # What the programs say of a host that they may not read is of no use, nor is what they would change.
-            nothing = {"packages": [], "files": {}, "changes": [], "notices": []}
+            nothing: dict[str, Any] = {"packages": [], "files": {}, "changes": [], "notices": []}
             return {role: {**nothing, "refusals": [why][number:]} for number, role in enumerate(answers)}
         return {role: renamed(answer, called or {}) for role, answer in answers.items()}
     finally:
@@ -988,7 +988,7 @@ def main(request: dict[str, Any]) -> int:
     try:
         answer = VERBS[request["arguments"][0]](**given)
     except (Fault, OSError) as error:
-        sys.stderr.write(f"{with_advice(str(error))}{not_root()}\n")
+        sys.stderr.write("\n".join(filter(None, [with_advice(str(error)), not_root()])) + "\n")
         return 1
     if answer is not None:
         json.dump(answer, sys.stdout)
