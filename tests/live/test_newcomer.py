@@ -79,6 +79,20 @@ def example(page: str, number: int) -> dict[str, Any]:
     return dict(yaml.safe_load(textwrap.dedent(found[2])))
 
 
+def listed(planned: str) -> set[tuple[str, str]]:
+    """Which operations have something to do, by the lines that the preflight lists: (role, operation)."""
+    kinds = (("packages", "+ package "), ("files", "+ file "), ("files", "~ file "))
+    return {
+        (role, next((kind for kind, words in kinds if line.startswith(words)), "state"))
+        for role, line in re.findall(r"^ +\[atlas\] (\w+): ([-+~] .*)$", planned, re.MULTILINE)
+    }
+
+
+def summed_up(planned: str) -> set[tuple[str, str]]:
+    """The same by pyinfra's table."""
+    return set(re.findall(r"^ +(\w+) \| (\w+) +1 \(atlas\)", planned, re.MULTILINE))
+
+
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     for lab in fresh("t-new", "none"):
@@ -108,7 +122,9 @@ def test_a_lab_is_made_by_one_command_and_is_empty(reader: Reader) -> None:
     assert "look them through" in said
     # How this machine comes to the host: "with your usual key".
     key, known = reader.lab.state / "id_ed25519", reader.lab.state / "known_hosts"
-    reader.declare({"ansible_ssh_private_key_file": str(key), "ansible_ssh_common_args": f"-o UserKnownHostsFile={known}"})
+    reader.declare(
+        {"ansible_ssh_private_key_file": str(key), "ansible_ssh_common_args": f"-o UserKnownHostsFile={known}"}
+    )
     assert yaml.safe_load(reader.variables.read_text())["lab_services"] == {}
 
 
@@ -125,7 +141,8 @@ def test_a_forgotten_become_is_one_sentence(reader: Reader) -> None:
 def test_it_is_looked_at_applied_and_proved(reader: Reader) -> None:
     planned = reader.type(LAB, LOOK)
     assert "    lab home\n" in planned
-    assert "docker: + package docker.io" in planned
+    assert "docker: + engine's package docker.io" in planned
+    assert listed(planned) == summed_up(planned)
     applied = reader.type(LAB, APPLY)
     assert " 0 differences" in applied
     assert "None will be made: this looks at the hosts" in applied
