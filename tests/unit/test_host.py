@@ -76,6 +76,16 @@ def test_a_hanging_command_ends_in_time_and_answers_nothing(command: str) -> Non
     assert "took longer than" in result.stderr
 
 
+def test_a_command_that_takes_long_is_waited_for_in_words(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(running, "SPEAKS", 0.2)
+    result = running.run("sh", "-c", "sleep 0.5; wc -c", text="a" * 300_000, timeout=20)
+    assert (result.returncode, result.stdout) == (0, "300000\n")
+    assert "waiting for sh: 0 of at most 20 s" in capfd.readouterr().err
+
+
+
 def test_what_a_hanging_command_started_is_killed_with_it(tmp_path: Path) -> None:
     running.run("sh", "-c", f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60' & wait", timeout=0.5)
     pid = (tmp_path / "pid").read_text().strip()

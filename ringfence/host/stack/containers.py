@@ -9,14 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 from ringfence.host.engine import NotThereError, engine
-from ringfence.host.running import Fault
+from ringfence.host.running import SPEAKS, Fault
 from ringfence.host.stack.telling import TELL, docker, last_words
 
 STABLE = 2.0  # seconds a container without a health check must have been running, since it started last
 TOO_OFTEN = 3  # times that a new version may end while it is waited for: some start again once, after they migrated
 # Times that any other one may: with Docker's growing pauses that is half a minute, in which a database may come up.
 LOOPING = 8
-SPEAKS = 10.0  # seconds of waiting without a word
 Container = dict[str, Any]
 
 

@@ -77,8 +77,9 @@ import select
 import shlex
 import signal
 import tempfile
+import threading
 import traceback
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from types import CodeType
 from typing import BinaryIO, NoReturn
 
@@ -87,6 +88,7 @@ from typing import BinaryIO, NoReturn
 
 MISSING = 127  # exit code of a program that is not installed, as a shell has it
 HUNG = 124  # exit code of a program that took too long, as timeout(1) has it
+SPEAKS = 10.0  # seconds of waiting without a word
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -114,7 +116,7 @@ def run(
 
     Args:
         text: standard input; without it a program that asks a question reads the end of the file at once.
-        timeout: seconds; then the command and all that it started are killed.
+        timeout: seconds; then the command and all that it started are killed. A long wait is said.
         extra: further environment variables.
     """
     environment = {**os.environ, "PATH": search_path(), "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"} | (
@@ -136,7 +138,8 @@ def run(
         why = "is not installed" if isinstance(error, FileNotFoundError) else f"cannot be run: {error.strerror}"
         return subprocess.CompletedProcess(argv, MISSING, "", f"{argv[0]} {why}")
     try:
-        out, err = child.communicate(text, timeout=timeout)
+        with _spoken_of(argv[0], timeout):
+            out, err = child.communicate(text, timeout=timeout)
     except subprocess.TimeoutExpired:
         _end(child)
         return subprocess.CompletedProcess(argv, HUNG, "", f"{argv[0]} took longer than {timeout:.0f} s")
@@ -144,6 +147,25 @@ def run(
         _end(child)
         raise
     return subprocess.CompletedProcess(argv, child.returncode, out, err)
+
+
+@contextlib.contextmanager
+def _spoken_of(command: str, timeout: float) -> Iterator[None]:
+    """Say every `SPEAKS` that a command is waited for; of one that has not much time, its end says enough."""
+    if timeout < 6 * SPEAKS:
+        yield
+        return
+    over, begun = threading.Event(), time.monotonic()
+
+    def speak() -> None:
+        while not over.wait(SPEAKS):
+            say(f"waiting for {command}: {time.monotonic() - begun:.0f} of at most {timeout:.0f} s")
+
+    threading.Thread(target=speak, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _end(child: subprocess.Popen[str]) -> None:
