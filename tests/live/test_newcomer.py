@@ -169,7 +169,7 @@ def test_what_the_pages_show_is_declared_and_runs_as_it_is_printed(reader: Reade
     (told,) = typed("docs/first-lab.md")[2:]
     assert told == APPLY
     applied = reader.type(LAB, "ansible-playbook playbooks/site.yml")
-    assert "Lab home" in applied
+    assert "the lab home]" in applied
     assert "[ERROR]" not in applied
     assert "the address book has changed" in applied
     assert " 0 differences" in reader.type(LAB, verify)

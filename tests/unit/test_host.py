@@ -85,7 +85,6 @@ def test_a_command_that_takes_long_is_waited_for_in_words(
     assert "waiting for sh: 0 of at most 20 s" in capfd.readouterr().err
 
 
-
 def test_what_a_hanging_command_started_is_killed_with_it(tmp_path: Path) -> None:
     running.run("sh", "-c", f"sh -c 'echo $$ > {tmp_path}/pid; exec sleep 60' & wait", timeout=0.5)
     pid = (tmp_path / "pid").read_text().strip()

@@ -193,6 +193,7 @@ def test_the_command_shows_the_certificate_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Root
 ) -> None:
     hosts: dict[str, Any] = {"zeus": {}, "atlas": {"pki_root": root.certificate, "pki_root_key": root.key}}
+    monkeypatch.setenv("RINGFENCE_LAB", "example")
     monkeypatch.setattr(pki, "load", lambda _: {"hosts": hosts})
     assert pki.main(["show"]) == 0
     assert capsys.readouterr().out == root.certificate
