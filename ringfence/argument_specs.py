@@ -20,6 +20,10 @@ _SIMPLE: dict[str, CoreSchema] = {
 }  # fmt: skip
 
 
+# What stands below these keys may be a secret, whatever the variable is.
+_CONFIDENTIAL = frozenset({"environment", "secrets", "files", "config", "command", "password", "key", "token"})
+
+
 class ArgumentError(ValueError):
     """Variables do not fit their specification; the message names each variable and what it must be."""
 
@@ -46,7 +50,7 @@ def validate(options: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 def _describe(problem: Any, options: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in problem["loc"])
-    secret = options.get(str(problem["loc"][0]), {}).get("no_log")
+    secret = options.get(str(problem["loc"][0]), {}).get("no_log") or not _CONFIDENTIAL.isdisjoint(problem["loc"])
     shown = "" if secret or problem["type"] == "missing" else f", not {problem['input']!r}"
     return f"{place}: {problem['msg']}{shown}"
 

@@ -17,8 +17,9 @@ A role whose program asks something of the controller has an ``answer.py`` (`rin
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -142,6 +143,24 @@ class Role:
     @cached_property
     def _options(self) -> dict[str, Any]:
         return dict(self._read("meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {})
+
+    def misspelt(self, given: Iterable[str]) -> str:
+        """Return what is wrong where a variable is almost one of the role's, whose default would hold in its place.
+
+        Args:
+            given: names of all variables of a host.
+
+        Returns:
+            The variable and the fix; "" if there is none.
+        """
+        names = [*self.defaults, *self.constants]
+        for name in given:
+            prefix = name.partition("_")[0]
+            if prefix != self.name and difflib.SequenceMatcher(None, prefix, self.name).ratio() < 0.8:
+                continue
+            if name not in names and (near := difflib.get_close_matches(name, names, n=1, cutoff=0.85)):
+                return f"'{name}' is no variable of it (did you mean '{near[0]}'? one of your own needs another name)"
+        return ""
 
     def variables(self, given: Mapping[str, Any]) -> Variables:
         """Complete the given variables with the role's defaults and check them against its argument_specs.

@@ -146,12 +146,15 @@ def wanted_of(role: Role, host: Host, told: Mapping[str, Any] | None = None) -> 
         told: variables that the run has found out itself, which win.
 
     Raises:
-        RoleError: they do not fit the role, or one of them cannot be worked out before the run.
+        RoleError: they do not fit the role, one is misspelt, or one of them cannot be worked out before the run.
         RenderError: a template cannot be rendered.
     """
     unresolved = host.data.get("ringfence_unresolved") or {}
     for name in role.defaults:
         if name in unresolved:
             raise RoleError(f"role {role.name}: {name} cannot be worked out before the run: {unresolved[name]}")
+    given: Mapping[str, Any] = host.data.dict()  # type: ignore[no-untyped-call]
+    if said := role.misspelt(given):
+        raise RoleError(f"role {role.name}: {said}")
     data = {name: host.data.get(name) for name in role.defaults if host.data.get(name) is not None}
     return role.wanted(role.variables({**data, **(told or {})}))

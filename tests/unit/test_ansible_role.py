@@ -85,6 +85,15 @@ def test_a_changed_secret_is_named_but_not_shown(lab: Path) -> None:
         assert text not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("extra", [False, True])
+def test_a_variable_that_is_almost_the_roles_is_refused_before_anything_is_planned(lab: Path, extra: bool) -> None:
+    words, variables = (["-e", "tiny_valeu=first"], {}) if extra else ([], {"tiny_valeu": "first"})
+    done = ansible(lab, "play.yml", "--check", *words, **variables)
+    assert done.returncode != 0
+    assert "role tiny: 'tiny_valeu' is no variable of it (did you mean 'tiny_value'?" in done.stdout + done.stderr
+    assert "~ value" not in done.stdout
+
+
 def test_a_refusal_fails_with_its_words_and_changes_nothing(lab: Path) -> None:
     done = ansible(lab, "play.yml", tiny_refusals=["the port is taken (free it)"])
     assert done.returncode != 0

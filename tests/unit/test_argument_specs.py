@@ -46,3 +46,10 @@ def test_a_wrong_value_that_is_secret_is_not_shown() -> None:
     with pytest.raises(ArgumentError, match="x_secrets: Input should be a valid dictionary") as caught:
         validate({"x_secrets": {"type": "dict", "no_log": True}}, {"x_secrets": "hunter2"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_what_may_be_a_secret_deep_inside_is_not_shown() -> None:
+    inner = {"environment": {"type": "dict"}, "name": {"type": "str"}}
+    options = {"x_services": {"type": "list", "elements": "dict", "options": inner}}
+    with pytest.raises(ArgumentError, match=r"x_services\.0\.environment: Input should be a valid dictionary$"):
+        validate(options, {"x_services": [{"name": "web", "environment": "PASSWORD=hunter2"}]})

@@ -105,3 +105,13 @@ def test_no_output_of_a_run_holds_a_secret(lab: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (lab / "host" / "secret").read_text() == "correct horse battery staple\n"
     assert "correct horse" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", ["tiny_valeu", "tiny_values", "tinyy_value"])
+def test_a_variable_that_is_almost_the_roles_is_refused_before_anything_is_planned(lab: Path, name: str) -> None:
+    """Its default would hold in its place: of a list of projects, none of them."""
+    done = pyinfra(lab, "--dry", *ALONE, **{name: "first"})
+    assert done.returncode != 0
+    assert f"'{name}' is no variable of it (did you mean 'tiny_value'?" in done.stderr
+    assert "~ value" not in done.stderr
+    assert pyinfra(lab, "--dry", *ALONE, tiny_of_my_own="x", value="y").returncode == 0

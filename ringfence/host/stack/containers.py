@@ -152,14 +152,15 @@ def explain(name: str, container: Container | None, waited: float) -> str:
         return f"container {name} is not there"
     state = there(f"/containers/{container['id']}/json").get("State", {})
     health = (state.get("Health") or {}).get("Log") or []
-    said = (
-        f"; its health check ({health[-1].get('ExitCode')}) said: {health[-1].get('Output', '').strip()[:300]}"
-        if health
-        else ""
-    )
+    said = f"; its health check ({health[-1].get('ExitCode')}) said: {_said(health[-1])}" if health else ""
     logs = last_words(docker("logs", "--tail", "20", container["id"]), 20)
     now = container["status"] or container["state"]
     return f"container {name} is not ready after {waited:.0f} s: {now}{said}\n  last lines of its log:\n{logs}"
+
+
+def _said(answer: dict[str, Any]) -> str:
+    """What a health check said, of which Docker keeps 4096 bytes, and a person reads the beginning."""
+    return TELL.clean_cut(str(answer.get("Output", "")).strip())[:300]
 
 
 def stop(identity: str) -> None:

@@ -7,6 +7,7 @@ this folder; it is sent as it is, in one command, on standard input: the desired
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -14,7 +15,7 @@ import secrets
 import shlex
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,6 +95,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
         is_preflight = bool(self._task.args.get("preflight"))
         if self._task.args.get("share"):
             return result | self._share(folders[0])
+        for folder in folders:
+            if said := misspelt(folder.name, self._vars, {**folder.constants, **folder.read("defaults/main.yml")}):
+                raise AnsibleActionFail(f"role {folder.name}: {said}")
         if is_preflight:
             self._must_fit(folders)
         wishes = {folder.name: self._wish(folder) for folder in folders}
@@ -430,6 +434,18 @@ class Way(NamedTuple):
     address: str
     port: int
     proxy: str = ""
+
+
+def misspelt(role: str, given: Iterable[str], known: Iterable[str]) -> str:
+    """Return what is wrong where a variable is almost one of a role's, as `ringfence.role` does for pyinfra."""
+    names = list(known)
+    for name in given:
+        prefix = name.partition("_")[0]
+        if prefix != role and difflib.SequenceMatcher(None, prefix, role).ratio() < 0.8:
+            continue
+        if name not in names and (near := difflib.get_close_matches(name, names, n=1, cutoff=0.85)):
+            return f"'{name}' is no variable of it (did you mean '{near[0]}'? one of your own needs another name)"
+    return ""
 
 
 def discreet(message: str, secret: list[str]) -> str:
