@@ -17,6 +17,8 @@ from ringfence.inventory.parts import joined
 from ringfence.inventory.source import Source, SourceError, read
 from ringfence.model import LabError, Problem
 
+# Set for a host that lab_hosts does not have: roles that are applied to it would take everything away there.
+UNDECLARED = "ringfence_undeclared"
 # Here the user's own entries are added to what follows from the lab; every other variable of theirs replaces it.
 _JOINED = ("ufw_rules", "guard_ports", "policy_private")
 
@@ -53,6 +55,8 @@ def assemble(directory: Path, root: Path = ROOT) -> tuple[dict[str, Any], list[s
             merged = merge(variables, hosts[name])
             # The user's own value wins also where it cannot be worked out yet.
             hosts[name] = {key: merged[key] for key in merged if key not in source.errors.get(name, {})}
+        for name in hosts.keys() - compiled.plan.lab.hosts.keys():
+            hosts[name][UNDECLARED] = True
     return {
         "groups": {name: dict(group) for name, group in source.groups.items()},
         "hosts": hosts,

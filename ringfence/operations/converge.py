@@ -65,12 +65,19 @@ def is_for(host: Host, of: str = "", otherwise: str = "") -> bool:
     """Whether a host is one that roles are for.
 
     Raises:
-        DeployError: the inventory has no group ``docker_hosts``: nothing would be done, and it would look well.
+        DeployError: the inventory has no group ``docker_hosts``: nothing would be done, and it would look well; or the
+            host is in it, and the lab does not have it: all that runs there would be taken away.
     """
     if GROUP not in host.inventory.groups:
         raise DeployError(
             f"{of}the inventory has no group '{GROUP}' with a host in it, so nothing would be done "
             f"(put the hosts into it{otherwise})"
+        )
+    if GROUP in host.groups and host.data.get("ringfence_undeclared"):
+        raise DeployError(
+            f"{of}{host.name} is in the group '{GROUP}', and lab_hosts does not have it: a run would take away all "
+            f"that ringfence has made there (declare it in lab_hosts, or take it out of {GROUP}; docs/remove.md takes "
+            "all off)"
         )
     return GROUP in host.groups
 

@@ -84,7 +84,7 @@ def ansible(lab: Path, inventory: str, host: str, wanted: set[str]) -> dict[str,
 
 
 def compiled(names: set[str]) -> set[str]:
-    return {n for n in names if re.match(rf"({'|'.join(ROLES)}|verify)_|ringfence_(skipped|called)$", n)}
+    return {n for n in names if re.match(rf"({'|'.join(ROLES)}|verify)_|ringfence_(skipped|called|undeclared)$", n)}
 
 
 HOSTS = [("demo", "atlas"), ("demo", "outside"), ("example", "atlas")] + [

@@ -136,6 +136,14 @@ def test_a_refusal_of_the_last_role_comes_before_the_first_change(site: Path) ->
     assert not (site / "host").exists()
 
 
+def test_a_host_that_the_lab_does_not_have_is_refused_and_keeps_everything(site: Path) -> None:
+    done = ansible(site, "site.yml", **ROLES, ringfence_undeclared=True)
+    assert done.returncode != 0
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "atlas is in the group 'docker_hosts', and lab_hosts does not have it" in said
+    assert not (site / "host").exists()
+
+
 def test_a_variable_of_the_wrong_type_is_refused_before_the_first_change(site: Path) -> None:
     done = ansible(site, "site.yml", **ROLES, wee_notices={"a": 1})
     assert done.returncode != 0

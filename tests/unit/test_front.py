@@ -128,6 +128,15 @@ def test_the_lab_is_named_and_a_notice_is_no_error_to_ansible(demo: Path) -> Non
     assert front.called(ROOT / "inventories" / "home") == "home"
 
 
+def test_a_host_that_the_lab_does_not_have_is_marked_and_no_other(demo: Path) -> None:
+    text = (demo / "hosts.yml").read_text()
+    (demo / "hosts.yml").write_text(
+        text.replace("docker_hosts:\n          hosts:\n", "docker_hosts:\n          hosts:\n            nas: {}\n")
+    )
+    hosts = front.load(demo)["hosts"]
+    assert [name for name, values in hosts.items() if values.get("ringfence_undeclared")] == ["nas", "outside"]
+
+
 def test_an_unknown_lab_is_refused_with_the_known_ones() -> None:
     refused(ask("ansible", "dmeo"), "RINGFENCE_LAB: 'dmeo'", "demo, example")
 

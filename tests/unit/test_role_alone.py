@@ -73,6 +73,14 @@ def test_an_inventory_without_the_group_is_no_silent_run(lab: Path) -> None:
     assert state(lab) == ""
 
 
+def test_a_host_that_the_lab_does_not_have_is_refused_and_keeps_everything(lab: Path) -> None:
+    done = pyinfra(lab, "--yes", *ALONE, ringfence_undeclared=True)
+    assert done.returncode != 0
+    assert "@local is in the group 'docker_hosts', and lab_hosts does not have it" in done.stderr
+    assert "declare it in lab_hosts" in done.stderr
+    assert state(lab) == ""
+
+
 def test_a_dry_run_of_one_role_says_what_would_change_and_changes_nothing(lab: Path) -> None:
     done = pyinfra(lab, "--dry", *ALONE, tiny_value="first", tiny_notices=["mind the gap"])
     assert done.returncode == 0, done.stderr
