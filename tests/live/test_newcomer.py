@@ -27,6 +27,13 @@ SETUP = (
 )
 
 
+# By their paths, which others may know: that a directory is not listed closes nothing.
+READABLE = (
+    "find /srv/ringfence /opt/ringfence /var/lib/ringfence /etc/ringfence -type f > /tmp/all 2>/dev/null;"
+    """ chmod 644 /tmp/all; su nobody -s /bin/sh -c 'while read -r path; do test ! -r "$path" || echo "$path"; done < /tmp/all'"""
+)
+
+
 class Reader:
     """Somebody with a terminal, a clone of the repository and a key for the host."""
 
@@ -177,3 +184,6 @@ def test_what_the_pages_show_is_declared_and_runs_as_it_is_printed(reader: Reade
     assert waited_for(lambda: "database wiki" in reader.sees(8081), 60), reader.sees(8081)
     assert reader.sees(8080)
     assert reader.lab.sh("docker exec films-films-1 cat /films/film") == "one\n"
+    assert reader.lab.sh(READABLE).split() == ["/etc/ringfence/ulogd.conf"]
+    assert "/Caddyfile" in reader.lab.sh("cat /tmp/all")
+    assert "respond hello" in reader.lab.sh("docker exec hello-hello-1 cat /etc/caddy/Caddyfile")
