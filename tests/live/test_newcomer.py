@@ -30,7 +30,8 @@ SETUP = (
 # By their paths, which others may know: that a directory is not listed closes nothing.
 READABLE = (
     "find /srv/ringfence /opt/ringfence /var/lib/ringfence /etc/ringfence -type f > /tmp/all 2>/dev/null;"
-    """ chmod 644 /tmp/all; su nobody -s /bin/sh -c 'while read -r path; do test ! -r "$path" || echo "$path"; done < /tmp/all'"""
+    " chmod 644 /tmp/all;"
+    """ su nobody -s /bin/sh -c 'while read -r path; do test ! -r "$path" || echo "$path"; done < /tmp/all'"""
 )
 
 
