@@ -27,6 +27,12 @@ def segments() -> ModuleType:
     return load("segments")
 
 
+@pytest.fixture(autouse=True)
+def own_files(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(segments, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(segments, "INTERRUPTED", tmp_path / "left.json")
+
+
 def live(segments: ModuleType, entry: dict[str, Any], ipv6: bool = True) -> dict[str, Any]:
     """What Docker tells of a network made for an entry."""
     network = copy.deepcopy(segments.wanted_network(entry, ipv6))
@@ -283,6 +289,8 @@ def engine_of(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: di
         answer = answers.get(path)
         if isinstance(answer, str):
             raise segments.Fault(answer)
+        if path.startswith("/containers/") and method == "GET" and path.endswith("/json"):
+            return {**copy.deepcopy(answer or {}), "State": {"Running": True, "Restarting": False}}
         return copy.deepcopy(answer)
 
     monkeypatch.setattr(segments, "engine", engine)
@@ -298,10 +306,9 @@ def engine_of(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, answers: di
     [("container 3983 is not connected to network rf-iot", True), ("the engine is shutting down", False)],
 )
 def test_a_network_goes_although_a_container_of_it_never_started(
-    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refusal: str, goes: bool
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, refusal: str, goes: bool
 ) -> None:
     """The engine names it among those that are configured for the network, and has nothing to take off it."""
-    monkeypatch.setattr(segments, "INTERRUPTED", tmp_path / "left.json")
     monkeypatch.setattr(segments, "daemon_config", dict)
     network = live(segments, IOT)
     answers = {
@@ -319,9 +326,8 @@ def test_a_network_goes_although_a_container_of_it_never_started(
 
 
 @pytest.fixture
-def recreated(segments: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+def recreated(segments: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Answers of an engine whose network rf-iot has to be made anew with two containers on it."""
-    monkeypatch.setattr(segments, "INTERRUPTED", tmp_path / "left.json")
     monkeypatch.setattr(segments, "daemon_config", dict)
     boxes = [container("mqtt", "rf-iot", "172.22.0.10"), container("guest", "rf-iot")]
     network = {**live(segments, IOT), "Internal": True}
@@ -421,6 +427,111 @@ def test_what_the_role_stack_makes_anew_is_no_failure_here(
     engine_of(segments, monkeypatch, {**recreated, "/networks/rf-iot/connect": "no such network"})
     assert segments.apply({"networks": [IOT], "backend": "iptables"})["changes"]
     assert not segments.INTERRUPTED.exists()
+
+
+class Looping:
+    """An engine with one container that starts again and again, as Docker 26 and 28 treat one.
+
+    Attributes:
+        state: of the container: "restarting", "running" or "exited".
+        ends: whether it ends as soon as it is taken off its network.
+        done: what was done, in order.
+        on: the network in its configuration, by id.
+    """
+
+    def __init__(self, segments: ModuleType, monkeypatch: pytest.MonkeyPatch, **labels: str) -> None:
+        self.segments = segments
+        self.state, self.ends, self.done, self.on = "restarting", False, list[str](), "old"
+        self.box = {**container("loop", "rf-iot", "172.22.0.10", **labels), "HostConfig": {"NetworkMode": "rf-iot"}}
+        self.network: dict[str, Any] | None = {**live(segments, IOT), "Internal": True, "Id": "old"}
+        self.killed_before = ""
+        monkeypatch.setattr(segments, "engine", self.answer)
+        monkeypatch.setattr(segments, "engine_version", lambda: "28.5.2")
+        monkeypatch.setattr(segments, "filter_frames", lambda bridges: None)
+        monkeypatch.setattr(segments, "docker_runs", lambda: True)
+        monkeypatch.setattr(segments, "host_routes", list)
+        monkeypatch.setattr(segments, "daemon_config", dict)
+        monkeypatch.setattr(segments, "families", lambda: ["v4", "v6"])
+        monkeypatch.setattr(segments, "compare", with_bridges(segments.compare))
+
+    def answer(self, method: str, path: str, body: Any = None) -> Any:
+        word = path.rpartition("/")[2] if method == "POST" else method
+        if method == "GET":
+            if path == "/networks":
+                return [copy.deepcopy(self.network)] if self.network else []
+            networks = self.box["NetworkSettings"]["Networks"] if self.on else {}
+            box = {**copy.deepcopy(self.box), "NetworkSettings": {"Networks": networks}}
+            if path == "/containers/json?all=1":
+                return [{**box, "State": self.state}]
+            return {**box, "State": {"Running": self.state != "exited", "Restarting": self.state == "restarting"}}
+        if word == self.killed_before:
+            raise KeyboardInterrupt
+        if word == "disconnect":
+            if self.state == "restarting":
+                raise self.segments.Fault("container loop is not connected to network rf-iot")
+            self.on = ""
+            if self.ends:
+                self.state = "restarting"
+        if word == "connect":
+            if self.state == "restarting":
+                raise self.segments.NotThereError("network sandbox for container loop not found")
+            self.on = "new"
+        if word == "DELETE":
+            assert self.on == "", "its next start would look for the network that goes"
+            self.network = None
+        if word == "create":
+            self.network = {**body, "Id": "new"}
+        if word == "stop":
+            self.state = "exited"
+        if word == "start":
+            self.state = "running"
+        self.done.append(word)
+        return None
+
+
+WISH = {"networks": [IOT], "backend": "iptables"}
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["restarts", "ends meanwhile"])
+@pytest.mark.parametrize("labels", [{}, {"ringfence.project": "x"}], ids=["somebody else's", "of the role stack"])
+def test_a_container_that_restarts_again_and_again_is_on_the_network_that_was_made_anew(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, labels: dict[str, str], ends: bool
+) -> None:
+    """Docker does not connect it, and gives up starting it where it finds it on a network that is gone."""
+    docker = Looping(segments, monkeypatch, **labels)
+    docker.ends, docker.state = ends, "running" if ends else "restarting"
+    assert segments.apply(WISH)["changes"]
+    begun = ["disconnect", "DELETE", "create", "stop"] if ends else ["stop", "disconnect", "DELETE", "create"]
+    assert docker.done == [*begun, "connect", "start"]
+    assert (docker.on, docker.state) == ("new", "running")
+    assert segments.check(WISH)["changes"] == []
+    assert not segments.INTERRUPTED.exists()
+
+
+@pytest.mark.parametrize("before", ["stop", "disconnect", "connect", "start"])
+def test_a_container_that_was_stopped_for_its_network_starts_again_after_a_kill(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    docker = Looping(segments, monkeypatch)
+    docker.killed_before = before
+    with pytest.raises(KeyboardInterrupt):
+        segments.apply(WISH)
+    docker.killed_before = ""
+    assert segments.check(WISH)["changes"]
+    segments.apply(WISH)
+    assert (docker.on, docker.state) == ("new", "running")
+    assert segments.check(WISH)["changes"] == []
+    assert not segments.INTERRUPTED.exists()
+
+
+def test_a_network_that_goes_for_good_leaves_no_container_stopped(
+    segments: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = Looping(segments, monkeypatch)
+    steps, _ = segments.going()
+    for step in steps:
+        step.do()
+    assert docker.done == ["stop", "disconnect", "DELETE", "start"]
 
 
 # -- the program -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from ringfence.host.engine import NotThereError, engine
+from ringfence.host.engine import WORKING, NotThereError, engine
 from ringfence.host.running import SPEAKS, Fault
 from ringfence.host.stack.telling import TELL, docker, last_words
 
@@ -16,6 +16,7 @@ STABLE = 2.0  # seconds a container without a health check must have been runnin
 TOO_OFTEN = 3  # times that a new version may end while it is waited for: some start again once, after they migrated
 # Times that any other one may: with Docker's growing pauses that is half a minute, in which a database may come up.
 LOOPING = 8
+GRACE = 10  # seconds that Docker gives a container to end, where none are declared
 Container = dict[str, Any]
 
 
@@ -164,9 +165,10 @@ def _said(answer: dict[str, Any]) -> str:
 
 
 def stop(identity: str) -> None:
-    """Stop a container, if it is there."""
+    """Stop a container, if it is there; it is given the time to end that it is declared to need."""
+    grace = (there(f"/containers/{identity}/json").get("Config") or {}).get("StopTimeout")
     with contextlib.suppress(NotThereError):
-        engine("POST", f"/containers/{identity}/stop?t=10")
+        engine("POST", f"/containers/{identity}/stop", timeout=max(int(grace or 0), GRACE) + WORKING)
 
 
 def remove(container: Container) -> None:

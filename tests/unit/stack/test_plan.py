@@ -146,6 +146,75 @@ def test_services_that_swap_addresses_are_stopped_first(desired: dict[str, Any])
     assert program.make_plan(desired, facts).free == ["shop-web-1", "shop-db-1"]
 
 
+def with_port_moved(desired: dict[str, Any], to: str, address: str = "") -> Any:
+    """A host on which `web` publishes what is declared for another service now; that one needs it for itself."""
+    facts = converged(desired)
+    container(facts, "shop-web-1")["ports"] = ["8088/tcp"]
+    services = {service["name"]: service for service in desired["projects"][0]["services"]}
+    port = services["web"]["ports"][0]
+    services[to]["ports"] = [{**port, **({"address": address} if address else {})}]
+    return facts
+
+
+def test_a_port_that_another_service_gets_is_free_before_that_one_starts(desired: dict[str, Any]) -> None:
+    """Projects are brought up at once, and whoever gives it up may take its time to end."""
+    facts = with_port_moved(desired, to="db")
+    desired["projects"][0]["services"][0]["ports"] = []
+    plan = program.make_plan(desired, facts)
+    assert plan.work["shop"].force == ["web", "db"]
+    assert plan.free == ["shop-web-1"]
+
+
+def test_a_port_that_is_kept_beside_anothers_on_another_address_interrupts_nobody(desired: dict[str, Any]) -> None:
+    facts = with_port_moved(desired, to="db", address="127.0.0.1")
+    assert program.make_plan(desired, facts).free == []
+
+
+def test_a_stopped_container_that_was_taken_off_its_network_is_made_anew(desired: dict[str, Any]) -> None:
+    """By its network's id it could not start any more, or would start on none."""
+    facts = converged(desired)
+    container(facts, "shop-db-1").update(state="exited", status="Exited (0) 1 hour ago", networks={}, mode="gone")
+    plan = program.make_plan(desired, facts, networks_follow=False)
+    assert plan.changes == ["! container shop-db-1 is attached to nothing, declared: rf-back"]
+    assert plan.work["shop"].force == ["db"]
+
+
+class Engine:
+    """Docker with one container; what was done to it, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **state: Any) -> None:
+        self.done: list[str] = []
+        self.timeouts: list[float] = []
+        self.seen = {"Id": "1", "State": state, "Config": {"StopTimeout": 90}}
+        monkeypatch.setattr(program, "engine", self.answer)
+
+    def answer(self, method: str, path: str, body: Any = None, timeout: float = 0) -> Any:
+        if method == "GET":
+            return self.seen
+        self.done.append(path)
+        self.timeouts.append(timeout)
+        return None
+
+
+def test_a_container_that_restarts_again_and_again_is_stopped_to_be_taken_off_a_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Docker: it "is not connected to" a network which its next start brings it back to."""
+    docker = Engine(monkeypatch, Restarting=True)
+    program.repair(program.Work(disconnect=[("rf-x", "web")], restart=["1"]))
+    assert docker.done == ["/containers/1/stop", "/networks/rf-x/disconnect", "/containers/1/restart?t=10"]
+    docker = Engine(monkeypatch, Restarting=False)
+    program.repair(program.Work(disconnect=[("rf-x", "web")]))
+    assert docker.done == ["/networks/rf-x/disconnect"]
+
+
+def test_a_container_is_given_the_time_to_end_that_it_declares(monkeypatch: pytest.MonkeyPatch) -> None:
+    docker = Engine(monkeypatch)
+    program.stop("1")
+    assert docker.done == ["/containers/1/stop"]  # without a time that would replace its own
+    assert docker.timeouts[0] > 90
+
+
 def test_ipv6_is_used_only_where_every_network_has_it(desired: dict[str, Any]) -> None:
     facts = converged(desired)
     assert program.make_plan(desired, facts).files == {}
