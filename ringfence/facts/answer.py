@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from paramiko import SSHException, Transport
+from pyinfra import logger
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS
 from pyinfra.api.command import StringCommand
 from pyinfra.api.exceptions import ConnectError
@@ -17,6 +19,8 @@ from pyinfra.api.host import Host
 from ringfence.remote.request import COMMAND, request
 
 ALIVE, SILENT = 15, 75  # seconds: between two signs of life, and until nobody is there
+# Seconds: until another run on the host is no longer waited for, between two words about it, and between two questions.
+BUSY_SECONDS, BUSY_REMINDS, BUSY_PAUSE = 3600.0, 10.0, 1.0
 NOTHING_SAID = "it said nothing: look whether it is up (ssh to it)"
 # What shells and sudo say, and the fix.
 _FIXES = (
@@ -62,9 +66,26 @@ def _transport(host: Host) -> Transport | None:
 def ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
     """Have `ringfence.remote.role` do something on a host, inside an operation; returns its answer.
 
+    While another run is at work there, it says so and asks again.
+
     Raises:
-        NoAnswerError: the host, sudo or python did not answer, or the answer is none.
+        NoAnswerError: the host, sudo or python did not answer, or the answer is none, or the other run does not end.
     """
+    begun, spoke = time.monotonic(), float("-inf")
+    while True:
+        answer = _ask(host, verb, desired)
+        if not (isinstance(answer, dict) and isinstance(answer.get("busy"), str)):
+            return answer
+        waited = time.monotonic() - begun
+        if waited > BUSY_SECONDS:
+            raise NoAnswerError(no_answer(str(answer["busy"])))
+        if time.monotonic() - spoke >= BUSY_REMINDS:
+            spoke = time.monotonic()
+            logger.info(f"{host.print_prefix}waits, for {waited:.0f} of at most {BUSY_SECONDS:.0f} s: {answer['busy']}")
+        time.sleep(BUSY_PAUSE)
+
+
+def _ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
     arguments = {
         key: value
         for key, value in (host.current_op_global_arguments or {}).items()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterable
 
-from ringfence.host.running import Fault, must
+from ringfence.host.running import Fault, must, say
 
 
 def package_states(names: Iterable[str]) -> dict[str, str]:
@@ -18,17 +20,21 @@ def package_states(names: Iterable[str]) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
 
 
-LOCKED = 120  # seconds that another program is given to end its own work with packages
+LOCKED = 300.0  # seconds that another program is given to end its own work with packages
+LOCKED_PAUSE, LOCKED_SPEAKS = 2.0, 10.0  # seconds between two attempts, and between two words about them
+# How apt and dpkg word it. apt itself waits for dpkg's lock only, up to its release 3.0 at least, and tells nobody; the
+# locks of its lists and of its archives it asks for once.
+_AT_WORK = re.compile(r"(Could not get lock|Unable to acquire the dpkg|.*lock was locked by another process)[^\n]*")
 # An answer takes a moment or does not come; apt itself would wait for minutes, many times.
 _GET = (
-    "apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={LOCKED}", "-o", "Acquire::Retries=1",
+    "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=1", "-o", "Acquire::Retries=1",
     "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
 )  # fmt: skip
 
 
 def update_lists() -> None:
     """Fetch apt's lists of packages. Raises Fault with apt's own words."""
-    must(*_GET, "update", timeout=600)
+    _in_turn(*_GET, "update", timeout=600)
 
 
 def install_packages(*names: str) -> None:
@@ -41,12 +47,33 @@ def install_packages(*names: str) -> None:
     options = ("--no-install-recommends", "--no-remove", "-o", "Dpkg::Options::=--force-confold")
     install = ("install", *options, *names)
     try:
-        must(*_GET, *install, timeout=1800)
+        _in_turn(*_GET, *install, timeout=1800)
         return
     except Fault as fault:
-        if "Could not get lock" in str(fault) or "Unable to acquire the dpkg" in str(fault):
+        if _AT_WORK.search(str(fault)):
             raise
         if "dpkg --configure -a" in str(fault):  # a run was killed inside dpkg
-            must("dpkg", "--configure", "-a", "--force-confold", timeout=600)
+            _in_turn("dpkg", "--configure", "-a", "--force-confold", timeout=600)
     update_lists()  # they may be old, or missing
-    must(*_GET, *install, timeout=1800)
+    _in_turn(*_GET, *install, timeout=1800)
+
+
+def _in_turn(*command: str, timeout: float) -> None:
+    """Run a command of apt or dpkg, again while another program is at work with packages, and say so.
+
+    Raises:
+        Fault: it fails, or the other one is at work for longer than `LOCKED`.
+    """
+    begun, spoke = time.monotonic(), float("-inf")
+    while True:
+        try:
+            must(*command, timeout=timeout)
+            return
+        except Fault as fault:
+            held, waited = _AT_WORK.search(str(fault)), time.monotonic() - begun
+            if not held or waited >= LOCKED:
+                raise
+            if time.monotonic() - spoke >= LOCKED_SPEAKS:
+                spoke = time.monotonic()
+                say(f"waits, for {waited:.0f} of at most {LOCKED:.0f} s, to install packages: {held[0]}")
+        time.sleep(LOCKED_PAUSE)

@@ -104,7 +104,7 @@ def packages(role: str, wanted: Wanted) -> Commands:
         _host().noop("all packages are installed")
         return
     _about_to_change(_host(), role, "packages")
-    yield StringCommand(COMMAND, _stdin=request("install", {"names": difference.packages}))
+    yield LoudCommand(COMMAND, _stdin=request("install", {"names": difference.packages}))
 
 
 @operation()
@@ -117,7 +117,7 @@ def files(role: str, wanted: Wanted) -> Commands:
         _host().noop("all files are in place")
         return
     _about_to_change(_host(), role, "files")
-    yield StringCommand(COMMAND, _stdin=request("place", {"files": different}))
+    yield LoudCommand(COMMAND, _stdin=request("place", {"files": different}))
 
 
 @operation()

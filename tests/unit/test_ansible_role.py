@@ -321,6 +321,25 @@ def test_where_nothing_gets_through_the_hosts_own_timer_is_named() -> None:
         Window({"confirm": dead, "restore": dead}, [])._confirm(WINDOW)
 
 
+# -- another run
+
+
+def test_a_host_where_another_run_is_at_work_is_asked_again_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy = {"busy": "another run (process 7, ringfence apply stack) is still at work"}
+    answers, said = [busy, busy, {"x": {}}], list[str]()
+    monkeypatch.setattr(action, "BUSY_PAUSE", 0)
+    monkeypatch.setattr(action.display, "display", said.append)
+    window = Window({}, [])
+    monkeypatch.setattr(window, "_send", lambda verb, desired: {"stdout": json.dumps(answers.pop(0))})
+    assert window._ask("survey", {}) == {"x": {}}
+    (line,) = said
+    assert line.endswith(f"waits, for 0 of at most 3600 s: {busy['busy']}")
+    answers.append(busy)
+    monkeypatch.setattr(action, "BUSY_SECONDS", -1)
+    with pytest.raises(AnsibleActionFail, match="another run"):
+        window._ask("survey", {})
+
+
 # -- the copies
 
 

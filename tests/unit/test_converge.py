@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from pyinfra.connectors.util import write_stdin
 
+from ringfence.facts import answer as answering
 from ringfence.facts.answer import NoAnswerError, ask
 from ringfence.facts.survey import Difference, age, forget, survey, wish
 from ringfence.operations import converge
@@ -82,6 +83,23 @@ def test_a_host_that_went_down_is_refused_with_what_to_do_and_asked_again() -> N
     assert "run again" in found["x"].refusals[0]
     assert found["y"].refusals == []  # said once
     assert survey(host, {"x": _wanted()})["x"].changes == ["+ a"]
+
+
+def test_a_host_where_another_run_is_at_work_is_asked_again_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(answering, "BUSY_PAUSE", 0)
+    busy = {"busy": "another run (process 7, ringfence apply stack) is still at work"}
+    host: Any = Answering(busy, busy, FINE)
+    host.print_prefix = "[atlas] "
+    with caplog.at_level("INFO", logger="pyinfra"):
+        assert ask(host, "survey", {}) == FINE
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == f"[atlas] waits, for 0 of at most 3600 s: {busy['busy']}"
+    monkeypatch.setattr(answering, "BUSY_SECONDS", -1)
+    host = Answering(busy)
+    with pytest.raises(NoAnswerError, match="another run"):
+        ask(host, "survey", {})
 
 
 @pytest.mark.parametrize(

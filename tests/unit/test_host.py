@@ -238,7 +238,9 @@ def test_packages_are_installed_with_new_lists_only_where_the_old_ones_do_not_do
         packages.install_packages("chrony")
 
 
-def test_an_interrupted_installation_is_finished_first_and_one_at_work_is_left_alone(scripts: Path) -> None:
+def test_an_interrupted_installation_is_finished_first_and_one_at_work_is_left_alone(
+    scripts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     get = GET.format(scripts)
     script(scripts, "dpkg", f"echo configure >> {scripts}/log; touch {scripts}/done")
     asks = "echo \"E: dpkg was interrupted, you must manually run 'dpkg --configure -a' to correct it\" >&2; exit 100"
@@ -248,9 +250,31 @@ def test_an_interrupted_installation_is_finished_first_and_one_at_work_is_left_a
     (scripts / "log").unlink()
     held = "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 7 (unattended-upgr)"
     script(scripts, "apt-get", f"{get}; echo '{held}' >&2; exit 100")
+    monkeypatch.setattr(packages, "LOCKED", 0.0)
     with pytest.raises(running.Fault, match="held by process 7"):
         packages.install_packages("chrony")
     assert (scripts / "log").read_text().split() == ["install"]  # it has waited once, for all
+
+
+@pytest.mark.parametrize("held", ["lib/dpkg/lock-frontend", "lib/apt/lists/lock", "cache/apt/archives/lock"])
+def test_another_program_that_is_at_work_with_packages_is_waited_for_and_named(
+    scripts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], held: str
+) -> None:
+    """apt waits for the first of the three only, and says so to nobody who has its output."""
+    words = f"E: Could not get lock /var/{held}. It is held by process 7 (unattended-upgr)\nE: Unable to lock it"
+    refuses = f"echo '{words}' >&2; exit 100"
+    script(scripts, "apt-get", f"echo x >> {scripts}/log; test $(wc -l < {scripts}/log) -gt 3 || {{ {refuses}; }}")
+    monkeypatch.setattr(packages, "LOCKED_PAUSE", 0)
+    for do in (packages.update_lists, lambda: packages.install_packages("chrony")):
+        (scripts / "log").unlink(missing_ok=True)
+        do()
+        said = capsys.readouterr().err
+        assert said.count("waits, for 0 of at most 600 s, to install packages: ") == 1
+        assert f"Could not get lock /var/{held}. It is held by process 7 (unattended-upgr)" in said
+    (scripts / "log").unlink()
+    monkeypatch.setattr(packages, "LOCKED", 0.0)
+    with pytest.raises(running.Fault, match="held by process 7"):
+        packages.update_lists()
 
 
 @pytest.mark.parametrize(
@@ -280,10 +304,32 @@ def test_what_says_it_itself_is_left_as_it_is() -> None:
 
 def test_a_lock_is_held_by_one_and_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "new" / "lock"
-    with lock.lock(path), pytest.raises(running.Fault, match="another run is still at work"), lock.lock(path, 0.2):
+    holder = f"another run \\(process {os.getpid()}, .*\\) is still at work"
+    with lock.lock(path), pytest.raises(running.Fault, match=holder), lock.lock(path, 0.2):
         pass
     with lock.lock(path, 0.2):
         pass
+
+
+def test_whoever_waits_for_a_lock_says_for_whom_and_not_too_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, said, now = tmp_path / "lock", list[str](), [0.0]
+    monkeypatch.setattr(lock.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(lock.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    with lock.lock(path), pytest.raises(running.Fault), lock.lock(path, 45, tell=said.append):
+        pass
+    assert [line.split(":")[0] for line in said] == ["waits, for 1 of at most 45 s", "waits, for 31 of at most 45 s"]
+
+
+def test_who_only_looks_holds_nobody_off_who_looks(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with lock.lock(path, 0.2, shared=True), lock.lock(path, 0.2, shared=True):
+        assert not lock.held(path)
+        with pytest.raises(running.Fault), lock.lock(path, 0.2):
+            pass
+    with lock.lock(path):
+        assert lock.held(path)
 
 
 def test_a_table_of_nftables_is_found_and_a_missing_one_is_not(scripts: Path) -> None:

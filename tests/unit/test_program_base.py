@@ -262,7 +262,7 @@ def commands(base: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list
 
 def test_a_run_by_hand_is_never_given_a_window_that_nobody_confirms(base: Any, commands: list[tuple[str, ...]]) -> None:
     """It armed the guard where no window was open: what a person applied was taken back after 45 s."""
-    base.install("chrony")
+    base.install_in_window("chrony")
     assert [argv[1:] for argv in commands if argv[0] == base.GUARD] == [("extend", "--seconds", "900"), ("extend",)]
 
 
@@ -271,7 +271,7 @@ def test_a_guard_that_fails_stops_the_installation(
 ) -> None:
     monkeypatch.setattr(base, "run", lambda *argv, **_: base.subprocess.CompletedProcess(argv, 1, "", "locked"))
     with pytest.raises(base.Fault, match="extend --seconds 900` failed: locked"):
-        base.install("chrony")
+        base.install_in_window("chrony")
     assert commands == []
 
 

@@ -13,7 +13,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -311,8 +313,9 @@ def test_what_a_host_refuses_once_packages_and_files_are_there_is_not_applied(ca
     assert not calls.exists()
 
 
-def test_a_step_that_fails_is_a_message_and_an_exit_code() -> None:
-    asked = request("apply", {"role": "x", "program": "/nowhere/ringfence-x", "desired": {}, "window": None})
+def test_a_step_that_fails_is_a_message_and_an_exit_code(tmp_path: Path) -> None:
+    text = inspect.getsource(remote).replace(str(remote.TURN), str(tmp_path / "lock"))
+    asked = request("apply", {"role": "x", "program": "/nowhere/ringfence-x", "desired": {}, "window": None}, text)
     assert isinstance(asked, RemoteInput)
     done = subprocess.run(
         [sys.executable, "-c", remote.LOADER], input="".join(asked), capture_output=True, text=True, check=False
@@ -323,13 +326,84 @@ def test_a_step_that_fails_is_a_message_and_an_exit_code() -> None:
     )
 
 
-def test_a_failure_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_told_with_the_fix(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     def full(**_: Any) -> None:
         raise OSError(28, "No space left on device", "/etc/x")
 
+    monkeypatch.setattr(remote, "TURN", tmp_path / "run.lock")
+    monkeypatch.setattr(sys, "argv", ["-c"])
     monkeypatch.setitem(remote.VERBS, "place", full)
     assert remote.main({"arguments": ["place"], "desired": {}}) == 1
     assert "a disk is full" in capsys.readouterr().err
+
+
+@pytest.fixture
+def at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """Another run's step is at work on this host until the event is set; nobody's verb does anything else here."""
+    monkeypatch.setattr(remote, "TURN", tmp_path / "run.lock")
+    monkeypatch.setattr(remote, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(remote, "LOCK_UNSAID", 0.2)
+    monkeypatch.setattr(remote.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(sys, "argv", ["-c"])
+    begun, ends = Event(), Event()
+
+    def step(**_: Any) -> None:
+        begun.set()
+        assert ends.wait(30)
+
+    monkeypatch.setitem(remote.VERBS, "apply", step)
+    for verb in ("place", "survey", "share"):
+        monkeypatch.setitem(remote.VERBS, verb, lambda **_: {"done": ends.is_set()})
+    other = Thread(target=remote.main, args=[{"arguments": ["apply"], "desired": {"role": "stack"}}])
+    other.start()
+    assert begun.wait(30)
+    yield ends
+    ends.set()
+    other.join(30)
+
+
+def test_a_step_waits_for_another_runs_and_says_so(
+    at_work: Event, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        at_work.set()  # from here on it may end
+
+    monkeypatch.setattr(remote, "say", say)
+    assert remote.main({"arguments": ["place"], "desired": {}}) == 0
+    assert json.loads(capsys.readouterr().out) == {"done": True}
+    (line,) = said
+    assert f"another run (process {os.getpid()}, ringfence apply stack) is at work" in line
+
+
+def test_whoever_asks_meanwhile_is_told_at_once_and_asks_again(
+    at_work: Event, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb, given in (("survey", {}), ("share", {"make": True})):
+        assert remote.main({"arguments": [verb], "desired": given}) == 0
+        busy = json.loads(capsys.readouterr().out)["busy"]
+        assert busy.startswith(f"another run (process {os.getpid()}, ringfence apply stack) is still at work")
+
+
+def test_a_step_that_waits_too_long_has_failed(
+    at_work: Event, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "TURN_SECONDS", 0.5)
+    assert remote.main({"arguments": ["place"], "desired": {}}) == 1
+    said = capsys.readouterr().err
+    assert "ringfence: waits, for 0 of at most 0 s: another run" in said
+    assert "is still at work" in said
+
+
+def test_two_may_ask_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "TURN", tmp_path / "run.lock")
+    monkeypatch.setattr(remote.os, "geteuid", lambda: 0)
+    with remote.in_turn("survey", {}), remote.in_turn("survey", {}):
+        pass
 
 
 # -- what was made of a program before

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 
 from ringfence.host.files import make_directory
+from ringfence.host.lock import lock
 from ringfence.host.projects import ROOT
 from ringfence.host.stack.telling import TELL
 
@@ -14,15 +14,13 @@ LOCK = ROOT / ".lock"
 PASSAGE = 0o711  # mode of directories that containers' users pass through
 
 
+TURN = 3600.0  # seconds: another one may pull images and wait for health
+
+
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other apply runs here: roles hand over projects one after the other."""
+    """Wait until no other apply runs here: roles hand over projects one after the other. Raises Fault."""
     make_directory(ROOT, 0o700)
     ROOT.chmod(0o700)  # containers have what is in it mounted; nobody else of the host has to read any of it
-    with LOCK.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            TELL.say("waiting for another run of ringfence-stack to end")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with lock(LOCK, TURN, tell=TELL.say):
         yield

@@ -15,6 +15,7 @@ import secrets
 import shlex
 import socket
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +41,8 @@ LOADER = (
 GUARD = "/usr/local/sbin/ringfence-guard"
 DEFAULT_SECONDS = {"seconds": 45, "apply_seconds": 300}
 PORT_TIMEOUT_SECONDS = 5
+# Seconds: until another run on the host is no longer waited for, between two words about it, and between two questions.
+BUSY_SECONDS, BUSY_REMINDS, BUSY_PAUSE = 3600.0, 10.0, 1.0
 HOW_TO_GO_ON = (
     "nothing was changed: this is what would go. To take it off, run again with -e ringfence_remove=yes "
     "(docs/remove.md says what stays)"
@@ -215,7 +218,24 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
     # -- the host
 
     def _ask(self, verb: str, desired: Mapping[str, Any]) -> Any:
-        return json.loads(self._send(verb, desired)["stdout"])
+        """Return the host's answer; while another run is at work there, say so and ask again.
+
+        Raises:
+            AnsibleActionFail: it failed, or the other run does not end; with the host's own words.
+        """
+        begun, spoke = time.monotonic(), float("-inf")
+        while True:
+            answer = json.loads(self._send(verb, desired)["stdout"])
+            if not isinstance(answer.get("busy"), str):
+                return answer
+            waited = time.monotonic() - begun
+            if waited > BUSY_SECONDS:
+                raise AnsibleActionFail(answer["busy"])
+            if time.monotonic() - spoke >= BUSY_REMINDS:
+                spoke = time.monotonic()
+                host = self._vars.get("inventory_hostname")
+                display.display(f"{host}: waits, for {waited:.0f} of at most {BUSY_SECONDS:.0f} s: {answer['busy']}")
+            time.sleep(BUSY_PAUSE)
 
     def _send(self, verb: str, desired: Mapping[str, Any]) -> dict[str, Any]:
         """Run the host's half.

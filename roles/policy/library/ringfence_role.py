@@ -67,9 +67,10 @@ progress:
   elements: str
 """
 
-# >>> ringfence.host: running files kept packages units advice forked
+# >>> ringfence.host: running files kept lock packages units advice forked
 # Written by `python -m ringfence.host`: change it there.
 import contextlib
+import fcntl
 import importlib
 import marshal
 import re
@@ -335,6 +336,83 @@ def _own(path: Path) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & 0o022 and not stat.S_ISLNK(status.st_mode)
 
 
+# -- lock: One at a time: an engine, a unit, a timer, a person.
+
+
+LOCK_SECONDS = 600.0  # seconds that another one is waited for, where nothing else is said
+LOCK_UNSAID, LOCK_REMINDS = 1.0, 10.0  # seconds of waiting that nobody is told of, and between two words about it
+
+
+@contextlib.contextmanager
+def lock(
+    path: Path,
+    seconds: float = LOCK_SECONDS,
+    take: Callable[[Any, int], None] = fcntl.flock,
+    shared: bool = False,
+    tell: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """Hold the lock in a file; it is let go of when the process ends, however it does.
+
+    Args:
+        seconds: that another process is waited for.
+        take: `fcntl.lockf` where others take it in that way. That one knows no lock within a lock.
+        shared: with all others that hold it so.
+        tell: says that it waits, and for whom; `say` where it is not given.
+
+    Raises:
+        Fault: another process keeps it for longer than that.
+    """
+    make_directory(path.parent)
+    with path.open("a+") as handle:
+        begun = time.monotonic()
+        speaks = begun + LOCK_UNSAID
+        while True:
+            try:
+                take(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                break
+            except (BlockingIOError, PermissionError):  # lockf may say either
+                now = time.monotonic()
+                if now - begun > seconds:
+                    raise Fault(f"{_holder(path)} is still at work (it holds {path}); try again") from None
+                if now >= speaks:
+                    speaks = now + LOCK_REMINDS
+                    (tell or say)(
+                        f"waits, for {now - begun:.0f} of at most {seconds:.0f} s: {_holder(path)} is at work"
+                    )
+                time.sleep(0.1)
+        if not shared and take is fcntl.flock:  # a file of ringfence's own
+            words = f"process {os.getpid()}, {' '.join([Path(sys.argv[0]).name, *sys.argv[1:2]])}\n"
+            with contextlib.suppress(OSError):  # a full disk keeps nobody from working
+                os.ftruncate(handle.fileno(), 0)
+                os.write(handle.fileno(), words.encode())
+        yield
+
+
+def _holder(path: Path) -> str:
+    """Say who holds a lock, as far as it is known."""
+    with contextlib.suppress(OSError):
+        if (said := path.read_text(encoding="utf-8", errors="replace").strip()) and "," in said:
+            return f"another run ({said})"
+    return "another run"
+
+
+def held(path: Path) -> bool:
+    """Whether any process holds a file for itself, by either kind of lock; asked without taking it, so that nobody is
+    refused.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return False
+    wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with Path("/proc/locks").open(encoding="ascii") as lines:
+        # "1: FLOCK  ADVISORY  WRITE 735 00:1a:1234 0 EOF"; one that waits has "->" in front.
+        return any({wanted, "WRITE"} <= set(line.split()) and "->" not in line.split() for line in lines)
+
+
 # -- packages: Debian's packages.
 
 
@@ -349,17 +427,21 @@ def package_states(names: Iterable[str]) -> dict[str, str]:
     return dict(line.split(" ", 1) for line in out.splitlines() if " " in line)
 
 
-LOCKED = 120  # seconds that another program is given to end its own work with packages
+LOCKED = 300.0  # seconds that another program is given to end its own work with packages
+LOCKED_PAUSE, LOCKED_SPEAKS = 2.0, 10.0  # seconds between two attempts, and between two words about them
+# How apt and dpkg word it. apt itself waits for dpkg's lock only, up to its release 3.0 at least, and tells nobody; the
+# locks of its lists and of its archives it asks for once.
+_AT_WORK = re.compile(r"(Could not get lock|Unable to acquire the dpkg|.*lock was locked by another process)[^\n]*")
 # An answer takes a moment or does not come; apt itself would wait for minutes, many times.
 _GET = (
-    "apt-get", "-q", "-y", "-o", f"DPkg::Lock::Timeout={LOCKED}", "-o", "Acquire::Retries=1",
+    "apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=1", "-o", "Acquire::Retries=1",
     "-o", "Acquire::http::Timeout=20", "-o", "Acquire::https::Timeout=20",
 )  # fmt: skip
 
 
 def update_lists() -> None:
     """Fetch apt's lists of packages. Raises Fault with apt's own words."""
-    must(*_GET, "update", timeout=600)
+    _in_turn(*_GET, "update", timeout=600)
 
 
 def install_packages(*names: str) -> None:
@@ -372,15 +454,36 @@ def install_packages(*names: str) -> None:
     options = ("--no-install-recommends", "--no-remove", "-o", "Dpkg::Options::=--force-confold")
     install = ("install", *options, *names)
     try:
-        must(*_GET, *install, timeout=1800)
+        _in_turn(*_GET, *install, timeout=1800)
         return
     except Fault as fault:
-        if "Could not get lock" in str(fault) or "Unable to acquire the dpkg" in str(fault):
+        if _AT_WORK.search(str(fault)):
             raise
         if "dpkg --configure -a" in str(fault):  # a run was killed inside dpkg
-            must("dpkg", "--configure", "-a", "--force-confold", timeout=600)
+            _in_turn("dpkg", "--configure", "-a", "--force-confold", timeout=600)
     update_lists()  # they may be old, or missing
-    must(*_GET, *install, timeout=1800)
+    _in_turn(*_GET, *install, timeout=1800)
+
+
+def _in_turn(*command: str, timeout: float) -> None:
+    """Run a command of apt or dpkg, again while another program is at work with packages, and say so.
+
+    Raises:
+        Fault: it fails, or the other one is at work for longer than `LOCKED`.
+    """
+    begun, spoke = time.monotonic(), float("-inf")
+    while True:
+        try:
+            must(*command, timeout=timeout)
+            return
+        except Fault as fault:
+            held, waited = _AT_WORK.search(str(fault)), time.monotonic() - begun
+            if not held or waited >= LOCKED:
+                raise
+            if time.monotonic() - spoke >= LOCKED_SPEAKS:
+                spoke = time.monotonic()
+                say(f"waits, for {waited:.0f} of at most {LOCKED:.0f} s, to install packages: {held[0]}")
+        time.sleep(LOCKED_PAUSE)
 
 
 # -- units: systemd's units.
@@ -1003,12 +1106,47 @@ VERBS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
+ASKED = ("survey", "share", "removal")  # verbs whose answer is waited for by whoever asks, who can ask again
+TURN = Path("/run/ringfence/run.lock")
+TURN_SECONDS = 3600.0  # that a step of another run is waited for: images may be pulled in it
+BUSY_SECONDS = 2.0  # after which whoever asks is told that another run is at work
+
+
+@contextlib.contextmanager
+def in_turn(verb: str, given: Mapping[str, Any]) -> Iterator[None]:
+    """Let the steps of two runs on this host come one after the other; a comparison sees no step that is half done.
+
+    A run that is cut off ends its step first, and the next one waits for that.
+
+    Raises:
+        Fault: another run is at work for too long.
+    """
+    if os.geteuid():  # whoever is not root changes nothing, and is told so by what fails
+        yield
+        return
+    looks = verb in ASKED and not given.get("make")
+    with lock(TURN, BUSY_SECONDS if verb in ASKED else TURN_SECONDS, shared=looks):
+        yield
+
+
 def main(request: dict[str, Any]) -> int:
-    """Do what is asked for; returns the exit code, after a message where it is not 0."""
+    """Do what is asked for; returns the exit code, after a message where it is not 0.
+
+    What is merely asked is answered by ``{"busy": why}`` while another run is at work.
+    """
     os.umask(0o022)
-    given = request["desired"]
+    verb, given = request["arguments"][0], request["desired"]
+    sys.argv = ["ringfence", f"{verb} {given.get('role', '')}".strip()]  # how it is called in messages
     try:
-        answer = VERBS[request["arguments"][0]](**given)
+        with contextlib.ExitStack() as turn:
+            try:
+                turn.enter_context(in_turn(verb, given))
+            except Fault as fault:
+                if verb not in ASKED:
+                    raise
+                answer: Any = {"busy": str(fault)}
+            else:
+                answer = VERBS[verb](**given)
     except (Fault, OSError) as error:
         sys.stderr.write("\n".join(filter(None, [with_advice(str(error)), not_root()])) + "\n")
         return 1
