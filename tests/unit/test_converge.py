@@ -89,7 +89,7 @@ def test_a_host_where_another_run_is_at_work_is_asked_again_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(answering, "BUSY_PAUSE", 0)
-    busy = {"busy": "another run (process 7, ringfence apply stack) is still at work"}
+    busy = {"busy": "another run (process 7, ringfence apply stack) is at work"}
     host: Any = Answering(busy, busy, FINE)
     host.print_prefix = "[atlas] "
     with caplog.at_level("INFO", logger="pyinfra"):

@@ -373,11 +373,11 @@ def lock(
             except (BlockingIOError, PermissionError):  # lockf may say either
                 now = time.monotonic()
                 if now - begun > seconds:
-                    raise Fault(f"{_holder(path)} is still at work (it holds {path}); try again") from None
+                    raise Fault(f"{lock_holder(path)} is still at work (it holds {path}); try again") from None
                 if now >= speaks:
                     speaks = now + LOCK_REMINDS
                     (tell or say)(
-                        f"waits, for {now - begun:.0f} of at most {seconds:.0f} s: {_holder(path)} is at work"
+                        f"waits, for {now - begun:.0f} of at most {seconds:.0f} s: {lock_holder(path)} is at work"
                     )
                 time.sleep(0.1)
         if not shared and take is fcntl.flock:  # a file of ringfence's own
@@ -388,7 +388,7 @@ def lock(
         yield
 
 
-def _holder(path: Path) -> str:
+def lock_holder(path: Path) -> str:
     """Say who holds a lock, as far as it is known."""
     with contextlib.suppress(OSError):
         if (said := path.read_text(encoding="utf-8", errors="replace").strip()) and "," in said:
@@ -1141,10 +1141,10 @@ def main(request: dict[str, Any]) -> int:
         with contextlib.ExitStack() as turn:
             try:
                 turn.enter_context(in_turn(verb, given))
-            except Fault as fault:
+            except Fault:
                 if verb not in ASKED:
                     raise
-                answer: Any = {"busy": str(fault)}
+                answer: Any = {"busy": f"{lock_holder(TURN)} is at work"}
             else:
                 answer = VERBS[verb](**given)
     except (Fault, OSError) as error:

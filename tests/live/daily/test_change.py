@@ -66,6 +66,30 @@ def test_a_moved_segment_takes_its_containers_along(lab: Lab) -> None:
     _apply_edit(lab)
 
 
+def test_a_network_that_is_made_anew_takes_along_what_is_stopped_and_what_restarts_again_and_again(lab: Lab) -> None:
+    """Docker neither takes the latter off a network nor connects it; the former is bound to the old network's id."""
+    segments = dict(lab.variables()["lab_segments"])
+    subnet = next(n["subnet"] for n in lab.variables()["segments_networks"] if n["network"] == "rf-iot")
+    lab.sh(
+        f"docker run -d --name loops --network rf-iot --ip {subnet.rpartition('.')[0]}.200 --restart always"
+        f" {NEW_SERVICE['image']} false; docker stop -t 1 mosquitto-mosquitto-1"
+    )
+    state = "docker inspect -f '{{.State.Status}} {{.RestartCount}}' loops"
+    assert waited_for(lambda: lab.sh(state).split()[0] == "restarting" and int(lab.sh(state).split()[1]) > 4, 60)
+    lab.declare(lab_segments={**segments, "iot": {**segments["iot"], "internet": True}})
+    try:
+        assert "stopped until its network is there" in lab.pyinfra().text
+        on = "{{.State.Running}} {{range .NetworkSettings.Networks}}{{.NetworkID}}{{end}}"
+        network = lab.sh("docker network inspect -f '{{.Id}}' rf-iot")
+        for name in ("loops", "mosquitto-mosquitto-1"):
+            assert lab.sh(f"docker inspect -f '{on}' {name}") == f"true {network}"
+        lab.must_be_converged()
+    finally:
+        lab.sh("docker rm -f loops")
+    lab.undeclare()
+    lab.pyinfra()
+
+
 def test_a_host_service_for_one_place_is_open_for_that_place(lab: Lab) -> None:
     hosts = dict(lab.variables()["lab_hosts"])
     atlas = dict(hosts["atlas"])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -486,3 +488,26 @@ def test_containers_of_the_release_before_are_kept(lab: Lab) -> None:
     assert container(lab, "old-b-1") == before[1]
     lab.pyinfra()  # which removes it
     assert "old-a-1" not in lab.sh("docker ps -a --format '{{.Names}}'")
+
+
+def test_a_port_moves_off_what_ends_slowly_while_another_run_waits(lab: Lab) -> None:
+    """Whoever gets it was started while it was not free yet: "port is already allocated"."""
+    plain = {"host": "atlas", "image": BUSYBOX, "segments": ["frontend"], "init": True, "command": ["sleep", "86400"]}
+    slow = {**plain, "init": False, "command": ["sh", "-c", "trap '' TERM; while :; do sleep 1; done"]}
+    port = {"publish": [{"port": 8123, "from": ["lan"]}]}
+    standing = {"proxy": proxy("three")}
+    lab.declare(lab_services={**standing, "slow": {**slow, **port}, "other": plain})
+    lab.pyinfra()
+    lab.declare(lab_services={**standing, "slow": plain, "other": {**plain, **port}})
+    with ThreadPoolExecutor() as pool:
+        moving = pool.submit(lab.pyinfra)
+        assert waited_for(lambda: moving.done() or "ringfence-stack apply" in lab.sh("ps -eo args"), 60)
+        waiting = lab.ansible()
+        assert "stopping slow-slow-1: another one is to get its address or port" in moving.result().text
+    assert re.search(
+        r"waits, for \d+ of at most 3600 s: another run \(process \d+, ringfence apply stack\)", waiting.text
+    )
+    assert waiting.changed == []
+    assert "8123" in lab.sh("docker port other-other-1")
+    lab.declare(lab_services=standing)
+    lab.pyinfra()
