@@ -17,6 +17,8 @@ TOO_OFTEN = 3  # times that a new version may end while it is waited for: some s
 # Times that any other one may: with Docker's growing pauses that is half a minute, in which a database may come up.
 LOOPING = 8
 GRACE = 10  # seconds that Docker gives a container to end, where none are declared
+CHECK_KEEPS = 4096  # bytes that Docker keeps of what a health check prints; then come three dots
+SHOWN = 300  # characters of them that are shown
 Container = dict[str, Any]
 
 
@@ -153,15 +155,17 @@ def explain(name: str, container: Container | None, waited: float) -> str:
         return f"container {name} is not there"
     state = there(f"/containers/{container['id']}/json").get("State", {})
     health = (state.get("Health") or {}).get("Log") or []
-    said = f"; its health check ({health[-1].get('ExitCode')}) said: {_said(health[-1])}" if health else ""
+    said = f"; its health check ({health[-1].get('ExitCode')}) said: {checked(health[-1])}" if health else ""
     logs = last_words(docker("logs", "--tail", "20", container["id"]), 20)
     now = container["status"] or container["state"]
     return f"container {name} is not ready after {waited:.0f} s: {now}{said}\n  last lines of its log:\n{logs}"
 
 
-def _said(answer: dict[str, Any]) -> str:
-    """What a health check said, of which Docker keeps 4096 bytes, and a person reads the beginning."""
-    return TELL.clean_cut(str(answer.get("Output", "")).strip())[:300]
+def checked(run: dict[str, Any]) -> str:
+    """Return the beginning of what a run of a health check has printed, without secrets: cut, they are not known."""
+    output = str(run.get("Output") or "").strip()
+    is_cut = len(output.encode()) >= CHECK_KEEPS
+    return TELL.clean(output.removesuffix("...").rstrip("\ufffd") if is_cut else output, cut_behind=is_cut)[:SHOWN]
 
 
 def stop(identity: str) -> None:

@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import threading
-from urllib.parse import quote
 
 from ringfence.host.engine import SOCKET
 from ringfence.host.running import run, say
-
-HIDDEN = "********"
-TELLING = 4  # characters: less than that is in every text
+from ringfence.host.stack.masking import Masker
 
 
 class Teller:
     """Says what happens on standard error; no secret passes."""
 
     def __init__(self) -> None:
-        self.values: list[str] = []
+        self.values: set[str] = set()
+        self.masker: Masker | None = None
         self.lock = threading.Lock()
 
     def learn(self, secrets: dict[str, dict[str, str]]) -> None:
-        """Keep these values out of everything that is said from now on, in the forms in which programs print them."""
-        values = {str(v).strip() for project in secrets.values() for v in project.values()}
-        # Whoever prints one may print a line of it only.
-        values |= {line.strip() for value in values for line in value.splitlines()}
-        values |= {form for value in values for form in (quote(value, safe=""), json.dumps(value)[1:-1])}
-        self.values = sorted((value for value in values if len(value) >= TELLING), key=len, reverse=True)
+        """Keep these values out of everything that is said from now on."""
+        # What is to be looked for is worked out when something is said: a check says nothing.
+        self.values, self.masker = {str(v) for project in secrets.values() for v in project.values()}, None
 
-    def clean(self, text: str) -> str:
-        """Return a text without secrets."""
-        for value in self.values:
-            text = text.replace(value, HIDDEN)
-        return text
-
-    def clean_cut(self, text: str) -> str:
-        """Return a text without secrets whose end somebody has cut, and perhaps in the middle of one."""
-        text = self.clean(text.removesuffix("..."))
-        begun = max((_overlap(text, value) for value in self.values), default=0)
-        return f"{text[: len(text) - begun]}{HIDDEN}" if begun else text
+    def clean(self, text: str, cut_before: bool = False, cut_behind: bool = False) -> str:
+        """Return a text without secrets, as `Masker.masked` does."""
+        masker = self.masker = self.masker or Masker(self.values)
+        return masker.masked(text, cut_before, cut_behind)
 
     def say(self, text: str) -> None:
         """Say something, from any thread."""
         with self.lock:
             say(self.clean(text))
-
-
-def _overlap(text: str, value: str) -> int:
-    """How many characters at the end of a text are the beginning of a value; 0 if they tell nothing."""
-    most = min(len(text), len(value) - 1)
-    return next((n for n in range(most, TELLING - 1, -1) if text.endswith(value[:n])), 0)
 
 
 TELL = Teller()
@@ -63,6 +44,7 @@ def docker(*words: str, timeout: float = 60) -> subprocess.CompletedProcess[str]
 
 
 def last_words(answer: subprocess.CompletedProcess[str], lines: int = 12) -> str:
-    """Return the end of what a command said."""
-    said = [line for line in (answer.stdout + answer.stderr).splitlines() if line.strip()]
-    return "\n".join(f"    {line}" for line in said[-lines:]) or "    (nothing)"
+    """Return the end of what a command said, without secrets: they would not be known in lines of what is left."""
+    # Of a log that was asked for by lines, the first may be the rest of one.
+    said = "\n".join(TELL.clean(stream, cut_before=True) for stream in (answer.stdout, answer.stderr)).splitlines()
+    return "\n".join([f"    {line}" for line in said if line.strip()][-lines:]) or "    (nothing)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -270,51 +269,6 @@ def test_messages_are_cleaned_of_secrets() -> None:
     tell = program.Teller()
     tell.learn({"shop": {"token": "hunter22"}})
     assert tell.clean("password hunter22 refused") == "password ******** refused"
-
-
-KEY = "\n".join(["-----BEGIN KEY-----", *(f"line{number}of20" for number in range(18)), "-----END KEY-----"])
-
-
-@pytest.mark.parametrize(
-    ("secret", "said"),
-    [
-        (KEY, KEY),
-        (KEY, KEY.replace("\n", "\r\n")),
-        (KEY, "".join(f"  | {line}\n" for line in KEY.splitlines())),
-        (KEY, json.dumps({"key": KEY})),
-        ("a/b c&d", "https://user:a%2Fb%20c%26d@db"),
-        ('quo"ted', '{"password": "quo\\"ted"}'),
-        ("1234\n5678\n", "the codes are 1234, 5678"),
-    ],
-)
-def test_no_line_and_no_form_of_a_secret_is_said(secret: str, said: str) -> None:
-    tell = program.Teller()
-    tell.learn({"shop": {"token": secret}})
-    shown = tell.clean(said)
-    assert not any(line in shown for line in secret.split("\n") if line)
-    assert not any(word in shown for word in ("of20", "b%20c", "ted", "1234", "5678"))
-
-
-@pytest.mark.parametrize("length", range(4, 30))
-def test_a_secret_that_somebody_has_cut_is_not_said(length: int) -> None:
-    """Docker keeps so much of what a health check says, and no more."""
-    tell = program.Teller()
-    tell.learn({"shop": {"token": "correct horse battery staple!!"}})
-    said = "psql: password=" + "correct horse battery staple!!"[:length]
-    for text in (said, f"{said}..."):
-        assert tell.clean_cut(text) == "psql: password=********"
-    assert tell.clean_cut("all is well, corr, and on") == "all is well, corr, and on"
-
-
-def test_what_a_health_check_says_is_cleaned_before_it_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program.TELL, "values", ["correct horse battery staple"])
-    state = {"Health": {"Log": [{"ExitCode": 1, "Output": "x" * 290 + " correct horse battery staple"}]}}
-    monkeypatch.setattr(program, "there", lambda _: {"State": state})
-    monkeypatch.setattr(program, "docker", lambda *_: None)
-    monkeypatch.setattr(program, "last_words", lambda *_: "")
-    text = program.explain("web", {"id": "1", "status": "", "state": "running"}, 3)
-    assert "x ****" in text
-    assert "correct" not in text
 
 
 def test_apply_takes_networks_as_they_are(desired: dict[str, Any]) -> None:
