@@ -52,6 +52,8 @@ class Masker:
         spans = _joined([*spans, *self._rests(text, spans)])
         said, at = "", 0
         for begin, end in spans:
+            # The space around it stays: what comes next may be another line.
+            end = begin + len(text[begin:end].rstrip())
             said, at = f"{said}{text[at:begin]}{MASK}", end
         return said + text[at:]
 

@@ -61,3 +61,7 @@ def test_compose_files_are_not_public(host: Any) -> None:
     for path in files(host, "-name 'compose*.yaml'"):
         file = host.file(path)
         assert (file.user, file.mode) == ("root", 0o640), path
+
+
+def test_no_other_user_comes_to_files_of_projects(host: Any) -> None:
+    assert host.file(ROOT).mode == 0o700

@@ -443,6 +443,10 @@ def test_a_file_and_a_directory_change_places(lab: Lab) -> None:
         stack(lab, desired)
         for target, content in files.items():
             assert lab.sh(f"docker exec swap-main-1 cat {target}") == content
+            here = f"{STACKS}/swap/files/main{target}"
+            assert lab.sh(f"cat {here}") == content
+            # A file's mode is for the container, whose user may be any; nobody else on the host comes to it.
+            assert "Permission denied" in lab.sh(f"su nobody -s /bin/sh -c 'cat {here}' 2>&1; true")
         assert changes(lab, desired) == []
     # What somebody made in the way of a file is removed, and said before.
     lab.sh(f"cd {STACKS}/swap/files/main/cfg && rm app && mkdir -p app/by/hand")
@@ -470,15 +474,18 @@ def test_containers_of_the_release_before_are_kept(lab: Lab) -> None:
     )
     lab.sh(
         f"mkdir -p {STACKS}/old/files/b/etc && printf 'b\\n' > {STACKS}/old/files/b/etc/b.conf &&"
-        f" chmod 640 {STACKS}/old/compose.yaml 2>/dev/null; chmod 644 {STACKS}/old/files/b/etc/b.conf;"
+        f" chmod 711 {STACKS}; chmod 640 {STACKS}/old/compose.yaml 2>/dev/null; chmod 644 {STACKS}/old/files/b/etc/b.conf;"
         f' python3 -c "{program}" {old} && docker compose -p old -f {STACKS}/old/compose.yaml up -d',
         timeout=120,
     )
     before = container(lab, "old-a-1"), container(lab, "old-b-1")
     desired = {"owner": "stack", "projects": [project, *lab.variables()["stack_projects"]]}
     desired["networks"] = lab.variables()["stack_networks"]
-    assert not [line for line in changes(lab, desired) if "container" in line]
+    pending = changes(lab, desired)
+    assert not [line for line in pending if "container" in line]
+    assert f"~ directory {STACKS}: other users of the host come to the files in it" in pending
     stack(lab, desired)
+    assert lab.sh(f"stat -c %a {STACKS}") == "700\n"
     assert (container(lab, "old-a-1"), container(lab, "old-b-1")) == before
     assert changes(lab, desired) == []
     # One that changes is made anew, and only that one.

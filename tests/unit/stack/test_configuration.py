@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -315,3 +316,20 @@ def test_staged_files_take_their_places_together(tmp_path: Path, monkeypatch: py
 )
 def test_a_health_check_is_made_as_docker_makes_it(configuration: dict[str, Any], command: list[str]) -> None:
     assert program.health_check(configuration) == command
+
+
+def test_files_are_for_a_containers_users_and_for_none_of_the_hosts(
+    desired: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "stacks"
+    for name, place in {"ROOT": root, "STAGING": root / ".staging", "LOCK": root / ".lock"}.items():
+        monkeypatch.setattr(program, name, place)
+    monkeypatch.setattr(program, "docker_runs", lambda: False)
+    line = f"~ directory {root}: other users of the host come to the files in it"
+    with program.alone():
+        assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    assert line not in program.make_plan(desired, program.look(desired)).changes
+    root.chmod(0o711)  # as releases before had it: a file whose path is known could be read
+    assert line in program.make_plan(desired, program.look(desired)).changes
+    # A role that has nothing here says nothing of it.
+    assert program.make_plan(program.whole({"owner": "other"}), program.look(program.whole({}))).changes == []
