@@ -474,7 +474,8 @@ def test_containers_of_the_release_before_are_kept(lab: Lab) -> None:
     )
     lab.sh(
         f"mkdir -p {STACKS}/old/files/b/etc && printf 'b\\n' > {STACKS}/old/files/b/etc/b.conf &&"
-        f" chmod 711 {STACKS}; chmod 640 {STACKS}/old/compose.yaml 2>/dev/null; chmod 644 {STACKS}/old/files/b/etc/b.conf;"
+        f" chmod 711 {STACKS}; chmod 640 {STACKS}/old/compose.yaml 2>/dev/null;"
+        f" chmod 644 {STACKS}/old/files/b/etc/b.conf;"
         f' python3 -c "{program}" {old} && docker compose -p old -f {STACKS}/old/compose.yaml up -d',
         timeout=120,
     )
