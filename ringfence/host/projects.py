@@ -18,6 +18,7 @@ from ringfence.host.handing import CONFIRM, DOCKER_SOCKET, device_faults, gpu_fa
 from ringfence.host.mounts import is_socket, source_fault
 from ringfence.host.passing import passing_faults
 from ringfence.host.program import Desired
+from ringfence.host.running import Fault
 from ringfence.host.stack.generated import KINDS, rotation
 from ringfence.host.swapping import File
 from ringfence.host.texts import (
@@ -45,11 +46,34 @@ def whole(given: Desired) -> Desired:
     return {
         "owner": given.get("owner") or ALONE,
         "projects": projects,
-        "secrets": given.get("secrets") or {},
+        "secrets": mapped_secrets(given.get("secrets") or {}),
         "networks": given.get("networks") or [],
         "wait": float(given.get("wait") or 180),
         "log": {"max_size": "10m", "max_file": 3, **(given.get("log") or {})},
     }
+
+
+def mapped_secrets(given: Any) -> dict[str, dict[str, Any]]:
+    """Return secrets, {project: {name: value}}, if they are that.
+
+    Raises:
+        Fault: they are something else; it says where, and what they must be, but no value.
+    """
+    for place, value, holds in (
+        ("stack_secrets", given, "projects with their secrets"),
+        *((f"stack_secrets.{name}", of, "names of secrets with their values") for name, of in _items(given)),
+    ):
+        if not isinstance(value, dict):
+            raise Fault(f"{place}: must be a mapping, of {holds} (its value is not shown)")
+    for project, values in given.items():
+        for name, value in values.items():
+            if isinstance(value, bool | list | dict) or value is None:
+                raise Fault(f"stack_secrets.{project}.{name}: must be a text (its value is not shown)")
+    return dict(given)
+
+
+def _items(given: Any) -> list[tuple[str, Any]]:
+    return list(given.items()) if isinstance(given, dict) else []
 
 
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")

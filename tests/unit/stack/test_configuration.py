@@ -333,3 +333,22 @@ def test_files_are_for_a_containers_users_and_for_none_of_the_hosts(
     assert line in program.make_plan(desired, program.look(desired)).changes
     # A role that has nothing here says nothing of it.
     assert program.make_plan(program.whole({"owner": "other"}), program.look(program.whole({}))).changes == []
+
+
+@pytest.mark.parametrize(
+    ("secrets", "place"),
+    [
+        ("hunter22", "stack_secrets: must be a mapping"),
+        (["hunter22"], "stack_secrets: must be a mapping"),
+        ({"shop": "hunter22"}, "stack_secrets.shop: must be a mapping"),
+        ({"shop": ["hunter22"]}, "stack_secrets.shop: must be a mapping"),
+        ({"shop": {"token": ["hunter22"]}}, "stack_secrets.shop.token: must be a text"),
+        ({"shop": {"token": {"value": "hunter22"}}}, "stack_secrets.shop.token: must be a text"),
+    ],
+)
+def test_secrets_of_the_wrong_type_are_named_and_not_shown(secrets: Any, place: str) -> None:
+    for verb in (program.check, program.apply):
+        with pytest.raises(program.Fault) as told:
+            verb({"projects": [], "secrets": secrets})
+        assert str(told.value).startswith(place)
+        assert "hunter22" not in str(told.value)
