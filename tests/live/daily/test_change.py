@@ -68,20 +68,23 @@ def test_a_moved_segment_takes_its_containers_along(lab: Lab) -> None:
 
 def test_a_network_that_is_made_anew_takes_along_what_is_stopped_and_what_restarts_again_and_again(lab: Lab) -> None:
     """Docker neither takes the latter off a network nor connects it; the former is bound to the old network's id."""
-    segments = dict(lab.variables()["lab_segments"])
-    subnet = next(n["subnet"] for n in lab.variables()["segments_networks"] if n["network"] == "rf-iot")
-    lab.sh(
-        f"docker run -d --name loops --network rf-iot --ip {subnet.rpartition('.')[0]}.200 --restart always"
-        f" {NEW_SERVICE['image']} false; docker stop -t 1 mosquitto-mosquitto-1"
-    )
-    state = "docker inspect -f '{{.State.Status}} {{.RestartCount}}' loops"
-    assert waited_for(lambda: lab.sh(state).split()[0] == "restarting" and int(lab.sh(state).split()[1]) > 4, 60)
-    lab.declare(lab_segments={**segments, "iot": {**segments["iot"], "internet": True}})
+    segments, idle = dict(lab.variables()["lab_segments"]), {**NEW_SERVICE, "segments": ["quiet"], "publish": []}
+
+    def declare(*, internet: bool) -> None:
+        quiet = {"subnet": "172.20.98.0/24", "internet": internet}
+        lab.declare(lab_segments={**segments, "quiet": quiet}, lab_services={**_services(lab), "idle": idle})
+
+    declare(internet=False)
+    lab.pyinfra()
+    loops = f"--name loops --network rf-quiet --ip 172.20.98.200 --restart always {NEW_SERVICE['image']} sh -c 'exit 1'"
+    lab.sh(f"docker stop -t 1 idle-idle-1; docker run -d {loops}")
     try:
-        assert "stopped until its network is there" in lab.pyinfra().text
+        assert waited_for(lambda: int(lab.sh("docker inspect -f '{{.RestartCount}}' loops")) > 4, 60)
+        declare(internet=True)
+        assert "container loops connected to rf-quiet" in lab.pyinfra().text
+        network = lab.sh("docker network inspect -f '{{.Id}}' rf-quiet")
         on = "{{.State.Running}} {{range .NetworkSettings.Networks}}{{.NetworkID}}{{end}}"
-        network = lab.sh("docker network inspect -f '{{.Id}}' rf-iot")
-        for name in ("loops", "mosquitto-mosquitto-1"):
+        for name in ("loops", "idle-idle-1"):
             assert lab.sh(f"docker inspect -f '{on}' {name}") == f"true {network}"
         lab.must_be_converged()
     finally:
