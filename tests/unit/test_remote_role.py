@@ -402,8 +402,12 @@ def test_a_step_that_waits_too_long_has_failed(
 def test_two_may_ask_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "TURN", tmp_path / "run.lock")
     monkeypatch.setattr(remote.os, "geteuid", lambda: 0)
-    with remote.in_turn("survey", {}), remote.in_turn("survey", {}):
+    with remote.in_turn("survey", {}):
+        assert not remote.TURN.exists()  # a bare host is left as it was
+    with remote.in_turn("place", {}):
         pass
+    with remote.in_turn("survey", {}), remote.in_turn("survey", {}):
+        assert remote.TURN.exists()
 
 
 # -- what was made of a program before
