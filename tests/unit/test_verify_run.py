@@ -27,8 +27,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return found
 
 
+class Data(dict[str, Any]):
+    """A host's variables, as pyinfra has them."""
+
+    def dict(self) -> dict[str, Any]:
+        return self
+
+
 def compare(names: list[str], **data: Any) -> run.Run:
-    host: Any = SimpleNamespace(name="atlas", data=data)
+    host: Any = SimpleNamespace(name="atlas", data=Data(data))
     state: Any = None
     assert run._compare(state, host, [role(name) for name in names])
     return run._run
