@@ -81,7 +81,7 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
         for role in ("guard", "ufw"):
             text = path_of(role).read_text(encoding="utf-8")
             path = f"/usr/local/sbin/ringfence-{role}"
-            lab.sh(f"cat > {path} <<'PROGRAM'\n{text}\nPROGRAM\nchmod 755 {path}")
+            lab.sh(f"cat > {path} && chmod 755 {path}", text=text)  # a command has room for 128 KiB
         lab.sh(
             "export DEBIAN_FRONTEND=noninteractive; apt-get -qq update; "
             "apt-get -qq -y install --no-install-recommends ufw iptables >/dev/null 2>&1",
