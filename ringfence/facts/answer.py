@@ -19,8 +19,9 @@ from pyinfra.api.host import Host
 from ringfence.remote.request import COMMAND, request
 
 ALIVE, SILENT = 15, 75  # seconds: between two signs of life, and until nobody is there
-# Seconds: until another run on the host is no longer waited for, between two words about it, and between two questions.
-BUSY_SECONDS, BUSY_REMINDS, BUSY_PAUSE = 3600.0, 10.0, 1.0
+# Seconds: until another run on the host is no longer waited for, and between two words about it. No pause between two
+# questions: the host itself waits for the other run before it answers that there is one.
+BUSY_SECONDS, BUSY_REMINDS = 3600.0, 10.0
 NOTHING_SAID = "it said nothing: look whether it is up (ssh to it)"
 # What shells and sudo say, and the fix.
 _FIXES = (
@@ -82,7 +83,6 @@ def ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:
         if time.monotonic() - spoke >= BUSY_REMINDS:
             spoke = time.monotonic()
             logger.info(f"{host.print_prefix}waits, for {waited:.0f} of at most {BUSY_SECONDS:.0f} s: {answer['busy']}")
-        time.sleep(BUSY_PAUSE)
 
 
 def _ask(host: Host, verb: str, desired: Mapping[str, Any]) -> Any:

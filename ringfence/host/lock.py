@@ -54,7 +54,7 @@ def lock(
                     (tell or say)(
                         f"waits, for {now - begun:.0f} of at most {seconds:.0f} s: {lock_holder(path)} is at work"
                     )
-                time.sleep(0.1)
+                time.sleep(0.1)  # between two tries, as flock itself knows no deadline
         if not shared and take is fcntl.flock:  # a file of ringfence's own
             words = f"process {os.getpid()}, {' '.join([Path(sys.argv[0]).name, *sys.argv[1:2]])}\n"
             with contextlib.suppress(OSError):  # a full disk keeps nobody from working

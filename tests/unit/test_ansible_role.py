@@ -327,7 +327,6 @@ def test_where_nothing_gets_through_the_hosts_own_timer_is_named() -> None:
 def test_a_host_where_another_run_is_at_work_is_asked_again_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     busy = {"busy": "another run (process 7, ringfence apply stack) is at work"}
     answers, said = [busy, busy, {"x": {}}], list[str]()
-    monkeypatch.setattr(action, "BUSY_PAUSE", 0)
     monkeypatch.setattr(action.display, "display", said.append)
     window = Window({}, [])
     monkeypatch.setattr(window, "_send", lambda verb, desired: {"stdout": json.dumps(answers.pop(0))})

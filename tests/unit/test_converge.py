@@ -88,7 +88,6 @@ def test_a_host_that_went_down_is_refused_with_what_to_do_and_asked_again() -> N
 def test_a_host_where_another_run_is_at_work_is_asked_again_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(answering, "BUSY_PAUSE", 0)
     busy = {"busy": "another run (process 7, ringfence apply stack) is at work"}
     host: Any = Answering(busy, busy, FINE)
     host.print_prefix = "[atlas] "

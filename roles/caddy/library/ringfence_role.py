@@ -379,7 +379,7 @@ def lock(
                     (tell or say)(
                         f"waits, for {now - begun:.0f} of at most {seconds:.0f} s: {lock_holder(path)} is at work"
                     )
-                time.sleep(0.1)
+                time.sleep(0.1)  # between two tries, as flock itself knows no deadline
         if not shared and take is fcntl.flock:  # a file of ringfence's own
             words = f"process {os.getpid()}, {' '.join([Path(sys.argv[0]).name, *sys.argv[1:2]])}\n"
             with contextlib.suppress(OSError):  # a full disk keeps nobody from working
@@ -441,7 +441,7 @@ _GET = (
 
 def update_lists() -> None:
     """Fetch apt's lists of packages. Raises Fault with apt's own words."""
-    _in_turn(*_GET, "update", timeout=600)
+    _once_free(*_GET, "update", timeout=600)
 
 
 def install_packages(*names: str) -> None:
@@ -454,18 +454,18 @@ def install_packages(*names: str) -> None:
     options = ("--no-install-recommends", "--no-remove", "-o", "Dpkg::Options::=--force-confold")
     install = ("install", *options, *names)
     try:
-        _in_turn(*_GET, *install, timeout=1800)
+        _once_free(*_GET, *install, timeout=1800)
         return
     except Fault as fault:
         if _AT_WORK.search(str(fault)):
             raise
         if "dpkg --configure -a" in str(fault):  # a run was killed inside dpkg
-            _in_turn("dpkg", "--configure", "-a", "--force-confold", timeout=600)
+            _once_free("dpkg", "--configure", "-a", "--force-confold", timeout=600)
     update_lists()  # they may be old, or missing
-    _in_turn(*_GET, *install, timeout=1800)
+    _once_free(*_GET, *install, timeout=1800)
 
 
-def _in_turn(*command: str, timeout: float) -> None:
+def _once_free(*command: str, timeout: float) -> None:
     """Run a command of apt or dpkg, again while another program is at work with packages, and say so.
 
     Raises:
@@ -483,7 +483,7 @@ def _in_turn(*command: str, timeout: float) -> None:
             if time.monotonic() - spoke >= LOCKED_SPEAKS:
                 spoke = time.monotonic()
                 say(f"waits, for {waited:.0f} of at most {LOCKED:.0f} s, to install packages: {held[0]}")
-        time.sleep(LOCKED_PAUSE)
+        time.sleep(LOCKED_PAUSE)  # whether the lock is free is told by trying: apt cannot be made to wait for all three
 
 
 # -- units: systemd's units.

@@ -41,8 +41,9 @@ LOADER = (
 GUARD = "/usr/local/sbin/ringfence-guard"
 DEFAULT_SECONDS = {"seconds": 45, "apply_seconds": 300}
 PORT_TIMEOUT_SECONDS = 5
-# Seconds: until another run on the host is no longer waited for, between two words about it, and between two questions.
-BUSY_SECONDS, BUSY_REMINDS, BUSY_PAUSE = 3600.0, 10.0, 1.0
+# Seconds: until another run on the host is no longer waited for, and between two words about it. No pause between two
+# questions: the host itself waits for the other run before it answers that there is one.
+BUSY_SECONDS, BUSY_REMINDS = 3600.0, 10.0
 HOW_TO_GO_ON = (
     "nothing was changed: this is what would go. To take it off, run again with -e ringfence_remove=yes "
     "(docs/remove.md says what stays)"
@@ -235,7 +236,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]  # ansible-core is not typ
                 spoke = time.monotonic()
                 host = self._vars.get("inventory_hostname")
                 display.display(f"{host}: waits, for {waited:.0f} of at most {BUSY_SECONDS:.0f} s: {answer['busy']}")
-            time.sleep(BUSY_PAUSE)
 
     def _send(self, verb: str, desired: Mapping[str, Any]) -> dict[str, Any]:
         """Run the host's half.
