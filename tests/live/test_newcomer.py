@@ -7,7 +7,6 @@ import pty
 import re
 import shutil
 import subprocess
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 
 from tests.live.conftest import fresh
 from tests.live.labs import BIN, ROOT, RUN_SECONDS, Lab, waited_for
+from tests.live.pages import example, typed
 from tests.unit.test_invalid_labs import merge
 
 ADMIN = "admin"
@@ -63,28 +63,47 @@ class Reader:
         assert "Traceback" not in done.stdout
         return done.stdout
 
-    def declare(self, variables: dict[str, Any]) -> None:
-        """Edit lab.yml."""
+    def declare(self, variables: dict[str, Any], *, whole: tuple[str, ...] = ()) -> None:
+        """Edit lab.yml.
+
+        Args:
+            variables: what is added to what is there.
+            whole: services of which what is there is taken away before.
+        """
         there = yaml.safe_load(self.variables.read_text(encoding="utf-8"))
+        for name in whole:
+            del there["lab_services"][name]
         self.variables.write_text("---\n" + yaml.safe_dump(merge(there, variables)), encoding="utf-8")
+
+    def forget(self, variable: str, entry: str) -> None:
+        """Take an entry out of lab.yml."""
+        there = yaml.safe_load(self.variables.read_text(encoding="utf-8"))
+        del there[variable][entry]
+        self.variables.write_text("---\n" + yaml.safe_dump(there), encoding="utf-8")
+
+    def vantage(self, name: str) -> None:
+        """Have a machine outside in hosts.yml from which is probed."""
+        path = self.variables.parents[2] / "hosts.yml"
+        hosts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        way = {"ansible_host": self.lab.address(name), "ansible_user": "root", "ansible_become": False}
+        hosts["all"]["children"]["vantages"] = {"hosts": {name: way}}
+        path.write_text("---\n" + yaml.safe_dump(hosts), encoding="utf-8")
 
     def sees(self, port: int) -> str:
         """Open a published port in a browser."""
-        command = ["curl", "--silent", "--show-error", "--max-time", "20", f"http://{self.lab.address()}:{port}/"]
+        return self._curl(f"http://{self.lab.address()}:{port}/")
+
+    def visits(self, name: str, path: str) -> str:
+        """Open a site in a browser that trusts the lab's root."""
+        root = self.clone / "lab-root.crt"
+        return self._curl(
+            "--cacert", str(root), "--resolve", f"{name}:443:{self.lab.address()}", f"https://{name}{path}"
+        )
+
+    @staticmethod
+    def _curl(*words: str) -> str:
+        command = ["curl", "--silent", "--show-error", "--max-time", "20", *words]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-
-def typed(page: str) -> list[str]:
-    """What a page has one type, block by block."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    return [textwrap.dedent(found[2]) for found in re.finditer(r"^( *)```sh\n(.*?)^ *```$", text, re.M | re.S)]
-
-
-def example(page: str, number: int) -> dict[str, Any]:
-    """One of a page's examples."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    found = [*re.finditer(r"^( *)```yaml\n(.*?)^ *```$", text, re.M | re.S)][number]
-    return dict(yaml.safe_load(textwrap.dedent(found[2])))
 
 
 def listed(planned: str) -> set[tuple[str, str]]:
@@ -163,14 +182,14 @@ def test_what_the_pages_show_is_declared_and_runs_as_it_is_printed(reader: Reade
     text = reader.variables.read_text(encoding="utf-8")
     assert "lab_services: {}" in text
     reader.lab.sh("mkdir -p /srv/films; echo one > /srv/films/film")
-    reader.declare(example("README.md", 0) | {"vault_wiki_db": "of-ones-own"})
+    reader.declare(example("README.md") | {"vault_wiki_db": "of-ones-own"})
     for number in range(3):
         reader.declare(example("docs/model.md", number))
     reader.declare(
         {
             "lab_places": {"vpn": ["10.99.0.0/24"]},  # as the pages go on from what others say
             "lab_resolvers": [str(reader.lab.variables()["lab_resolvers"][0])],
-            "ufw_rules": example("docs/inventory.md", 0)["ufw_rules"][:3],
+            "ufw_rules": example("docs/inventory.md")["ufw_rules"],
         }
     )
     site, verify = APPLY.strip().splitlines()
@@ -188,3 +207,61 @@ def test_what_the_pages_show_is_declared_and_runs_as_it_is_printed(reader: Reade
     assert reader.lab.sh(READABLE).split() == ["/etc/ringfence/ulogd.conf"]
     assert "/Caddyfile" in reader.lab.sh("cat /tmp/all")
     assert "respond hello" in reader.lab.sh("docker exec hello-hello-1 cat /etc/caddy/Caddyfile")
+
+
+OF_NEXTCLOUD = ("nextcloud", "nextcloud-db")
+
+
+def in_place_of_dots() -> dict[str, Any]:
+    """The services of which pages show a part, as the example has them."""
+    path = ROOT / "inventories" / "example" / "group_vars" / "home" / "services.yml"
+    services = yaml.safe_load(path.read_text(encoding="utf-8"))["lab_services"]
+    return {name: {**services[name], "host": "atlas"} for name in OF_NEXTCLOUD}
+
+
+def test_the_pages_that_go_on_from_there_run_as_they_are_printed(reader: Reader) -> None:
+    """One lab has all of it: adopt.md, tls.md, identity.md, vpn.md and verify.md, with this host's own addresses."""
+    lab = reader.lab
+    (reader.clone / "password").write_text("a vault's", encoding="utf-8")
+    reader.environment["ANSIBLE_VAULT_PASSWORD_FILE"] = str(reader.clone / "password")
+    make, show = typed("docs/tls.md")[:2]
+    reader.type(LAB, make.replace("LAB", "home"))
+    vault = {"vault_lab_vpn": "0123456789abcdef" * 4, "vault_nextcloud_oidc": "of-ones-own" * 3}
+    reader.declare({"lab_domain": "lab.home", **vault, "vault_nextcloud_db_password": "of-ones-own-as-well"})
+    reader.declare(example("docs/tls.md"))
+    reader.declare(example("docs/identity.md"))
+    # Postgres, both sides proved; and people have one account.
+    reader.declare({"lab_services": in_place_of_dots()})
+    reader.declare(example("docs/tls.md", 1))
+    reader.declare(example("docs/identity.md", 1))
+    own = {"PGSSLCERT": "/run/tls/current/cert.pem", "PGSSLKEY": "/run/tls/current/key.pem"}
+    reader.declare({"lab_services": {"nextcloud": {"environment": own}}})
+    # A project that was there has its data in a volume of Docker's.
+    reader.declare(example("docs/adopt.md"), whole=("wiki-db",))
+    there, then = "/var/lib/docker/volumes/wiki-db_data/_data", "/var/lib/docker/volumes/wiki_data/_data"
+    lab.sh(
+        "docker stop $(docker ps -q --filter name=^wiki-db-); docker volume create wiki_data; mkdir -p /srv/wiki/dumps"
+    )
+    lab.sh(f"cp -a {there}/. {then}/")
+    # The VPN has the place that was written by hand.
+    reader.forget("lab_places", "vpn")
+    page, router = example("docs/vpn.md"), {"dns": lab.variables()["lab_resolvers"]}
+    page["lab_hosts"]["atlas"]["addresses"] = [lab.address()]
+    reader.declare({**page, "lab_vpn": {**page["lab_vpn"], **router}})
+    reader.declare(example("docs/vpn.md", 1))
+    reader.declare(example("docs/vpn.md", 2))
+    reader.vantage("outside")
+    reader.declare(example("docs/verify.md", 1))
+    reader.declare({"lab_vantages": {"lan": lab.variables()["lab_vantages"]["lan"]}})
+
+    site, verify = APPLY.strip().splitlines()
+    reader.type(LAB, site)
+    assert "0 differences" in reader.type(LAB, verify)
+    assert "No changes" in reader.type(LAB, site.replace("pyinfra", "pyinfra --yes"))
+    reader.type(LAB, show)
+    assert waited_for(lambda: "database wiki" in reader.sees(8081), 60), reader.sees(8081)
+    assert waited_for(lambda: "database nextcloud" in reader.visits("cloud.lab.home", "/status.php"), 60)
+    assert lab.sh("docker inspect -f '{{range .Mounts}}{{.Name}} {{end}}' wiki-db-wiki-db-1").split()[:1] == [
+        "wiki_data"
+    ]
+    assert "zgPtZ0lT0rFGQkB3cKh6ZdqXc8sVv4Yk1i7mWm2uE1A=" in lab.sh("wg show all peers")

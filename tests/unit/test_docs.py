@@ -27,6 +27,7 @@ BESIDE = {
     "vault_nextcloud_oidc": "s" * 64,
     "lab_people": {"anna": {"email": "anna@lab.home", "groups": ["family"]}},
 }
+GOES_ON_FROM = {"hosts.md": ROOT / "README.md"}
 CONSTANT = re.compile(r"[a-z]+_(files|guarded|program|shares)")  # what a role says of itself
 
 
@@ -96,7 +97,8 @@ def test_an_example_of_a_lab_is_taken(lab: Path, page: Path, block: dict[str, An
     if tailnet:  # which is what `vpn` means
         there["lab_places"] = {"lan": there["lab_places"]["lan"]}
     else:  # a page goes on from what it has said
-        for other in (one.values[1] for one in OF_A_LAB if one.values[0] == page):
+        pages = (page, GOES_ON_FROM.get(page.name))
+        for other in (one.values[1] for one in OF_A_LAB if one.values[0] in pages):
             if other is block:
                 break
             there = laid_over(there, other)

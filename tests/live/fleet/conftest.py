@@ -10,6 +10,8 @@ import yaml
 
 from tests.live.conftest import fresh
 from tests.live.labs import ROOT, Lab
+from tests.live.pages import example
+from tests.unit.test_invalid_labs import merge
 
 HOSTS = {"nas": "20.10@lan+wan", "edge": "28.5@wan"}
 VPN = {"hub": "atlas", "secret": "0123456789abcdef0123456789abcdef"}
@@ -25,7 +27,10 @@ def declared(lab: Lab) -> dict[str, Any]:
     # The rented host finds the house by its address on the internet.
     hosts["atlas"] = {**hosts["atlas"], "vpn": {"endpoint": hosts["atlas"]["addresses"][2]}}
     services["jellyfin"] = {**services["jellyfin"], "host": "edge"}
-    return {"lab_vpn": VPN, "lab_hosts": hosts, "lab_services": services, "house_storage": "nas", **ALWAYS}
+    # docs/hosts.md: the README's services, with the database on the other host.
+    services |= merge(example("README.md")["lab_services"], example("docs/hosts.md")["lab_services"])
+    own = {"house_storage": "nas", "vault_wiki_db": "of-ones-own", **ALWAYS}
+    return {"lab_vpn": VPN, "lab_hosts": hosts, "lab_services": services, **own}
 
 
 @pytest.fixture(scope="package")

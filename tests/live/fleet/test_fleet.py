@@ -32,6 +32,12 @@ def test_a_database_on_another_host_sees_who_calls(lab: Lab) -> None:
     assert any(one in answer.body for one in own), answer.body
 
 
+def test_what_the_page_shows_reaches_its_database(lab: Lab) -> None:
+    page = f"curl --silent --max-time 5 http://{lab.address()}:8081/"
+    assert waited_for(lambda: "database wiki" in lab.sh(page, "outside", check=False), 60, 1)
+    assert lab.sh("docker ps -q --filter name=^wiki-db-", "nas")
+
+
 def plain(lab: Lab, ask: Callable[[], object], mark: bytes = b"X-Ringfence-Mark: films") -> dict[str, bool]:
     """Where on the way from the proxy to the films a mark in what is sent can be read."""
     return {at: mark in heard(lab, at, ask) for at in ("rf-frontend", "eth0", "eth1")}

@@ -12,6 +12,7 @@ import pytest
 from tests.live.fleet.laptop import Laptop, inside_of, laptop
 from tests.live.fleet.tunnel import INTERFACE
 from tests.live.labs import Lab, RunError, waited_for
+from tests.live.pages import example
 from tests.live.proxy.client import Session
 
 pytestmark = pytest.mark.usefixtures("three")
@@ -27,8 +28,9 @@ def admin(three: Lab) -> Iterator[Laptop]:
 
 def closed(lab: Lab, admin: Laptop) -> dict[str, Any]:
     """What is declared where SSH is for the VPN alone."""
-    ssh = {"ssh": {"port": 22, "from": ["vpn"]}}
-    hosts = {name: {**host, "services": ssh} for name, host in lab.variables()["lab_hosts"].items()}
+    services = example("docs/vpn.md", 3)["lab_hosts"]["atlas"]["services"]
+    assert services == {"ssh": {"port": 22, "from": ["vpn"]}}
+    hosts = {name: {**host, "services": services} for name, host in lab.variables()["lab_hosts"].items()}
     return {"lab_devices": admin.devices, "lab_hosts": hosts}
 
 
