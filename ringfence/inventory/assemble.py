@@ -92,7 +92,9 @@ def merge(compiled: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
         said = {
             name: lab for name, lab in compiled[CALLED].items() if name.partition(".")[0] not in set(own) - set(_JOINED)
         }
-        merged[CALLED] = {**said, **own.get(CALLED, {})}
+        added = [(name, item) for name in _JOINED if isinstance(own.get(name), list) for item in own[name]]
+        entries = [f"{name}.{item['name']}" for name, item in added if isinstance(item, dict) and "name" in item]
+        merged[CALLED] = {**said, **{entry: entry for entry in entries}, **own.get(CALLED, {})}
     return merged
 
 

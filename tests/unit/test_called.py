@@ -60,3 +60,10 @@ def test_what_the_user_sets_has_the_name_that_it_is_set_by(compiled: dict[str, A
     assert "segments_networks" not in merged[VARIABLE]
     assert "policy_segments" in merged[VARIABLE]
     assert "ufw_rules" in merged[VARIABLE]  # entries of the user's own are added to those of the lab
+
+
+def test_an_entry_that_the_user_added_is_not_the_labs(compiled: dict[str, Any]) -> None:
+    variables = compiled[sorted(compiled)[0]]
+    called = merge(variables, {"ufw_rules": [{"name": "print", "application": "CUPS"}]})[VARIABLE]
+    assert said("ufw_rules.print: no such profile", called) == "ufw_rules.print: no such profile"
+    assert said("ufw_rules.ssh: x", called) == "lab_hosts.atlas.services.ssh: x"

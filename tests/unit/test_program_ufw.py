@@ -218,6 +218,15 @@ def report(state: Any, desired: dict[str, Any], connection: Any = None) -> dict[
     return result
 
 
+def test_of_rules_that_are_not_understood_nothing_else_is_concluded(captured: Any) -> None:
+    """Not that nobody could come in, and not that the rules which are there would go."""
+    nameless = {"name": "print", "action": "allow", "application": "no such thing"}
+    told = report(captured, wish(SSH, nameless), ("192.168.10.7", "192.168.10.5", 22))
+    [refusal] = told["refusals"]
+    assert "ufw_rules.print: ufw has no application profile 'no such thing'" in refusal
+    assert told["changes"] == []
+
+
 def test_foreign_rules_stop_the_run_and_are_listed(captured: Any) -> None:
     [refusal] = report(captured, wish(SSH))["refusals"]
     assert "8 rules that ringfence did not make" in refusal

@@ -43,7 +43,7 @@ def with_ports(entries: list[dict[str, Any]], directory: Path = PROFILES) -> tup
         elif name not in known:
             there = f"there are: {', '.join(sorted(known))}" if known else "there are none"
             faults.append(
-                f"ufw_rules: {entry['name']}: ufw has no application profile {name!r} ({there}; or write port)"
+                f"ufw_rules.{entry['name']}: ufw has no application profile {name!r} ({there}; or write port)"
             )
         else:
             parts = known[name]

@@ -186,7 +186,7 @@ def entry_faults(entries: list[dict[str, Any]]) -> Iterator[str]:
     for entry in entries:
         ends = [str(entry.get(end) or "any") for end in ("source", "destination")]
         versions = {ipaddress.ip_network(end, strict=False).version for end in ends if end != "any"}
-        where = f"ufw_rules: {entry['name']}"
+        where = f"ufw_rules.{entry['name']}"
         if len(versions) > 1:
             yield f"{where}: source and destination are not of one family (write one rule for IPv4, one for IPv6)"
         if entry.get("direction", "in") == "in" and entry.get("interface_out"):
