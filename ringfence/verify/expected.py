@@ -284,8 +284,9 @@ class Rules:
         # The policy denies what containers send to their host, and what others send to a published port, before UFW.
         if (source.container and source.host == machine.name) or (machine.name, proto, port) in self._published:
             return NOT_DECLARED
+        doubt = ""
         for rule in machine.rules:
-            if not rule.covers(proto, port):
+            if not rule.covers(proto, port) or not matches((rule.destination,), address):
                 continue
             name = f"{rule.name} of {machine.name} (ufw_rules)"
             if source.container:
@@ -294,12 +295,18 @@ class Rules:
                 verdict = self._near(source, machine, address, name)
             else:
                 continue
-            if rule.interface and verdict.expected == "open":
-                return Verdict("either", f"{name}, by {rule.interface} only")
-            if rule.allows and verdict != NOT_DECLARED:
-                return verdict
-            if not rule.allows and not rule.interface:
+            if rule.interface:
+                doubt = doubt or f"{name}, by {rule.interface} only"
+                if rule.allows and verdict.expected == "open":
+                    return Verdict("either", doubt)
+                continue
+            if not rule.allows:
                 return NOT_DECLARED
+            if verdict == NOT_DECLARED:
+                continue
+            if rule.action == "limit" and verdict.expected == "open":
+                doubt = doubt or f"{name}, unless it comes too often"
+            return Verdict("either", doubt) if doubt else verdict
         return NOT_DECLARED
 
     def _near(self, source: Source, machine: Machine, address: str, name: str) -> Verdict:

@@ -8,17 +8,32 @@ from typing import Any
 
 from ringfence.verify.declared import Declared, Machine
 
+# Profile of UFW's → its (ports, protocol), as the host has them.
+Profiles = Mapping[str, Iterable[tuple[str, str]]]
+
 
 @dataclass(frozen=True)
 class OwnRule:
-    """One of them; ``ports`` in UFW's notation, "any" for all; ``interface`` is "" for every one."""
+    """One of them, about what comes in to the host.
+
+    Attributes:
+        action: UFW's: ``allow``, ``limit``, ``deny``, ``reject``.
+        ports: in UFW's notation, "any" for all.
+        interface: "" for every one.
+    """
 
     name: str
-    allows: bool
+    action: str
     proto: str
     ports: str
     source: str
+    destination: str = "any"
     interface: str = ""
+
+    @property
+    def allows(self) -> bool:
+        """Whether it lets in."""
+        return self.action in ("allow", "limit")
 
     def covers(self, proto: str, port: int) -> bool:
         """Whether it is about a port."""
@@ -38,21 +53,33 @@ def covers(ports: str, port: int) -> bool:
     return False
 
 
-def with_own_rules(declared: Declared, rules: Mapping[str, Iterable[Mapping[str, Any]]]) -> Declared:
+def with_own_rules(
+    declared: Declared,
+    rules: Mapping[str, Iterable[Mapping[str, Any]]],
+    profiles: Mapping[str, Profiles] | None = None,
+) -> Declared:
     """Return the lab with the rules that its hosts have beside those that follow from their services.
 
     Args:
         declared: the lab.
         rules: host → its ``ufw_rules``, in order.
+        profiles: host → UFW's application profiles there. What names another one declares nothing.
     """
-    machines = (replace(m, rules=tuple(_own(m, rules.get(m.name) or ()))) for m in declared.machines)
+    machines = (
+        replace(m, rules=tuple(_own(m, rules.get(m.name) or (), (profiles or {}).get(m.name, {}))))
+        for m in declared.machines
+    )
     return replace(declared, machines=tuple(machines))
 
 
-def _own(machine: Machine, rules: Iterable[Mapping[str, Any]]) -> Iterable[OwnRule]:
+def _own(machine: Machine, rules: Iterable[Mapping[str, Any]], profiles: Profiles) -> Iterable[OwnRule]:
     follow = {(s.proto, str(s.port), source) for s in machine.services for source in s.sources}
     for rule in rules:
-        said = (str(rule.get("proto") or "any"), str(rule.get("port") or "any"), str(rule.get("source") or "any"))
-        allows = rule.get("action", "allow") == "allow"
-        if not (allows and said in follow):
-            yield OwnRule(str(rule.get("name")), allows, *said, str(rule.get("interface") or ""))
+        if rule.get("direction", "in") != "in":
+            continue
+        action, source = rule.get("action", "allow"), str(rule.get("source") or "any")
+        ends = (source, str(rule.get("destination") or "any"), str(rule.get("interface") or ""))
+        given = (str(rule.get("port") or "any"), str(rule.get("proto") or "any"))
+        for ports, proto in profiles.get(rule["application"], ()) if rule.get("application") else (given,):
+            if not (action == "allow" and (proto, ports, source) in follow):
+                yield OwnRule(str(rule.get("name")), action, proto, ports, *ends)

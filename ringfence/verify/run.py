@@ -170,6 +170,9 @@ def _listen(state: State, host: Host) -> bool:
         _run.sites = siting.read(_run.data)
         asked_at = time.monotonic()
         _run.seen[name] = sight.read(name, _ask(host, "prepare", listen_request(_run.lab, name, _run.token)))
+        # What a rule names by an application profile has the ports that the host's own file says.
+        profiles = {host: seen.profiles for host, seen in _run.seen.items()}
+        _run.lab = with_own_rules(_run.lab, _run.rules, profiles)
         _run.clocks[name] = (_run.seen[name].clock, asked_at, time.monotonic())
         each = (host.data.get("ufw_unmanaged_ports") or {}).values()
         if "keep" in (host.data.get("ufw_foreign"), host.data.get("ufw_unmanaged"), *each):

@@ -69,6 +69,7 @@ class Seen:
         clock: its time, in seconds since 1970.
         fenced: services in its own network that the live policy tells from itself.
         filters: proxy of Docker's socket → (what it lets through, why it could not be asked).
+        profiles: application profile of UFW's → its (ports, protocol).
     """
 
     host: str
@@ -85,6 +86,7 @@ class Seen:
     others: tuple[Other, ...] = ()
     fenced: frozenset[str] = frozenset()
     filters: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
+    profiles: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     def find(self, service: Service) -> Container | None:
         """Return the running container of a declared service."""
@@ -170,6 +172,9 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
         ),
         fenced=frozenset(answer.get("fenced", ())),
         filters={name: (tuple(f["passed"]), f["error"]) for name, f in answer.get("filters", {}).items()},
+        profiles={
+            name: tuple((ports, proto) for ports, proto in parts) for name, parts in answer.get("profiles", {}).items()
+        },
     )  # fmt: skip
 
 

@@ -23,8 +23,11 @@ COMPILED = {"name": "ssh-from-lan", "action": "allow", "proto": "tcp", "port": "
 SAMBA = {"name": "samba", "proto": "tcp", "port": "445,9999", "source": "10.213.0.0/24"}
 
 
+PROFILES = {"atlas": {"own": (("9999,8631", "tcp"), ("9998", "udp"))}}
+
+
 def with_rules(*rules: dict[str, Any]) -> Matrix:
-    return build(with_own_rules(LAB, {"atlas": [COMPILED, *rules]}), SEEN)
+    return build(with_own_rules(LAB, {"atlas": [COMPILED, *rules]}, PROFILES), SEEN)
 
 
 def test_a_rule_of_the_users_own_is_declared_for_whom_it_names_and_nobody_else() -> None:
@@ -48,6 +51,14 @@ def test_a_rule_of_the_users_own_is_declared_for_whom_it_names_and_nobody_else()
         ({"port": "9990:9998", "proto": "tcp", "source": "any"}, "closed"),
         ({"port": "9999", "interface": "lan0"}, "either"),
         ({"port": "9999", "action": "deny"}, "closed"),
+        ({"port": "9999", "action": "reject"}, "closed"),
+        ({"port": "9999", "action": "limit"}, "either"),  # let in, until it comes too often
+        ({"port": "9999", "direction": "out"}, "closed"),
+        ({"port": "9999", "direction": "route"}, "closed"),
+        ({"port": "9999", "destination": "10.213.0.0/24"}, "open"),
+        ({"port": "9999", "destination": "192.0.2.9"}, "closed"),
+        ({"application": "own"}, "open"),
+        ({"application": "another"}, "closed"),
     ],
 )
 def test_each_kind_of_rule_is_read_as_ufw_reads_it(rule: dict[str, Any], expected: str) -> None:
@@ -58,6 +69,27 @@ def test_the_first_rule_that_matches_decides() -> None:
     deny = {"name": "not", "port": "9999", "action": "deny"}
     assert cell(with_rules(deny, SAMBA), "lan", "10.213.0.10", "tcp", 9999).expected == "closed"
     assert cell(with_rules(SAMBA, deny), "lan", "10.213.0.10", "tcp", 9999).expected == "open"
+    by_one = {**deny, "interface": "lan0"}
+    assert cell(with_rules(by_one, SAMBA), "lan", "10.213.0.10", "tcp", 9999).expected == "either"
+    out = {**deny, "direction": "out"}
+    assert cell(with_rules(out, SAMBA), "lan", "10.213.0.10", "tcp", 9999).expected == "open"
+
+
+def test_a_profile_opens_its_ports_and_no_others() -> None:
+    matrix = with_rules({"name": "own", "application": "own", "source": "10.213.0.0/24"})
+    assert cell(matrix, "lan", "10.213.0.10", "tcp", 8631).expected == "open"
+    assert cell(matrix, "lan", "10.213.0.10", "udp", 9998).expected == "open"
+    assert cell(matrix, "lan", "10.213.0.10", "udp", 9999).expected == "closed"
+    assert cell(matrix, "lan", "10.213.0.10", "tcp", 9998).expected == "closed"
+
+
+def test_profiles_are_read_as_ufw_has_them(tmp_path: Path) -> None:
+    (tmp_path / "cups").write_text("[CUPS]\ntitle=printing\ndescription=it prints\nports=631\n")
+    (tmp_path / "mine").write_text("[Two]\ntitle=a\ndescription=b\nports=80,443/tcp|53/udp\n")
+    (tmp_path / "none").write_text("no profile")
+    assert looking.ufw_profiles(tmp_path) == {
+        "CUPS": [["631", "any"]], "Two": [["80,443", "tcp"], ["53", "udp"]],
+    }  # fmt: skip
 
 
 def test_what_a_segment_publishes_is_not_opened_by_a_rule() -> None:

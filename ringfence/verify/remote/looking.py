@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import ipaddress
 import json
 import re
@@ -158,4 +159,19 @@ def ufw_allows() -> list[Json]:
                 source, destination = ("any" if n in ("0.0.0.0/0", "::/0") else n for n in (fields[5], fields[3]))
                 entry = {"proto": fields[1], "port": fields[2], "source": source, "destination": destination}
                 found.append({**entry, "interface": interface})
+    return found
+
+
+def ufw_profiles(directory: Path = Path("/etc/ufw/applications.d")) -> Json:
+    """UFW's application profiles, {name: [[ports, protocol]]}, "any" for both; what is no file of profiles has none."""
+    found: Json = {}
+    for path in sorted(directory.glob("*")):
+        profiles = configparser.RawConfigParser(strict=False)
+        try:
+            profiles.read(path, encoding="utf-8")
+        except (configparser.Error, OSError, UnicodeDecodeError):
+            continue
+        for name in profiles.sections():
+            parts = [part.strip().partition("/") for part in profiles.get(name, "ports", fallback="").split("|")]
+            found[name] = [[ports, proto or "any"] for ports, _, proto in parts if ports]
     return found

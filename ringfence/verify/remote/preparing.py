@@ -9,7 +9,7 @@ import time
 from ringfence.verify.remote.commands import Json, ProbeFailedError, asked
 from ringfence.verify.remote.filtering import asked_of
 from ringfence.verify.remote.listening import background, doors, ears, listen
-from ringfence.verify.remote.looking import addresses, engine, routes, sockets, ufw_allows
+from ringfence.verify.remote.looking import addresses, engine, routes, sockets, ufw_allows, ufw_profiles
 from ringfence.verify.remote.others import podman, swarm
 from ringfence.verify.remote.slices import fenced
 from ringfence.verify.remote.spaces import open_space, own_space
@@ -28,6 +28,7 @@ def prepare(wanted: Json) -> Json:
         "routes": routes(),
         "sockets": sockets(asked("ss", "-ltnupH")),
         "ufw": ufw_allows(),
+        "profiles": ufw_profiles(),
         **engine(),
     }
     seen["others"] = podman(seen["sockets"])
