@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from ringfence.roles import ROLES
+from tests.live import zygote
 from tests.live.runs import Run, RunError, ansible_run, pyinfra_run
 
 __all__ = ["NO_DOOR", "Lab", "Run", "RunError", "waited_for", "without_door"]
@@ -237,17 +238,13 @@ class Lab:
         return run
 
     def _pyinfra(self, command: list[str]) -> Run:
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
-        )
+        done = zygote.run(command, ROOT, self.environment, RUN_SECONDS)
         return pyinfra_run(done.returncode, done.stdout, done.stderr)
 
     def ansible(self, *flags: str, check: bool = True, playbook: str = "playbooks/site.yml") -> Run:
         """Apply a playbook."""
         command = [str(BIN / "ansible-playbook"), playbook, *flags]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False
-        )
+        done = zygote.run(command, ROOT, self.environment, RUN_SECONDS)
         if check and done.returncode != 0:
             raise RunError(done.stdout + done.stderr)
         return ansible_run(done.returncode, done.stdout, done.stderr)
@@ -330,10 +327,8 @@ class Lab:
         report = self.state / "verify.json"
         report.unlink(missing_ok=True)
         environment = {**self.environment, "RINGFENCE_VERIFY_JSON": str(report)}
-        done = subprocess.run(
-            [str(BIN / "pyinfra"), "--yes", "inventory.py", "deploys/verify.py"],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_SECONDS, check=False,
-        )  # fmt: skip
+        command = [str(BIN / "pyinfra"), "--yes", "inventory.py", "deploys/verify.py"]
+        done = zygote.run(command, ROOT, environment, RUN_SECONDS)
         text = done.stdout + done.stderr
         if not report.exists():
             raise RunError(f"verify wrote no report:\n{text}")
