@@ -140,10 +140,13 @@ def test_what_hands_over_the_host_is_refused_unless_it_is_confirmed(lab: Lab) ->
         "a": plain | {"privileged": True}, "b": plain | {"pid": "host"}, "c": plain | {"devices": ["/dev/sda"]},
         "d": plain | {"volumes": ["/var/run/docker.sock:/s"], "allow_host": True, "privileged": True},
     }  # fmt: skip
+    ways = ["//var/run/docker.sock", "/var/run/../run/podman/podman.sock", "/srv/../etc/shadow", "/etc//ringfence/x",
+            "/proc/1/root", "/var/", "/var/lib", "/root/./.ssh"]  # fmt: skip
+    refused["e"] = plain | {"volumes": [f"{way}:/mounted/{number}:ro" for number, way in enumerate(ways)]}
     answered(lab, lab_services=refused)
     told = lab.pyinfra(check=False)
     answered(lab, lab_services=services(lab))
     assert told.code != 0
     for words in ("lab_services.a.privileged", "lab_services.b.pid", "lab_services.c.devices", "allow_host: true",
-                  "'/var/run/docker.sock' hands the whole host"):  # fmt: skip
+                  "'/var/run/docker.sock' hands the whole host", *(f"'{way}' " for way in ways)):  # fmt: skip
         assert words in told.text, told.text

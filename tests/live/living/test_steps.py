@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.live import zygote
 from tests.live.hoststate import host_variables
 from tests.live.labs import BIN, ROOT, Lab, Run
 from tests.live.living.conftest import IDLE
@@ -28,10 +29,7 @@ def one(lab: Lab, role: str, *flags: str, by: str = "pyinfra") -> Run:
         command = ["ansible-playbook", "playbooks/site.yml", "--tags", role, "--limit", "atlas", *flags]
     else:
         command = ["pyinfra", "--limit", "atlas", *(flags or ("--yes",)), "inventory.py", f"roles/{role}/deploy.py"]
-    done = subprocess.run(
-        [str(BIN / command[0]), *command[1:]], cwd=ROOT, env=lab.environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    done = zygote.run([str(BIN / command[0]), *command[1:]], ROOT, lab.environment, 300)
     if by == "ansible" and not done.returncode:
         return ansible_run(done.returncode, done.stdout, done.stderr)
     return Run(done.returncode, [], done.stderr + done.stdout)
