@@ -14,6 +14,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ringfence.inventory.front import ROOT, InventoryError, load
+from ringfence.roles import role
 from ringfence.verify import sites
 from tests.unit.test_invalid_labs import merge
 
@@ -119,8 +120,8 @@ def test_an_example_of_a_role_is_taken(page: Path, block: Any) -> None:
     if "verify_sites" in block:
         assert sites.read({**block, "verify_portal": "auth.lab.home"}).sites
         return
-    role = page.parent if page.name == "README.md" else ROOT / "roles" / next(iter(block)).partition("_")[0]
-    options = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    directory = page.parent if page.name == "README.md" else ROOT / "roles" / next(iter(block)).partition("_")[0]
+    options = yaml.safe_load((directory / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     # What a template makes of itself has a type only then.
     given = {
         name: value for name, value in block.items() if not CONSTANT.fullmatch(name) and not str(value).startswith("{{")
@@ -129,3 +130,8 @@ def test_an_example_of_a_role_is_taken(page: Path, block: Any) -> None:
     found = ArgumentSpecValidator(options).validate(given, validate_role_argument_spec=True)
     missing = [message for message in found.error_messages if "missing required arguments" not in message]
     assert missing == []
+
+
+def test_what_a_page_says_of_the_role_ufw_itself_is_so() -> None:
+    (block,) = (one.values[1] for one in OF_ROLES if one.values[0].name == "roles.md")
+    assert block == {**role("ufw").constants, "ufw_program": "ufw"}  # which is the default

@@ -11,13 +11,15 @@ import pytest
 
 from tests.live.conftest import fresh
 from tests.live.labs import NO_DOOR, Lab
+from tests.live.pages import example
 from tests.live.tailnet.tailnet import NETNS, Tailnet
 
 
 def declared(lab: Lab) -> dict[str, Any]:
     """SSH and a broker for the tailnet, films for the laptop alone; whoever runs this comes by a way of its own."""
-    variables = lab.variables()
+    variables, page = lab.variables(), example("docs/vpn.md", 4)
     host, services = variables["lab_hosts"]["atlas"], variables["lab_services"]
+    ssh = page["lab_hosts"]["atlas"]["services"]["ssh"]
     films = {
         **{key: services["jellyfin"][key] for key in ("host", "image", "port", "volumes", "tmpfs")},
         "segments": ["frontend"],
@@ -25,10 +27,12 @@ def declared(lab: Lab) -> dict[str, Any]:
         "egress": [{"to": "vpn", "port": 9100}],
     }
     return {
-        "lab_vpn": "tailscale",
+        "lab_vpn": page["lab_vpn"],
         "lab_places": {"lan": variables["lab_places"]["lan"], "controller": [f"{lab.controller()}/32"]},
-        "lab_hosts": {"atlas": {**host, "services": {"ssh": {"port": 22, "from": ["vpn", "controller"]}}}},
-        "lab_devices": {"laptop": {"owner": "anna", "addresses": ["100.64.0.2", "fd7a:115c:a1e0::2"]}},
+        "lab_hosts": {"atlas": {**host, "services": {"ssh": {**ssh, "from": [*ssh["from"], "controller"]}}}},
+        "lab_devices": {
+            "laptop": {**page["lab_devices"]["anna-phone"], "addresses": ["100.64.0.2", "fd7a:115c:a1e0::2"]}
+        },
         "lab_services": {
             "films": films,
             "broker": {**services["mosquitto"], "publish": [{"port": 8883, "from": ["vpn"]}]},
