@@ -82,6 +82,9 @@ def test_the_engine_is_the_one_this_test_is_about(lab: Lab, request: pytest.Fixt
     assert ('"Driver":"nftables' in info) is ("nftables" in request.node.callspec.id)
 
 
+@pytest.mark.engines(
+    "20.10", "26.1", NFTABLES
+)  # what a role leaves on a host is told by its program, not by the engine
 def test_the_checks_of_every_role_hold(lab: Lab) -> None:
     lab.must_pass_the_checks_of_the_roles()
 
@@ -106,7 +109,7 @@ def test_any_one_rule_that_is_deleted_is_named(lab: Lab) -> None:
 
 
 # The ring has every engine restarted, and every host, under attack.
-RESTARTED = pytest.mark.engines("20.10", BY_ANSIBLE, NFTABLES)
+RESTARTED = pytest.mark.engines("20.10", NFTABLES)
 
 
 @RESTARTED

@@ -67,5 +67,6 @@ def test_bans_of_others_hold_and_are_no_drift(attack: Attack) -> None:
     must_hold(attack, attack.during(lambda lab: None))
 
 
+@pytest.mark.engines("20.10", "26.1", "29")  # 28.5 drops before routing, in `raw`, what 29 drops there
 def test_nothing_arrives_that_raw_sockets_can_send(attack: Attack) -> None:
     must_hold_against_raw_sockets(attack.lab)
