@@ -179,9 +179,33 @@ def test_the_proxy_stays_where_foreign_containers_need_it_and_does_not_come_back
     assert program.make_plan(desired(), converged(publishing=["web"])).changes == []
 
 
+def test_the_proxy_that_was_left_on_stays_on_while_theirs_are_down() -> None:
+    """A swarm's tasks are made anew when Docker restarts: a run that looked meanwhile would have turned it off."""
+    first = program.make_plan(desired(), running(publishing=["web"]))
+    again = program.make_plan(desired(), running(first.config, record=first.written))
+    assert again.changes == []
+    assert "it was so when ringfence came" in " ".join(again.notices)
+    off = program.make_plan(desired(daemon={"userland-proxy": False}), running(first.config, record=first.written))
+    assert off.config["userland-proxy"] is False
+
+
+def test_who_publishes_is_known_while_it_is_down(tmp_path: Path) -> None:
+    for name, ports, labels in (
+        ("theirs", {"80/tcp": [{}]}, {}),
+        ("none", {}, {}),
+        ("own", {"80/tcp": [{}]}, {"ringfence.project": "x"}),
+    ):
+        (tmp_path / "containers" / name).mkdir(parents=True)
+        (tmp_path / "containers" / name / "hostconfig.json").write_text(json.dumps({"PortBindings": ports}))
+        config = {"Name": f"/{name}", "Config": {"Labels": labels}}
+        (tmp_path / "containers" / name / "config.v2.json").write_text(json.dumps(config))
+    assert program.publishing_at_rest(tmp_path) == ["theirs"]
+
+
 def test_swarm_and_flags_are_respected() -> None:
     plan = program.make_plan(desired(), running(swarm=True, flags={"log-driver": "journald"}))
     assert "live-restore" not in plan.config
+    assert "userland-proxy" not in plan.config
     assert "log-driver" not in plan.config
 
 
