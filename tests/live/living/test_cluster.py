@@ -10,8 +10,8 @@ from tests.live.labs import Lab, waited_for
 from tests.live.living.crowd import IMAGE
 
 pytestmark = pytest.mark.engines("28.5")
-# A service at a port of its task's host, and one at a port of every host of the swarm: the latter answers only where the
-# kernel has IPVS, so what is tried of it is that it is asked about and named.
+# A service at a port of its task's host, and one at a port of every host of the swarm: the latter answers only where
+# the kernel has IPVS, so what is tried of it is that it is named.
 SERVICES = " && ".join(
     f"docker service create --quiet --name {name} --publish {port} {IMAGE} httpd -f -p 80 -h /bin >/dev/null"
     for name, port in {"shop": "mode=host,published=9999,target=80", "mesh": "9998:80"}.items()
