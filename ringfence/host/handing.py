@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ringfence.host.mounts import handed_over, is_socket, plain
@@ -17,12 +20,24 @@ CONFIRM = "or confirm it with allow_host: true, which verify lists each time"
 _DEVICE = re.compile(r"(?P<source>/[^:]+)(?::(?P<target>/[^:]+))?(?::(?P<rights>[rwm]{1,3}))?")
 _GROUP = re.compile(r"[0-9]{1,10}|[a-z_][a-z0-9_-]{0,31}")
 # Below /dev: who may use one of these has the host's memory, its disks, its kernel, or what is typed at it.
-_HANDING = re.compile(
-    r"(mem|kmem|kcore|port|kmsg|mapper|disk|block|char|bus|input|fd|pts|vcs.*|tty[0-9]*|console|uinput|uhid|fuse-ctl"
-    r"|nbd[0-9].*|loop.*|(sd|hd|vd|xvd)[a-z]+[0-9]*|nvme.*|mmcblk.*|md.*|dm-[0-9]+|zd[0-9]+.*|zfs|btrfs-control|rbd.*"
-    r"|mtd.*|raw.*|sg[0-9]+|bsg|vfio|vhost-.*|cpu|watchdog.*|mei.*|tpm.*|hwrng|autofs|userfaultfd|kvm-.*|sev.*"
-    r"|snapshot|nvram|rtc.*|hpet|userio|ubi.*|vga_arbiter|xen|ipmi.*|i2c-.*)(/.*)?"
-)
+_HANDING_NAMES = (
+    # memory, processor, kernel
+    "mem", "kmem", "kcore", "port", "kmsg", "cpu", "snapshot", "userfaultfd", "kvm-.*", "sev.*", "nvram", "hpet",
+    "rtc.*", "watchdog.*", "mei.*", "tpm.*", "hwrng", "autofs", "cachefiles", "vfio", "iommu", "vhost-.*", "uio.*",
+    "fw[0-9]+", "xen", "ipmi.*", "i2c-.*", "vga_arbiter", "dax.*", "nmem.*", "ndctl.*", "hpilo", "virtio-ports",
+    "vport.*", "vmci",
+    # disks: ways to them, and what makes them
+    "mapper", "disk", "block", "char", "root", "bsg", "sg[0-9]+", "raw.*", "loop.*", "dm-[0-9]+", "md.*", "nbd[0-9].*",
+    "(sd|hd|vd|xvd|ubd)[a-z]+[0-9]*", "nvme.*", "ng[0-9]+.*", "mmcblk.*", "mspblk.*", "mtd.*", "ubi.*", "pmem.*",
+    "zd[0-9]+.*", "zvol", "zfs", "zram.*", "btrfs-control", "bcache.*", "drbd.*", "rbd.*", "ublk.*", "dasd.*",
+    "cciss", "ida", "rd", "i2o", "ataraid", "sr[0-9]+", "scd[0-9]+", "cdrom.*", "cdrw.*", "dvd.*", "fd[0-9]+.*",
+    "megaraid.*", "megadev.*", "mpt[0-9].*", "aac[0-9]+", "twa[0-9]+", "twe[0-9]+", "3w.*",
+    # what is typed and shown
+    "bus", "input", "hidraw.*", "psaux", "uinput", "userio", "uhid", "fd", "pts", "vcs.*", "tty[0-9]*",
+    "console", "hvc[0-9]+", "fuse-ctl",
+)  # fmt: skip
+_HANDING = re.compile(f"({'|'.join(_HANDING_NAMES)})(/.*)?", re.S)
+_GIVES = "hands the host to the container: its disks, its memory or what is typed is behind it"
 
 
 def device_of(entry: str) -> tuple[str, str, str]:
@@ -125,9 +140,50 @@ def handed(
     for entry in devices:
         source = entry.partition(":")[0]
         if plain(source) == "/dev" or _HANDING.fullmatch(plain(source).removeprefix("/dev/")):
-            what = "hands the host to the container: its disks, its memory or what is typed is behind it"
-            yield Given("devices", source, what)
+            yield Given("devices", source, _GIVES)
     for path, read_only in volumes:
         found = None if is_socket(path) else handed_over(path, read_only)
         if found:
             yield Given("volumes", path, f"hands {found.what} to the container: {found.why}")
+
+
+# -- what only the host can tell
+
+
+def devices_leading(devices: Iterable[str]) -> dict[str, str]:
+    """Return the declared devices that hand over this host by what they are, whatever they are called: with the reason.
+
+    Args:
+        devices: paths on this host, directories of devices among them.
+    """
+    return {device: f"{found}, which {_GIVES}" for device in devices if (found := _handing_node(device))}
+
+
+def _handing_node(device: str) -> str:
+    """Return the device that hands the host over at a path or below it, "" where there is none."""
+    nodes = [device]
+    if Path(device).is_dir():
+        nodes = [f"{above}/{name}" for above, _, names in os.walk(device) for name in sorted(names)]
+    for node in nodes:
+        try:
+            found = Path(node).stat()
+        except OSError:
+            continue  # it is not there, which is told elsewhere
+        real = os.path.realpath(node)
+        if stat.S_ISBLK(found.st_mode):
+            return f"the disk {real}"
+        if stat.S_ISCHR(found.st_mode):
+            for name in (plain(real).removeprefix("/dev/"), _kernels_name(found.st_rdev)):
+                if _HANDING.fullmatch(name):
+                    return f"/dev/{name}"
+    return ""
+
+
+def _kernels_name(number: int) -> str:
+    """Return how the kernel calls a device: a node made by hand may have any name."""
+    try:
+        text = Path(f"/sys/dev/char/{os.major(number)}:{os.minor(number)}/uevent").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+    found = re.search(r"^DEVNAME=(?:/dev/)?(.+)$", text, re.M)
+    return found[1] if found else ""

@@ -276,7 +276,7 @@ def _handing_faults(service: dict[str, Any]) -> Iterator[str]:
     )  # fmt: skip
     if not service["allow_host"]:
         yield from (f"{one.setting}: {one} (leave it out, {CONFIRM})" for one in found if one.setting != "volumes")
-    elif not found:
+    elif not (found or volumes or service["devices"]):  # what those lead to, only their host knows
         yield "allow_host: there is nothing of the host that it would confirm (remove it)"
     for entry in service["devices"]:
         yield from (f"devices: {fault}" for fault in device_faults(str(entry)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ringfence.host.handing import CONFIRM, Given, handed
-from ringfence.host.mounts import Handed, handed_over, is_socket
+from ringfence.host.handing import CONFIRM, Given, device_of, handed
+from ringfence.host.mounts import Handed, handed_over, is_socket, plain
 from ringfence.model.lab import Service, Volume
 from ringfence.model.problems import Problem
 
@@ -23,7 +23,8 @@ def mount_problems(owner: str, service: Service) -> Iterator[Problem]:
             confirm = "" if is_socket(volume.source) else f" ({CONFIRM})"
             yield Problem(f"{owner}.volumes", f"'{volume.source}' {of_host}{confirm}")
     found = _handed(service)
-    if service.allow_host and not found:
+    # What volumes and devices lead to, only their host knows.
+    if service.allow_host and not (found or service.devices or _of_the_host(service)):
         yield Problem(f"{owner}.allow_host", "there is nothing of the host that it would confirm (remove it)")
     for one in found:
         if one.setting != "volumes" and not service.allow_host:
@@ -33,16 +34,29 @@ def mount_problems(owner: str, service: Service) -> Iterator[Problem]:
 
 
 def given_of_host(service: Service) -> Iterator[str]:
-    """Yield what a service is given of its host, in a few words each."""
-    for one in _handed(service):
-        yield f"{one.setting} {one.subject or service.pid}" if one.setting != "privileged" else one.setting
+    """Yield what a service is given of its host, in a few words each; where it is confirmed, whatever it leads to."""
+    found = _handed(service)
+    for one in found:
+        said = f"{one.setting} {one.subject or service.pid}" if one.setting != "privileged" else one.setting
+        yield said + (", Docker's socket with it" if one.setting == "volumes" and plain(one.subject) == "/" else "")
+    known = {one.subject for one in found}
+    for setting, paths in (
+        ("volumes", [source for source, _ in _of_the_host(service)]),
+        ("devices", [device_of(device)[0] for device in service.devices]),
+    ):
+        yield from (
+            f"{setting} {path}, wherever it leads" for path in paths if service.allow_host and path not in known
+        )
+
+
+def _of_the_host(service: Service) -> list[tuple[str, bool]]:
+    return [(v.source, v.read_only) for v in service.volumes if v.source.startswith("/")]
 
 
 def _handed(service: Service) -> list[Given]:
-    volumes = [(v.source, v.read_only) for v in service.volumes if v.source.startswith("/")]
     return list(
         handed(
-            privileged=service.privileged, pid=service.pid, devices=service.devices, volumes=volumes,
+            privileged=service.privileged, pid=service.pid, devices=service.devices, volumes=_of_the_host(service),
             network=service.network, capabilities=service.capabilities,
         )
     )  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ringfence.host.mounts import handed_over, people
+from ringfence.host.mounts import Led, leading
 from ringfence.host.stack.containers import Container, there
 
 _RUNS = frozenset({"running", "paused", "restarting"})
@@ -82,7 +82,7 @@ def existing_faults(
             if not said:
                 yield _missing(name, docker)
                 continue
-            yield from (f"the volume {name} is {way}, which {why}" for way, why in _ways(said, read_only))
+            yield from (f"the volume {name} is {led}" for led in _ways(said, read_only))
             for c in theirs if not read_only else []:
                 if name in c.get("written", ()) and (c["state"] in _RUNS or c["id"] in existing.returning):
                     yield _in_use(name, c)
@@ -108,8 +108,8 @@ def _in_use(name: str, container: Container) -> str:
     return f"the container {container['name']} {how} the volume {name}, and two would spoil it: end it first: {end}"
 
 
-def _ways(said: dict[str, Any], read_only: bool) -> Iterator[tuple[str, str]]:
-    """Yield what a volume leads to on the host that no container is given, with the reason."""
+def _ways(said: dict[str, Any], read_only: bool) -> Iterator[Led]:
+    """Yield the first of what a volume leads to on the host that no container is given."""
     options = {str(key): str(value) for key, value in (said.get("Options") or {}).items()}
     words = options.get("o", "").split(",")
     paths = [options.get("device", "")] if {"bind", "rbind"} & set(words) else []
@@ -117,10 +117,8 @@ def _ways(said: dict[str, Any], read_only: bool) -> Iterator[tuple[str, str]]:
     for key, _, value in (word.partition("=") for word in words):
         paths += value.split(":") if key in ("lowerdir", "upperdir") else []
     if said.get("Driver", "local") == "local" and options:
-        for path in (os.path.realpath(path) for path in paths if path.startswith("/")):
-            if handed := handed_over(path, read_only, people()):
-                yield path, str(handed)
-                return
+        absolute = [path for path in paths if path.startswith("/")]
+        yield from list(leading(dict.fromkeys(absolute, read_only)).values())[:1]
 
 
 def _mounted_at(device: str) -> list[str]:

@@ -54,6 +54,10 @@ def theirs(lab: Lab) -> None:
     says(lab, "wiki-db-1", "create table page(text text); insert into page values ('written before')")
     lab.sh(
         "ln -s /run/docker.sock /srv/link; mkdir -p /srv/bound /srv/people; mount --bind /etc/ssh /srv/bound;"
+        " mkdir -p /srv/units /srv/app/inner; mount --bind /etc/systemd/system /srv/units;"
+        " mount --bind /etc /srv/app/inner; touch /srv/sock; mount --bind /run/docker.sock /srv/sock;"
+        " mkdir -p /dev/vg0; mknod /dev/dm-77 b 7 0; ln -sf ../dm-77 /dev/vg0/root; mknod /dev/odd c 1 1;"
+        " docker volume create -o type=none -o o=bind -o device=/srv/units units;"
         " useradd -m -d /srv/people/bob -s /bin/bash bob; docker volume create -o type=none -o o=bind"
         " -o device=/ disguised"
     )
@@ -81,6 +85,10 @@ def test_nothing_is_made_in_the_place_of_what_is_meant_and_nothing_hands_the_hos
         "new": database("wiki_data"),
         "running": database("wiki_data", external=True),
         "sly": {**plain, "volumes": [{"source": "disguised", "target": "/d", "external": True}]},
+        "bound": {**plain, "volumes": ["/srv/units:/u", "/srv/app:/a:ro"], "devices": ["/dev/vg0/root", "/dev/odd"]},
+        # What obeys is confirmed by nobody, by whatever name.
+        "socket": {**plain, "allow_host": True, "volumes": ["/srv/sock:/s", "/:/h:ro"]},
+        "units": {**plain, "volumes": [{"source": "units", "target": "/d", "external": True}]},
         "link": {**plain, "volumes": ["/srv/link:/s", "/srv/bound:/b:ro", "/srv/people:/p"]},
     }
     told = refused(lab, services, lab_segments={"backend": {"subnet": ODD, "internet": False}})
@@ -92,6 +100,7 @@ def test_nothing_is_made_in_the_place_of_what_is_meant_and_nothing_hands_the_hos
         assert words in told, told
         assert words in by_ansible, by_ansible
     assert "vps4711" not in told
+    assert "/ leads to" not in told  # that is declared, and confirmed
     assert "segments_networks" not in told
     for words in (
         "there is no volume wiki_dta on this host",
@@ -101,6 +110,12 @@ def test_nothing_is_made_in_the_place_of_what_is_meant_and_nothing_hands_the_hos
         "the volume disguised is /, which hands what belongs to the host",
         "/srv/link leads to /run/docker.sock, which hands the whole host",
         "/srv/bound leads to /etc/ssh, which hands the host's logins",
+        "/srv/units leads to /etc/systemd/system, which hands the whole host",
+        "/srv/app leads to /etc (mounted at /srv/app/inner), which hands what belongs to the host",
+        "/srv/sock leads to /run/docker.sock, which hands the whole host",
+        "the volume units is /etc/systemd/system, which hands the whole host",
+        "/dev/vg0/root leads to the disk /dev/dm-77, which hands the host to the container",
+        "/dev/odd leads to /dev/mem, which hands the host to the container",
         "/srv/people leads to /srv/people, which hands a user's home",
     ):
         assert words in told, told

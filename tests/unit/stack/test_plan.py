@@ -374,6 +374,26 @@ def test_a_link_that_leads_to_the_docker_socket_is_refused(desired: dict[str, An
     assert f"project shop, service web: {sources[0]} leads to /run/docker.sock, which hands the whole host" in str(
         refusals
     )
+    # Neither the socket nor the directory of all of them is confirmed.
+    desired["projects"][0]["services"][0] |= {"allow_host": True}
+    assert len(program.make_plan(desired, Facts(leading=leading)).refusals) == len(refusals)
+
+
+def test_what_only_the_host_knows_is_confirmed_like_what_is_declared(desired: dict[str, Any]) -> None:
+    service = desired["projects"][0]["services"][0]
+    service |= {"volumes": [{"source": "/srv/units", "target": "/u"}], "devices": ["/dev/vg0/root"]}
+    facts = Facts(
+        leading={"/srv/units": program.Led("/etc/cron.d", program.handed_over("/etc/cron.d"))},
+        handing={"/dev/vg0/root": "the disk /dev/dm-0, which hands the host to the container"},
+    )
+    volume, device = program.make_plan(desired, facts).refusals
+    for told in (volume, device):
+        assert "or confirm it with allow_host: true" in told
+    assert "/srv/units leads to /etc/cron.d, which hands the whole host" in volume
+    assert "/dev/vg0/root leads to the disk /dev/dm-0, which hands the host" in device
+    service["allow_host"] = True
+    assert program.make_plan(desired, facts).refusals == []
+    assert not [fault for fault in program.unfit(desired) if "allow_host" in fault]
 
 
 @pytest.mark.parametrize(
