@@ -28,6 +28,17 @@ _SYSCTL = re.compile(
     r"|net\.ipv4\.conf\.(all|default)\.src_valid_mark|net\.ipv6\.conf\.(all|default|lo)\.disable_ipv6"
 )
 _OURS = ("ringfence.", "com.docker.compose.")
+# What runtimes read and do, past everything that is declared: systemd's properties (another slice, so another fence),
+# hooks, devices, checkpoints, another kernel in place of the container. Names of one's own domain are read by
+# nobody.
+_ACTED_ON = (
+    "bundle", "cdi.k8s.io/", "com.docker.", "com.github.containers.", "com.nvidia.", "container.apparmor.",
+    "container.seccomp.", "cri-o.", "dev.gvisor.", "dev.runj.", "io.balena.", "io.cdi.", "io.containerd.",
+    "io.containers.", "io.cri-o", "io.crio", "io.crun", "io.katacontainers", "io.kubernetes.", "io.podman.",
+    "io.youki", "module.wasm.", "nerdctl/", "org.criu.", "org.freebsd.", "org.libcrun", "org.opencontainers.",
+    "org.systemd.", "run.oci.", "seccomp.", "security.alpha.kubernetes.io/",
+)  # fmt: skip
+_KUBERNETES = re.compile(r"([a-z0-9.-]+\.)?(kubernetes|k8s)\.io/.*", re.S)
 _DURATION = re.compile(r"(?=.)([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?([0-9]+ms)?([0-9]+us)?")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _BYTES = re.compile(r"[0-9]+(\.[0-9]+)? ?([bkmgt]b?)?", re.IGNORECASE)
@@ -44,6 +55,13 @@ def passing_faults(compose: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in _mapping(compose, "labels"):
         if name.startswith(_OURS):
             yield f"labels.{name}", "is a label by which containers are told apart here (give it another name)"
+    for name in _mapping(compose, "annotations"):
+        if name.strip().lower().startswith(_ACTED_ON) or _KUBERNETES.fullmatch(name.strip().lower()):
+            yield (
+                f"annotations.{name}",
+                "is one that the container's runtime acts on, past the fence (leave it out, say what it is for in the "
+                "service's own settings, or as a label under a domain of yours, such as com.example.note)",
+            )
     for name in _mapping(compose, "sysctls"):
         if not _SYSCTL.fullmatch(name):
             yield (
@@ -96,8 +114,11 @@ def _amounts(compose: Mapping[str, Any], health: Mapping[str, Any]) -> Iterator[
 
 
 def _mapping(compose: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return a setting that is a mapping, or a list of "name=value", as compose takes both."""
     found = compose.get(key)
-    return found if isinstance(found, Mapping) else {}
+    if isinstance(found, list):
+        return dict(str(entry).partition("=")[::2] for entry in found)
+    return {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
 
 
 def ends(compose: Mapping[str, Any]) -> bool:

@@ -56,7 +56,7 @@ def theirs(lab: Lab) -> None:
         "ln -s /run/docker.sock /srv/link; mkdir -p /srv/bound /srv/people; mount --bind /etc/ssh /srv/bound;"
         " mkdir -p /srv/units /srv/app/inner; mount --bind /etc/systemd/system /srv/units;"
         " mount --bind /etc /srv/app/inner; touch /srv/sock; mount --bind /run/docker.sock /srv/sock;"
-        " mkdir -p /dev/vg0; mknod /dev/dm-77 b 7 0; ln -sf ../dm-77 /dev/vg0/root; mknod /dev/odd c 1 1;"
+        " mkdir -p /dev/vg0; mknod /dev/dm-77 b 7 0; ln -sf ../dm-77 /dev/vg0/root; mknod /dev/odd c 1 11;"
         " docker volume create -o type=none -o o=bind -o device=/srv/units units;"
         " useradd -m -d /srv/people/bob -s /bin/bash bob; docker volume create -o type=none -o o=bind"
         " -o device=/ disguised"
@@ -115,7 +115,7 @@ def test_nothing_is_made_in_the_place_of_what_is_meant_and_nothing_hands_the_hos
         "/srv/sock leads to /run/docker.sock, which hands the whole host",
         "the volume units is /etc/systemd/system, which hands the whole host",
         "/dev/vg0/root leads to the disk /dev/dm-77, which hands the host to the container",
-        "/dev/odd leads to /dev/mem, which hands the host to the container",
+        "/dev/odd leads to /dev/kmsg, which hands the host to the container",
         "/srv/people leads to /srv/people, which hands a user's home",
     ):
         assert words in told, told

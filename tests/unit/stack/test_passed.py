@@ -61,6 +61,39 @@ def test_no_setting_of_the_kernel_undoes_the_fence(name: str) -> None:
         passed_of({"sysctls": {name: 1}})
 
 
+ACTED_ON = (
+    "org.systemd.property.Slice", "org.systemd.property.CPUWeight", "run.oci.hooks.stdout", "run.oci.systemd.subgroup",
+    "io.kubernetes.cri-o.Devices", "io.kubernetes.cri.container-type", "io.katacontainers.config.hypervisor.path",
+    "com.docker.compose.project", "com.docker.network.x", "org.criu.config", "module.wasm.image/variant", "bundle",
+    "dev.gvisor.spec.mount.x", "cdi.k8s.io/gpu", "container.apparmor.security.beta.kubernetes.io/x",
+    "org.opencontainers.runc.x", "Org.Systemd.Property.Slice", " org.systemd.property.Slice",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ACTED_ON)
+def test_no_annotation_that_a_runtime_acts_on_passes(desired: dict[str, Any], name: str) -> None:
+    for given_ in ({name: "'system.slice'"}, [f"{name}='system.slice'"]):
+        with pytest.raises(ValueError, match=r"acts on, past the fence \(leave it out"):
+            passed_of({"annotations": given_})
+        service = desired["projects"][0]["services"][0] | {"compose": {"annotations": given_}}
+        [fault] = program.service_faults(desired["projects"][0], service)
+        assert fault.startswith(f"compose: annotations.{name} is one")
+
+
+def test_annotations_of_ones_own_pass() -> None:
+    own = {"com.example.note": "x", "backup": "yes", "org.example/systemd": "1"}
+    assert passed_of({"annotations": own}) == {"annotations": own}
+
+
+def test_a_role_alone_is_held_to_the_same_where_it_writes_lists(desired: dict[str, Any]) -> None:
+    compose = {"sysctls": ["net.ipv4.ip_forward=1"], "labels": ["ringfence.project=other", "a=b"]}
+    service = desired["projects"][0]["services"][0] | {"compose": compose}
+    first, second = program.service_faults(desired["projects"][0], service)
+    assert "labels.ringfence.project is a label" in first
+    assert "sysctls.net.ipv4.ip_forward is none of a container's own" in second
+    assert services_of(desired, {"labels": ["a=b"]})["web"]["labels"]["a"] == "b"
+
+
 @pytest.mark.parametrize("text", ODD)
 def test_texts_arrive_byte_for_byte(desired: dict[str, Any], text: str) -> None:
     given_ = passed_of({"labels": {"k": text}, "entrypoint": [text], "working_dir": text, "hostname": text})
