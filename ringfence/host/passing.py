@@ -121,6 +121,13 @@ def _mapping(compose: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return {str(name): value for name, value in found.items()} if isinstance(found, Mapping) else {}
 
 
+def calls_itself(compose: Mapping[str, Any]) -> list[str]:
+    """Return the names that a container has by its hostname: Docker answers its neighbours for the whole, in any case,
+    and the container finds itself under the first part, too."""
+    whole = str(compose.get("hostname") or "").strip().strip(".").lower()
+    return list(dict.fromkeys(part for part in (whole, whole.partition(".")[0]) if part))
+
+
 def ends(compose: Mapping[str, Any]) -> bool:
     """Whether a service is there to do something once: when it has ended with 0, it is done and not down."""
     return str(compose.get("restart", "")).partition(":")[0] in ("no", "on-failure")

@@ -16,7 +16,7 @@ from ringfence.host.compose import HOST_NETWORK, Document, as_yaml, completed, d
 from ringfence.host.grants import FORGING, capability_fault
 from ringfence.host.handing import CONFIRM, DOCKER_SOCKET, device_faults, gpu_fault, group_fault, handed
 from ringfence.host.mounts import is_socket, source_fault
-from ringfence.host.passing import passing_faults
+from ringfence.host.passing import calls_itself, passing_faults
 from ringfence.host.program import Desired
 from ringfence.host.running import Fault
 from ringfence.host.stack.generated import KINDS, rotation
@@ -117,7 +117,7 @@ def unfit(desired: Desired) -> list[str]:
         for service in project["services"]:
             name(where, service.get("name"), "service")
             found += [f"{where}, service {service.get('name')}: {fault}" for fault in service_faults(project, service)]
-    return [*found, *_forging(desired)]
+    return [*found, *_forging(desired), *_posing(desired)]
 
 
 def generated_faults(project: dict[str, Any], secret: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
@@ -173,6 +173,33 @@ def _forging(desired: Desired) -> Iterator[str]:
                 f"project {project}, service {service['name']}: capabilities: {forging[0]!r} lets it pose as what "
                 f"shares a network with it, {', '.join(near)} (give it one of its own, or add allow_forging: true)"
             )
+
+
+def _posing(desired: Desired) -> Iterator[str]:
+    """Docker answers for a container's hostname beside its name: who asks for another would find this one."""
+    services = [(project, service) for project in desired["projects"] for service in project["services"]]
+    for project, service in services:
+        for other, one in services:
+            if one is not service and set(connected_to(one)) & set(connected_to(service)):
+                names = {str(one.get("name")), container_name(other, one)}
+                if fault := posing_fault(service, names):
+                    yield f"project {project.get('name')}, service {service.get('name')}: {fault}"
+
+
+def connected_to(service: dict[str, Any]) -> list[str]:
+    """Return the names of the networks that a service is connected to."""
+    return [str(leg.get("network")) for leg in service["networks"]]
+
+
+def posing_fault(service: dict[str, Any], names: set[str]) -> str:
+    """Say whether a service's hostname is one of the names of another that shares a network with it."""
+    taken = {name.lower() for name in names}
+    same = next((called for called in calls_itself(service["compose"]) if called in taken), "")
+    return (
+        f"compose: hostname is {same}, by which another in its network is found (leave it out, or write another)"
+        if same
+        else ""
+    )
 
 
 def _text_faults(where: str, value: Any, shown: bool = True) -> Iterator[str]:

@@ -15,6 +15,7 @@ from ringfence.host.handing import device_of
 from ringfence.host.texts import nested, place_of
 from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
+from ringfence.model.hostnames import posing
 from ringfence.model.lab import ANYWHERE, INTERNET, SELF, Call, Publish, Segment, Service
 from ringfence.model.mounts import mount_problems
 from ringfence.model.network_checks import callers_of_hosts, network_problems
@@ -474,6 +475,7 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _ports,
     _storage,
     _forging,
+    posing,
     _shared_names,
     _networks,
     _host_addresses,

@@ -149,3 +149,14 @@ def test_they_go_back_with_what_was_written(lab: Lab) -> None:
     lab.sh(f"{COMPOSE} up -d 2>&1", timeout=120)
     assert says(lab, "wiki-db-1", "select text from page") == "written before\nwritten here\n"
     assert lab.sh("cat /srv/wiki/dumps/one") == "dump\n"
+
+
+def test_a_hostname_is_answered_for_so_it_is_nobody_elses(lab: Lab) -> None:
+    there = f"docker run -d --rm --name poser --network names --hostname Broker.lab --entrypoint sleep {POSTGRES} 300"
+    asked = f"docker run --rm --network names --entrypoint getent {POSTGRES} hosts"
+    lab.sh(f"docker network create names; {there}", timeout=60)
+    assert lab.sh(f"{asked} broker.lab", timeout=60).endswith("broker.lab\n")
+    plain = {"host": "atlas", "image": "docker.io/library/busybox:1.37", "segments": ["backend"]}
+    services = {"broker": plain, "poser": {**plain, "compose": {"hostname": "broker"}}}
+    assert "'hostname' is broker, the name of the service 'broker'" in refused(lab, services)
+    lab.sh("docker rm -f poser; docker network rm names")

@@ -361,6 +361,31 @@ def test_who_could_pose_as_its_neighbours_is_alone_or_confirmed() -> None:
     assert refused([within, tunnel]) == []
 
 
+def test_no_container_answers_to_the_name_of_another_beside_it() -> None:
+    leg = {"network": "rf-a", "address": "172.20.0.5"}
+    broker = {"name": "broker", "image": "i", "networks": [leg]}
+    poser = {"name": "poser", "image": "i", "networks": [{**leg, "address": "172.20.0.6"}]}
+
+    def refused(hostname: str, *projects: list[dict[str, Any]], **facts: Any) -> list[str]:
+        given = [{"name": f"p{n}", "services": services} for n, services in enumerate(projects)]
+        given.append({"name": "x", "services": [poser | {"compose": {"hostname": hostname}}]})
+        state = program.whole({"projects": given})
+        told = [*program.unfit(state), *program.make_plan(state, Facts(**facts)).refusals]
+        return [one for one in told if "hostname" in one]
+
+    for hostname in ("broker", "Broker", "broker.example.org", "p0-broker-1"):
+        [told] = refused(hostname, [broker])
+        assert told.startswith("project x, service poser: compose: hostname is ")
+        assert told.endswith("by which another in its network is found (leave it out, or write another)")
+    assert refused("poser", [broker]) == []
+    assert refused("broker", [{**broker, "networks": [{**leg, "network": "rf-b"}]}]) == []
+    # Also one of another role, or nobody's, which runs there already.
+    labels = {"com.docker.compose.service": "broker", "ringfence.project": "other"}
+    there = foreign(labels=labels, networks={"rf-a": {"id": "n", "address": "172.20.0.9", "address6": ""}})
+    [told] = refused("broker", docker=True, containers=[there])
+    assert told.endswith(f"; that is the container {there['name']}")
+
+
 def test_a_link_that_leads_to_the_docker_socket_is_refused(desired: dict[str, Any], tmp_path: Path) -> None:
     for name, target in (("socket", "/run/docker.sock"), ("data", str(tmp_path))):
         (tmp_path / name).symlink_to(target)
