@@ -93,6 +93,13 @@ def gpu_fault(entry: Mapping[str, Any]) -> str:
     return ""
 
 
+# Anywhere: these are rights over the host itself, which no namespace bounds.
+_OVER_THE_HOST = {
+    "SYS_PACCT": "hands a record of every program that ends on the host to the container",
+    "SYS_TIME": "hands the host's clock to the container: hours, certificates and second factors go by it",
+}
+
+
 class Given(NamedTuple):
     """What hands over the host: the setting, what of it ("" where it is all of it), and what follows."""
 
@@ -134,9 +141,8 @@ def handed(
         yield Given("privileged", "", "hands the whole host to the container: every device and every right is there")
     if pid == "host":
         yield Given("pid", "", "hands the host's processes to the container: it sees and, as root, ends and reads them")
-    for capability in sorted(set(capabilities)) if network == "host" else ():
-        if what := _IN_THE_HOSTS_NETWORK.get(capability):
-            yield Given("capabilities", capability, what)
+    over = _OVER_THE_HOST | (_IN_THE_HOSTS_NETWORK if network == "host" else {})
+    yield from (Given("capabilities", one, over[one]) for one in sorted(set(capabilities) & set(over)))
     for entry in devices:
         source = entry.partition(":")[0]
         if plain(source) == "/dev" or _HANDING.fullmatch(plain(source).removeprefix("/dev/")):

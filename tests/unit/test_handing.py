@@ -72,6 +72,14 @@ def test_the_kernel_tells_its_own_names() -> None:
     assert handing._kernels_name(os.makedev(4095, 1)) == ""
 
 
+def test_the_clock_of_the_host_is_confirmed_in_any_network() -> None:
+    harmless = ["NET_ADMIN", "NET_RAW", "SYS_NICE", "IPC_LOCK", "SYS_RESOURCE", "WAKE_ALARM"]
+    found = handed(
+        privileged=False, pid="", devices=[], volumes=[], capabilities=["SYS_TIME", "SYS_PACCT", *harmless]
+    )  # fmt: skip
+    assert [one.subject for one in found] == ["SYS_PACCT", "SYS_TIME"]
+
+
 def test_verify_names_what_is_confirmed_whatever_it_leads_to() -> None:
     service = Service(
         host="atlas", image="app:1", segments=("a",), allow_host=True, devices=("/dev/vg0/root:/dev/x",),
