@@ -6,6 +6,7 @@ Only what is named here passes: what a later compose learns is refused until som
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -40,6 +41,19 @@ _ACTED_ON = (
 )  # fmt: skip
 _KUBERNETES = re.compile(r"([a-z0-9.-]+\.)?(kubernetes|k8s)\.io/.*", re.S)
 _DURATION = re.compile(r"(?=.)([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?([0-9]+(\.[0-9]+)?s)?([0-9]+ms)?([0-9]+us)?")
+_ULIMITS = (
+    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
+    "rttime", "sigpending", "stack",
+)  # fmt: skip
+# Least and most that the engine takes; beside these it takes 0 for "as it is".
+_RANGES = {
+    "cpus": (0, 4096), "cpu_count": (0, 4096), "cpu_percent": (0, 100), "cpu_shares": (2, 262144),
+    "cpu_period": (1000, 1000000), "cpu_quota": (1000, 2**53), "mem_swappiness": (-1, 100),
+    "oom_score_adj": (-1000, 1000), "healthcheck.retries": (0, 2**31),
+}  # fmt: skip
+_LONGEST_HOSTNAME = 64  # bytes, of the kernel
+_REAL_TIME_SIGNAL = re.compile(r"RTM(IN(\+[0-9]+)?|AX(-[0-9]+)?)")
+_PROCESSORS = re.compile(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _BYTES = re.compile(r"[0-9]+(\.[0-9]+)? ?([bkmgt]b?)?", re.IGNORECASE)
 
@@ -88,6 +102,7 @@ def passing_faults(compose: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "is for images that change under you (leave it out: the image is pinned, and kept up by it)",
         )
     yield from _amounts(compose, health)
+    yield from _words(compose)
 
 
 def _amounts(compose: Mapping[str, Any], health: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -95,13 +110,18 @@ def _amounts(compose: Mapping[str, Any], health: Mapping[str, Any]) -> Iterator[
         if not isinstance(compose.get(key, False), bool):
             yield key, "is neither true nor false (write one of the two, without quotes)"
     limits = {f"ulimits.{name}": value for name, value in _mapping(compose, "ulimits").items()}
-    limits |= {key: compose[key] for key in ("cpus", "cpu_shares", "cpu_count", "cpu_percent") if key in compose}
-    limits |= {key: compose[key] for key in ("mem_swappiness", "oom_score_adj") if key in compose}
-    limits |= {"healthcheck.retries": health["retries"]} if "retries" in health else {}
-    for key, value in limits.items():
-        found = value.values() if isinstance(value, Mapping) else [value]
+    ranged = {key: compose[key] for key in _RANGES if key in compose}
+    ranged |= {"healthcheck.retries": health["retries"]} if "retries" in health else {}
+    for key, value in (limits | ranged).items():
+        found = list(value.values()) if isinstance(value, Mapping) else [value]
         if not all(_NUMBER.fullmatch(str(one)) for one in found):
             yield key, "is no number (write a number)"
+        elif key in _RANGES:
+            least, most = _RANGES[key]
+            if found and float(found[0]) and not least <= float(found[0]) <= most:
+                yield key, f"is out of range (write a number from {least} to {most})"
+        elif fault := _limit_fault(key.removeprefix("ulimits."), value):
+            yield key, fault
     times = {"stop_grace_period": compose.get("stop_grace_period")}
     times |= {f"healthcheck.{key}": health.get(key) for key in TIMINGS if key != "retries"}
     for key, value in times.items():
@@ -111,6 +131,58 @@ def _amounts(compose: Mapping[str, Any], health: Mapping[str, Any]) -> Iterator[
         value = compose.get(key)
         if value is not None and str(value) != "-1" and not _BYTES.fullmatch(str(value)):
             yield key, "is no amount of memory (write it as 512m or 2g)"
+
+
+def _limit_fault(name: str, value: Any) -> str:
+    if name not in _ULIMITS:
+        return f"is no limit that the kernel has (write one of {', '.join(_ULIMITS)})"
+    soft, hard = (value.get("soft"), value.get("hard")) if isinstance(value, Mapping) else (value, value)
+    if soft is None or hard is None:
+        return "has not both of soft and hard (write {soft: 1024, hard: 2048}, or one number for both)"
+    if any(not re.fullmatch(r"-1|[0-9]+", str(one)) for one in (soft, hard)):
+        return "is no limit (write a whole number, or -1 for none)"
+    return "" if int(hard) == -1 or 0 <= int(soft) <= int(hard) else "has a soft limit above the hard one (swap them)"
+
+
+def _signal_fault(value: Any) -> str:
+    name = str(value).upper().removeprefix("SIG")
+    known = f"SIG{name}" in signal.Signals.__members__ or _REAL_TIME_SIGNAL.fullmatch(name)
+    number = name.isdecimal() and 1 <= int(name) <= 64
+    return "" if known or number else "is no signal (write it as SIGTERM)"
+
+
+def _words(compose: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what the engine would refuse by its own words, when the rest is there already."""
+    if "stop_signal" in compose and (fault := _signal_fault(compose["stop_signal"])):
+        yield "stop_signal", fault
+    if len(str(compose.get("hostname") or "").encode(errors="replace")) > _LONGEST_HOSTNAME:
+        yield "hostname", f"has more than {_LONGEST_HOSTNAME} bytes (shorten it)"
+    if "cpuset" in compose and not _PROCESSORS.fullmatch(str(compose["cpuset"])):
+        yield "cpuset", "is no list of processors (write it as 0-2,5)"
+    for name, value in _mapping(compose, "storage_opt").items():
+        if name != "size":
+            yield f"storage_opt.{name}", "is not known to any storage here (only size is; leave it out)"
+        elif not _BYTES.fullmatch(str(value)):
+            yield "storage_opt.size", "is no amount (write it as 10g)"
+
+
+def shared_faults(network: str, compose: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a service cannot set because its network is not its own, and why, with the fix.
+
+    Args:
+        network: "host", "none", or the service whose network it shares.
+        compose: what it passes on.
+    """
+    if network in ("", "none"):
+        return
+    for name in _mapping(compose, "sysctls"):
+        if name.startswith("net."):
+            whose = "its host" if network == "host" else repr(network)
+            fix = "leave it out, or set it on the host in /etc/sysctl.d" if network == "host" else "write it there"
+            yield f"sysctls.{name}", f"is of its network, which is that of {whose} ({fix})"
+    for name in ("hostname", "domainname") if network != "host" else ():
+        if name in compose:
+            yield name, f"is that of {network!r}, whose network it shares (write it there)"
 
 
 def _mapping(compose: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -16,18 +16,21 @@ from ringfence.host.compose import HOST_NETWORK, Document, as_yaml, completed, d
 from ringfence.host.grants import FORGING, capability_fault
 from ringfence.host.handing import CONFIRM, DOCKER_SOCKET, device_faults, gpu_fault, group_fault, handed
 from ringfence.host.mounts import is_socket, source_fault
-from ringfence.host.passing import calls_itself, passing_faults
+from ringfence.host.passing import calls_itself, passing_faults, shared_faults
 from ringfence.host.program import Desired
 from ringfence.host.running import Fault
 from ringfence.host.stack.generated import KINDS, rotation
 from ringfence.host.swapping import File
 from ringfence.host.texts import (
+    device_place_fault,
     file_target_fault,
+    memory_fault,
     nested,
     place_of,
     relative_fault,
     target_fault,
     text_fault,
+    user_fault,
     variable_fault,
 )
 
@@ -238,6 +241,8 @@ def service_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator
     for v in service["volumes"]:
         if v.get("external") and (v.get("owner") or not v.get("name")):
             yield "volumes: external is for a volume by its name, as it is (leave owner and source out)"
+    if fault := user_fault(str(service["user"])):
+        yield f"user: {service['user']!r} {fault}"
     yield from _handing_faults(service)
     yield from _network_faults(project, service)
     if not _MEMORY.fullmatch(str(service["memory"])):
@@ -278,6 +283,7 @@ def _network_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterato
     for setting in ("networks", "dns", "dns_opt", "ports", *(() if network == HOST_NETWORK else ("extra_hosts",))):
         if service[setting]:
             yield f"{setting}: it is not in a network of its own, as network is {network!r} (remove one of the two)"
+    yield from (f"compose.{key}: {fault}" for key, fault in shared_faults(network, service["compose"]))
     if not shares(service):
         return
     others = {str(s.get("name")): s for s in project["services"] if s is not service}
@@ -285,8 +291,6 @@ def _network_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterato
         yield f"network: {network!r} is no other service of the project (write host, none, or one of its services)"
     elif others[network]["network"]:
         yield f"network: {network!r} has no network of its own to share (name the one that has)"
-    if {"hostname", "domainname"} & service["compose"].keys():
-        yield f"compose.hostname: a container in the network of {network!r} has its name (write it there)"
 
 
 def _handing_faults(service: dict[str, Any]) -> Iterator[str]:
@@ -325,7 +329,13 @@ def place_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[s
     mounted += [("docker_socket", DOCKER_SOCKET)] if service["docker_socket"] else []
     mounted += [("tmpfs", entry.partition(":")[0]) for entry in service["tmpfs"]]
     secret = [("secrets", f"/run/secrets/{name}") for name in service["secrets"]]
-    for kind, target in [*ours, *mounted]:
+    for entry in service["tmpfs"]:
+        if fault := memory_fault(str(entry), before):
+            yield f"tmpfs: {entry!r} {fault}"
+    for v in service["volumes"]:
+        if fault := device_place_fault(v["target"], str(v.get("source") or "")):
+            yield f"volumes: {v['target']!r} {fault}"
+    for kind, target in [*ours, *(one for one in mounted if one[0] != "tmpfs")]:
         if fault := (file_target_fault if kind in ("files", "config") else target_fault)(target, before):
             yield f"{kind}: {target!r} {fault}"
     for kind, target in [*ours, *mounted, *secret]:

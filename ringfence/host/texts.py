@@ -12,6 +12,19 @@ LONGEST_NAME = 255  # bytes of one component of a path, on every file system tha
 LONGEST_PATH = 4095  # bytes of a whole path, without the NUL at its end
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What programs that show a container its own share put over the kernel's files (lxcfs); nothing else is mounted there.
+_OVER_PROC = re.compile(r"/proc/(cpuinfo|diskstats|loadavg|meminfo|slabinfo|stat|swaps|uptime)")
+_USER = re.compile(r"[^\s:]*(:[^\s:]+)?")
+_AMOUNT = re.compile(r"[0-9]+[kmgt]?|[0-9]+%", re.IGNORECASE)
+_MODE, _ID = re.compile(r"[0-7]{3,4}"), re.compile(r"[0-9]{1,10}")
+# What a directory in memory can be told: settings with their form, and words.
+_IN_MEMORY = {
+    "size": _AMOUNT, "nr_inodes": _AMOUNT, "nr_blocks": _AMOUNT, "mode": _MODE, "uid": _ID, "gid": _ID,
+}  # fmt: skip
+_IN_MEMORY_WORDS = frozenset({
+    "", "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "atime",
+    "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime", "mand", "nomand",
+})  # fmt: skip
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -46,7 +59,45 @@ def target_fault(path: str, before: int = 0) -> str:
         return "climbs with '..' (write the path that it leads to)"
     if not path.strip("/"):
         return "is the whole file system (name a path below it)"
+    if f"{place_of(path)}/".startswith("/proc/") and not _OVER_PROC.fullmatch(place_of(path)):
+        return f"is the kernel's in every container (choose another place, such as /host{place_of(path)})"
     return _length_fault(path, before) or text_fault(path)
+
+
+def device_place_fault(path: str, source: str = "") -> str:
+    """Say why something cannot be mounted in the place of a container's devices, which it does not start without."""
+    if place_of(path) != "/dev" or place_of(source) == "/dev":
+        return ""
+    return "is where its devices are, without which it does not start (name a place below it, such as /dev/shm)"
+
+
+def memory_fault(entry: str, before: int = 0) -> str:
+    """Say why a directory in memory, ``/cache:size=64m``, cannot be made.
+
+    Args:
+        before: bytes that stand before the path where it is kept on the host.
+    """
+    path, _, options = entry.partition(":")
+    if fault := target_fault(path, before) or device_place_fault(path):
+        return fault
+    for option in options.split(","):
+        name, equals, value = option.partition("=")
+        form = _IN_MEMORY.get(name)
+        if not (form.fullmatch(value) if form else not equals and option in _IN_MEMORY_WORDS):
+            return f"has the option {option!r}, which no directory in memory has in this form ({_MEMORY_FIX})"
+    return ""
+
+
+_MEMORY_FIX = "write size=64m, mode=1777, uid=1000, gid=1000, nr_inodes=1k, or words such as noexec"
+
+
+def user_fault(user: str) -> str:
+    """Say why a text is no user of a container, "" where it is one, or none is said."""
+    return (
+        ""
+        if _USER.fullmatch(user)
+        else "is no user (write a number or a name of the image, with a group behind a colon: 1000:1000)"
+    )
 
 
 def file_target_fault(path: str, before: int = 0) -> str:

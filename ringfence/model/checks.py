@@ -12,7 +12,7 @@ from itertools import combinations
 
 from ringfence.host.grants import FORGING
 from ringfence.host.handing import device_of
-from ringfence.host.texts import nested, place_of
+from ringfence.host.texts import device_place_fault, nested, place_of
 from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.hostnames import posing
@@ -347,6 +347,9 @@ def _storage(draft: Draft) -> Iterator[Problem]:
         owner = f"lab_services.{name}"
         targets: dict[str, str] = {}
         yield from mount_problems(owner, service)
+        for volume in service.volumes:
+            if fault := device_place_fault(volume.target, volume.source):
+                yield Problem(f"{owner}.volumes", f"'{volume.target}' {fault}")
         places = [("volumes", v.target) for v in service.volumes]
         places += [("files", target) for target in service.files]
         places += [("config", target) for target in service.config]

@@ -61,6 +61,7 @@ from ringfence.model.values import (
     Span,
     StackName,
     Text,
+    User,
     UserId,
     VariableName,
     VolumeSource,
@@ -296,7 +297,7 @@ class Service(Declared):
     )
     read_only: bool = Field(True, description="whether the root file system is read-only")
     tmpfs: tuple[MemoryPath, ...] = Field((), description="directories in memory")
-    user: Text = Field("", description="user (and group) that it runs as, such as 1000:1000")
+    user: User = Field("", description="user (and group) that it runs as, such as 1000:1000")
     command: Words = Field((), description="command line instead of the image's own")
     health: Check = Field(
         (),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ringfence.host.passing import shared_faults
 from ringfence.model.lab import ANYWHERE, HOST_NETWORK, NO_NETWORK, Service
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
@@ -29,6 +30,8 @@ def network_problems(draft: Draft) -> Iterator[Problem]:
                     f"{owner}.{setting}",
                     f"it is not in a network of its own, as network is '{service.network}' (remove one of the two)",
                 )
+        for setting, fault in shared_faults(service.network, service.compose):
+            yield Problem(f"{owner}.compose", f"'{setting}' {fault}")
         if service.network == NO_NETWORK:
             yield from _nothing(draft, owner, name, service)
         elif service.network == HOST_NETWORK:

@@ -9,11 +9,19 @@ import signal
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ringfence.host.grants import capability_fault
 from ringfence.host.handing import device_faults, gpu_fault, group_fault
-from ringfence.host.texts import file_target_fault, relative_fault, target_fault, text_fault, variable_fault
+from ringfence.host.texts import (
+    file_target_fault,
+    memory_fault,
+    relative_fault,
+    target_fault,
+    text_fault,
+    user_fault,
+    variable_fault,
+)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -342,13 +350,20 @@ def _fitting(fault_of: Callable[[str], str]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def _user(text: str) -> str:
+    if fault := user_fault(text):
+        raise ValueError(f"{text!r} {fault}")
+    return text
+
+
 # Bytes that may stand before a path in a container where its files are kept on the host.
 HOST_PREFIX = 200
 
 VariableName = Annotated[str, _fitting(variable_fault)]
 AbsolutePath = Annotated[str, _fitting(lambda path: target_fault(path, HOST_PREFIX))]
-MemoryPath = Annotated[str, _fitting(lambda entry: target_fault(entry.partition(":")[0], HOST_PREFIX))]
+MemoryPath = Annotated[str, _fitting(lambda entry: memory_fault(entry, HOST_PREFIX))]
 FilePath = Annotated[str, _fitting(lambda path: file_target_fault(path, HOST_PREFIX))]
+User = Annotated[Text, AfterValidator(_user)]
 RelativePath = Annotated[str, _fitting(lambda path: relative_fault(path, HOST_PREFIX))]
 
 

@@ -61,6 +61,42 @@ def test_no_setting_of_the_kernel_undoes_the_fence(name: str) -> None:
         passed_of({"sysctls": {name: 1}})
 
 
+@pytest.mark.parametrize(
+    ("compose", "words"),
+    [
+        ({"stop_signal": "NOPE"}, "'stop_signal' is no signal (write it as SIGTERM)"),
+        ({"stop_signal": "65"}, "is no signal"),
+        ({"cpus": -1}, "'cpus' is out of range (write a number from 0 to 4096)"),
+        ({"cpu_shares": -1}, "is out of range"),
+        ({"cpu_period": 5}, "'cpu_period' is out of range (write a number from 1000 to 1000000)"),
+        ({"cpu_quota": 5}, "is out of range"),
+        ({"cpuset": "x"}, "'cpuset' is no list of processors (write it as 0-2,5)"),
+        ({"mem_swappiness": 200}, "'mem_swappiness' is out of range (write a number from -1 to 100)"),
+        ({"oom_score_adj": -1000.5}, "'oom_score_adj' is"),
+        ({"healthcheck": {"retries": -1}}, "'healthcheck.retries' is out of range"),
+        ({"ulimits": {"bogus": 1}}, "'ulimits.bogus' is no limit that the kernel has (write one of core, cpu"),
+        ({"ulimits": {"nofile": {"soft": 5, "hard": 3}}}, "'ulimits.nofile' has a soft limit above the hard one"),
+        ({"ulimits": {"nofile": -2}}, "'ulimits.nofile' is no limit (write a whole number, or -1 for none)"),
+        ({"storage_opt": {"sise": "1g"}}, "'storage_opt.sise' is not known to any storage here"),
+        ({"storage_opt": {"size": "much"}}, "'storage_opt.size' is no amount (write it as 10g)"),
+        ({"hostname": "a" * 65}, "'hostname' has more than 64 bytes"),
+    ],
+)
+def test_what_the_engine_would_refuse_in_the_middle_is_refused_before(compose: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=r"\(") as refused:
+        passed_of(compose)
+    assert words in str(refused.value)
+
+
+def test_what_the_engine_takes_passes() -> None:
+    for compose in (
+        {"stop_signal": "SIGRTMIN+3"}, {"stop_signal": "term"}, {"stop_signal": "37"}, {"cpus": 0.5}, {"cpus": "1.5"},
+        {"mem_swappiness": 0}, {"ulimits": {"memlock": -1, "nofile": {"soft": 1024, "hard": -1}}}, {"cpuset": "0-2,5"},
+        {"storage_opt": {"size": "10g"}}, {"oom_score_adj": -500}, {"cpu_shares": 512}, {"cpu_quota": 50000},
+    ):  # fmt: skip
+        assert passed_of(compose) == compose
+
+
 ACTED_ON = (
     "org.systemd.property.Slice", "org.systemd.property.CPUWeight", "run.oci.hooks.stdout", "run.oci.systemd.subgroup",
     "io.kubernetes.cri-o.Devices", "io.kubernetes.cri.container-type", "io.katacontainers.config.hypervisor.path",

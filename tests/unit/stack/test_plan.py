@@ -315,6 +315,27 @@ def test_apply_takes_networks_as_they_are(desired: dict[str, Any]) -> None:
         ({"volumes": [{"name": "a:b", "target": "/a"}]}, "is not a name"),
         ({"extra_hosts": {"a b": "1.2.3.4"}}, "is not a name"),
         ({"networks": [{"network": "rf-a", "address": "1.2.3.4\n"}]}, "is not an IP address"),
+        ({"tmpfs": ["/x:bogus=1"]}, "tmpfs: '/x:bogus=1' has the option 'bogus=1', which no directory in memory has"),
+        ({"tmpfs": ["/x:size=10x"]}, "has the option 'size=10x'"),
+        ({"tmpfs": ["/x:mode=9"]}, "has the option 'mode=9'"),
+        ({"tmpfs": ["/x:rshared"]}, "has the option 'rshared'"),
+        ({"tmpfs": ["/dev"]}, "is where its devices are"),
+        (
+            {"tmpfs": ["/proc/scsi"]},
+            "is the kernel's in every container (choose another place, such as /host/proc/scsi)",
+        ),
+        ({"volumes": [{"name": "a", "target": "/proc"}]}, "is the kernel's in every container"),
+        ({"volumes": [{"name": "a", "target": "/dev/"}]}, "is where its devices are"),
+        ({"user": "a b"}, "user: 'a b' is no user (write a number or a name of the image"),
+        (
+            {"network": "host", "networks": [], "compose": {"sysctls": {"net.core.somaxconn": "1"}}},
+            "compose.sysctls.net.core.somaxconn: is of its network, which is that of its host (leave it out, or set it",
+        ),
+        ({"network": "db", "networks": [], "compose": {"sysctls": ["net.core.somaxconn=1"]}}, "(write it there)"),
+        (
+            {"network": "db", "networks": [], "compose": {"hostname": "x"}},
+            "compose.hostname: is that of 'db', whose network",
+        ),
         ({"memory": "much"}, "is not an amount of memory"),
         (
             {"networks": [{"network": "rf-a", "address": "1.2.3.4", "mac": "03:42:01:02:03:04"}]},
