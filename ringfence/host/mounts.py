@@ -284,26 +284,63 @@ def leading(mounts: Mapping[str, bool], engines: Iterable[str] = (), table: Moun
     Raises:
         Fault: what is mounted on this host is not known.
     """
-    engines = list(engines)
-    table = table or (host_mounts(engines) if mounts else None)
-    homes = people()
-    places = (*_WHOLE, *_READ_ONLY, *(place for place, _ in _PLACES), *engines, *homes)
-    # A hard link has another name, but is the same file.
-    same = {identity: place for place in places for identity in _identity(place)}
-    linked = {end: place for place in places if (end := os.path.realpath(place)) != plain(place)}
+    if not mounts:
+        return {}
+    host = _host_of(engines, table)
     found = {}
     for source, read_only in mounts.items():
-        assert table is not None
-        ends = [(end, read_only, "") for end in (same[i] for i in _identity(source) if i in same)]
-        led = [
-            Led(end, handed, inner)
-            for end, only_read, inner in (*_ends(os.path.realpath(source), read_only, table, linked), *ends)
-            if (handed := handed_over(end, only_read, homes, engines) or _of_the_kernel(end, table))
-        ]
-        if led:
-            # What nobody confirms first; it is stable, so the path's own name comes before others.
-            found[source] = min(led, key=lambda one: one.confirmable)
+        same = [(host.same[one], read_only, "") for one in _identity(source) if one in host.same]
+        if led := host.led([*_ends(os.path.realpath(source), read_only, host), *same]):
+            found[source] = led
     return found
+
+
+def led_below(path: str, engines: Iterable[str] = (), table: MountTable | None = None) -> Led | None:
+    """Return what is mounted below a directory that is a container's already, as a volume's, and leads where no mount
+    may; None where there is nothing.
+
+    Raises:
+        Fault: what is mounted on this host is not known.
+    """
+    host = _host_of(engines, table)
+    return host.led(one for one in _ends(os.path.realpath(path), False, host) if one[2])
+
+
+class _Host(NamedTuple):
+    """What this host has.
+
+    Attributes:
+        table: what is mounted where.
+        homes: directories of people.
+        engines: directories of engines beside the usual ones.
+        same: file → the place whose that is: a hard link has another name.
+        linked: where each place ends that is a link, or lies behind one, and the place.
+    """
+
+    table: MountTable
+    homes: list[str]
+    engines: list[str]
+    same: dict[tuple[int, int], str]
+    linked: list[tuple[str, str]]
+
+    def led(self, ends: Iterable[tuple[str, bool, str]]) -> Led | None:
+        """Return what the worst of a path's names leads to: what nobody confirms, and then the first."""
+        found = [
+            Led(end, handed, inner)
+            for end, only_read, inner in ends
+            if (handed := handed_over(end, only_read, self.homes, self.engines) or _of_the_kernel(end, self.table))
+        ]
+        return min(found, key=lambda one: one.confirmable, default=None)
+
+
+def _host_of(engines: Iterable[str], table: MountTable | None) -> _Host:
+    engines, homes = list(engines), people()
+    places = (*_WHOLE, *_READ_ONLY, *(place for place, _ in _PLACES), *engines, *homes)
+    return _Host(
+        table or host_mounts(engines), homes, engines,
+        {identity: place for place in places for identity in _identity(place)},
+        [(end, place) for place in places if (end := os.path.realpath(place)) != plain(place)],
+    )  # fmt: skip
 
 
 def host_mounts(engines: Iterable[str] = ()) -> MountTable:
@@ -316,26 +353,27 @@ def host_mounts(engines: Iterable[str] = ()) -> MountTable:
     return mount_table(passed_over=re.compile(f"(?:{roots})(?:{_IN_PASSING})|/var/lib/kubelet/pods/.*", re.S))
 
 
-def _ends(real: str, read_only: bool, table: MountTable, linked: Mapping[str, str]) -> Iterator[tuple[str, bool, str]]:
+def _ends(real: str, read_only: bool, host: _Host) -> Iterator[tuple[str, bool, str]]:
     """Yield by which other names the host has a path or a part of it, whether it is read there, and by which mount.
 
     Names below the path are left out, as what it contains is told by its own. Read-only is but the path itself: before
     Docker 25 what is mounted below it can be written.
     """
     yield real, read_only, ""
+    table = host.table
     below = table.mounts_below(real) if real != "/" else []
     for start, only_read in ((real, read_only), *((inner, False) for inner in below)):
         inner = "" if start == real else start
         names = sorted(table.names(start) | ({start} if inner else set()))
-        for name in (*names, *_by_links(names, linked)):
+        for name in (*names, *_by_links(names, host.linked)):
             if (within(name, real) is None or (name == inner and _of_the_kernel(name, table))) and name != real:
                 yield name, only_read, inner
 
 
-def _by_links(names: Iterable[str], linked: Mapping[str, str]) -> Iterator[str]:
+def _by_links(names: Iterable[str], linked: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield the names of places that are links of the host, as /var/lib/docker is where its data were moved."""
     for name in names:
-        for end, place in linked.items():
+        for end, place in linked:
             if (rest := within(name, end)) is not None:
                 yield joined(place, rest)
             elif within(end, name) is not None:

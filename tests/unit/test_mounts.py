@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ringfence.host import mounts
 from ringfence.host.mountinfo import mount_table
-from ringfence.host.mounts import handed_over, leading, people, plain
+from ringfence.host.mounts import handed_over, leading, led_below, people, plain
 from ringfence.host.running import Fault
 from ringfence.model.lab import Volume
 from ringfence.model.mounts import handed_by
@@ -225,6 +225,15 @@ def test_the_layers_of_an_overlay_are_its_files(tmp_path: Path) -> None:
     assert led({f"{tmp_path}/upper": False}, root)[f"{tmp_path}/upper"].startswith("/etc, which")
     # A host within a host: its layers are outside of it.
     assert led({"/srv/app": False}, root.replace(str(tmp_path), "/nowhere")) == {}
+
+
+def test_a_volume_is_looked_at_for_what_is_mounted_in_it(tmp_path: Path) -> None:
+    told = tmp_path / "mountinfo"
+    data = "/var/lib/docker/volumes/x/_data"
+    told.write_text(ORDINARY + f"40 29 254:0 /etc {data}/in rw - ext4 /dev/vda rw\n", encoding="utf-8")
+    table = mount_table(told)
+    assert str(led_below(data, table=table)).startswith(f"/etc (mounted at {data}/in), which hands what belongs to")
+    assert led_below("/var/lib/docker/volumes/y/_data", table=table) is None
 
 
 def test_what_obeys_is_told_first_and_confirmed_by_nobody(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ringfence.host.mounts import Led, leading
+from ringfence.host.mounts import Led, leading, led_below
 from ringfence.host.stack.containers import Container, there
 
 _RUNS = frozenset({"running", "paused", "restarting"})
@@ -116,9 +116,15 @@ def _ways(said: dict[str, Any], read_only: bool) -> Iterator[Led]:
     paths += _mounted_at(options.get("device", ""))
     for key, _, value in (word.partition("=") for word in words):
         paths += value.split(":") if key in ("lowerdir", "upperdir") else []
+    found: list[Led] = []
     if said.get("Driver", "local") == "local" and options:
         absolute = [path for path in paths if path.startswith("/")]
-        yield from list(leading(dict.fromkeys(absolute, read_only)).values())[:1]
+        found = list(leading(dict.fromkeys(absolute, read_only)).values())[:1]
+        yield from found
+    # Of a driver's own volumes it is not known where they are.
+    if not found and (there_is := str(said.get("Mountpoint") or "")).startswith("/"):
+        led = led_below(there_is)
+        yield from [led] if led else []
 
 
 def _mounted_at(device: str) -> list[str]:

@@ -23,6 +23,7 @@ volumes: {{data: {{}}}}
 ODD = "10.77.5.0/24"
 KEPT = {"ufw_foreign": "keep"}
 COMPOSE = "docker compose -f /srv/wiki/compose.yaml -p wiki"
+INSIDE = "/var/lib/docker/volumes/inside/_data/in"
 VOLUMES = "docker volume ls -q | sort; docker volume inspect wiki_data -f '{{.CreatedAt}} {{.Mountpoint}} {{.Labels}}'"
 
 
@@ -57,7 +58,8 @@ def theirs(lab: Lab) -> None:
         " mkdir -p /srv/units /srv/app/inner; mount --bind /etc/systemd/system /srv/units;"
         " mount --bind /etc /srv/app/inner; touch /srv/sock; mount --bind /run/docker.sock /srv/sock;"
         " mkdir -p /dev/vg0; mknod /dev/dm-77 b 7 0; ln -sf ../dm-77 /dev/vg0/root; mknod /dev/odd c 1 11;"
-        " docker volume create -o type=none -o o=bind -o device=/srv/units units;"
+        " docker volume create -o type=none -o o=bind -o device=/srv/units units; docker volume create inside;"
+        f" mkdir {INSIDE}; mount --bind /etc {INSIDE};"
         " useradd -m -d /srv/people/bob -s /bin/bash bob; docker volume create -o type=none -o o=bind"
         " -o device=/ disguised"
     )
@@ -89,6 +91,7 @@ def test_nothing_is_made_in_the_place_of_what_is_meant_and_nothing_hands_the_hos
         # What obeys is confirmed by nobody, by whatever name.
         "socket": {**plain, "allow_host": True, "volumes": ["/srv/sock:/s", "/:/h:ro"]},
         "units": {**plain, "volumes": [{"source": "units", "target": "/d", "external": True}]},
+        "inside": {**plain, "volumes": [{"source": "inside", "target": "/d", "external": True}]},
         "link": {**plain, "volumes": ["/srv/link:/s", "/srv/bound:/b:ro", "/srv/people:/p"]},
     }
     told = refused(lab, services, lab_segments={"backend": {"subnet": ODD, "internet": False}})
@@ -113,6 +116,7 @@ def test_nothing_is_made_in_the_place_of_what_is_meant_and_nothing_hands_the_hos
         "/srv/units leads to /etc/systemd/system, which hands the whole host",
         "/srv/app leads to /etc (mounted at /srv/app/inner), which hands what belongs to the host",
         "/srv/sock leads to /run/docker.sock, which hands the whole host",
+        f"the volume inside is /etc (mounted at {INSIDE}), which hands what belongs to the host",
         "the volume units is /etc/systemd/system, which hands the whole host",
         "/dev/vg0/root leads to the disk /dev/dm-77, which hands the host to the container",
         "/dev/odd leads to /dev/kmsg, which hands the host to the container",
