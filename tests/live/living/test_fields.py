@@ -105,7 +105,9 @@ def test_they_reach_the_containers(lab: Lab) -> None:
 def test_they_verify_and_what_is_given_is_listed(lab: Lab) -> None:
     verified = lab.verify()
     assert verified.code == 0, verified.text
-    assert "metrics: is given its host: pid host, volumes /, Docker's socket with it (allow_host)" in verified.text, verified.text
+    assert "metrics: is given its host: pid host, volumes /, Docker's socket with it (allow_host)" in verified.text, (
+        verified.text
+    )
     assert "socket: has Docker's socket, and filters it for dashboard (docker_socket)" in verified.text, verified.text
     opened = lab.opened()
     assert {("lan", "atlas", "tcp", port, 4) for port in (17000, 17004)} <= opened
