@@ -157,8 +157,44 @@ def _is_host(text: str, start: int, end: int, port: int | None, variable: str) -
     return not _NO_HOST.search(variable) and (port is not None or bool(_HOST_VARIABLE.search(variable)))
 
 
-def renamed(text: str, names: Names, variable: str = "") -> str:
-    """Return a text with the hosts of the project under their new names."""
-    for one in reversed(mentions(text, names.hosts, variable)):
-        text = text[: one.start] + names.services[one.service] + text[one.end :]
-    return text
+def known_as(project: Project, names: Names, caller: str, callee: str) -> list[str]:
+    """Return the names, besides the lab's, by which a service may look for another one.
+
+    Compose's name of it, its aliases and links always count, as an image may have them built in; what its container was
+    called does where the caller, or who shares its network, has it in a text.
+    """
+    inside = [one for name, one in project.services.items() if name == caller or _network_owner(names, one) == caller]
+    texts = [text for one in inside for text in _texts(one)]
+    networks = [(one or {}).get("aliases") or [] for one in networks_of(project.services[callee]).values()]
+    links = [str(link).partition(":")[2] for one in inside for link in one.get("links") or []]
+    given = {callee, *map(str, (alias for aliases in networks for alias in aliases)), *links}
+    found = {
+        known
+        for known, meant in names.hosts.items()
+        if meant == callee and (known in given or any(_says(text, known) for text in texts))
+    }
+    return sorted(found - {names.services[callee]})
+
+
+def _network_owner(names: Names, service: Mapping[str, Any]) -> str:
+    kind, _, other = str(service.get("network_mode") or "").partition(":")
+    return names.hosts.get(other, "") if kind in ("service", "container") else ""
+
+
+def _texts(service: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a service in which it may name a host."""
+    parts = [service.get(key) for key in ("command", "entrypoint", "environment", "healthcheck", "labels")]
+    found: list[str] = []
+    while parts:
+        one = parts.pop()
+        if isinstance(one, Mapping):
+            parts += one.values()
+        elif isinstance(one, list):
+            parts += one
+        elif one is not None:
+            found.append(str(one))
+    return found
+
+
+def _says(text: str, name: str) -> bool:
+    return bool(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text))

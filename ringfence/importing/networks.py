@@ -31,7 +31,8 @@ def segments(project: Project, names: Names, remarks: list[str]) -> dict[str, di
                 "Here they have addresses of the segment, and publish opens their ports on the host's: do they still "
                 "do what they did?"
             )
-        _subnet(project, network, declared, said)
+        else:
+            _subnet(project, network, declared, said)
         rest = sorted(set(declared) - {"driver", "internal", "ipam", "external", "name"})
         if rest:
             remarks.append(f"networks.{network}: {', '.join(rest)} (the lab makes its networks itself)")
@@ -89,7 +90,7 @@ def connect(project: Project, names: Names, segments: Mapping[str, Any], name: s
             )
         given = given or {}
         if given.get("ipv4_address"):
-            moved = isinstance(segments[names.segments[network]].get("subnet"), dict)
+            moved = not isinstance(segments[names.segments[network]].get("subnet"), str)
             address = text_of(given["ipv4_address"])
             addresses[names.segments[network]] = (
                 question(f"it was {address}: write one of the segment's new subnet") if moved else address
@@ -98,7 +99,7 @@ def connect(project: Project, names: Names, segments: Mapping[str, Any], name: s
             said.remarks.append(f"networks.{network}: the IPv6 address has the IPv4 one's number")
         if given.get("aliases"):
             others = ", ".join(str(alias) for alias in given["aliases"])
-            said.remarks.append(f"networks.{network}: also called {others} (changed where the files name it)")
+            said.remarks.append(f"networks.{network}: also called {others} (who calls it finds it so)")
         rest = sorted(set(given) - {"ipv4_address", "ipv6_address", "aliases"})
         if rest:
             said.questions[f"network {network}"] = f"it said {', '.join(rest)} of '{network}': do without?"

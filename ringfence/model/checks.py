@@ -17,7 +17,7 @@ from ringfence.model.egress_checks import meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.lab import ANYWHERE, INTERNET, SELF, Call, Publish, Segment, Service
 from ringfence.model.mounts import mount_problems
-from ringfence.model.network_checks import callers_of_hosts, network_problems
+from ringfence.model.network_checks import callers_of_hosts, known_as_problems, network_problems
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.site_checks import SITE_CHECKS
@@ -233,7 +233,7 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
             if own[0].isdigit() or ":" in own:
                 yield from _asked(draft, of, ipaddress.ip_address(own), [name])
             else:
-                yield from _call(draft, of, name, service, Call(service=own, port=53, proto=None))
+                yield from _call(draft, of, name, service, Call.model_validate({"service": own, "port": 53}))
 
 
 def _asked(draft: Draft, owner: str, resolver: Address, asking: Sequence[str]) -> Iterator[Problem]:
@@ -468,6 +468,7 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _egress,
     meaningless_egress,
     network_problems,
+    known_as_problems,
     callers_of_hosts,
     _resolvers,
     _stacks,
