@@ -22,8 +22,16 @@ def check(content: Mapping[str, Any], where: str) -> None:
     from jsonschema.exceptions import best_match
 
     found = {key: value for key, value in plain(dict(content)).items() if key != "include"}
+    if isinstance(found.get("services"), Mapping):  # an empty one of these is one that was commented out
+        found["services"] = {name: _without_empty(one) for name, one in found["services"].items()}
     errors = [one for one in validator().iter_errors(found) if one.validator not in _UNKNOWN]
     error = best_match(errors)
     if error is not None:
         place = ".".join(str(part) for part in error.absolute_path)
         raise ComposeError(f"{where}: {place} has a form that compose does not know (see its page on services)")
+
+
+def _without_empty(service: Any) -> Any:
+    if not isinstance(service, Mapping):
+        return service
+    return {key: value for key, value in service.items() if value is not None}

@@ -36,8 +36,9 @@ def flows_of(project: Project, names: Names) -> Flows:
     found = Flows()
     for name, service in project.services.items():
         callees: dict[str, set[int]] = {}
-        for needed in service.get("depends_on") or {}:
-            if needed in project.services:
+        for needed, how in (service.get("depends_on") or {}).items():
+            # Whose end is waited for has done its work then, and is not called.
+            if needed in project.services and how.get("condition") != "service_completed_successfully":
                 callees.setdefault(needed, set())
         for link in service.get("links") or []:
             target = str(link).partition(":")[0]

@@ -154,13 +154,13 @@ def _raw_target(value: Filled) -> str:
 def _depends(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {str(name): dict(one or {}) for name, one in value.items()}
-    return {str(name): {"condition": "service_started"} for name in value or []}
+    return {text_of(name): {"condition": "service_started"} for name in value or []}
 
 
 def _networks(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {str(name): dict(one or {}) for name, one in value.items()}
-    return {str(name): {} for name in value or []}
+    return {text_of(name): {} for name in value or []}
 
 
 def _references(value: Any) -> list[dict[str, Any]]:

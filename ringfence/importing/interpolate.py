@@ -136,7 +136,7 @@ def unset_in(value: Any) -> tuple[str, ...]:
     """Return the variables of a tree that nobody has set, in order."""
     if isinstance(value, Filled):
         return value.unset
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    parts = [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return tuple(dict.fromkeys(name for part in parts for name in unset_in(part)))
 
 

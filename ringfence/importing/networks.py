@@ -24,8 +24,8 @@ def segments(project: Project, names: Names, remarks: list[str]) -> dict[str, di
         said = Said()
         if declared.get("internal"):
             said.entry["internet"] = False
-        driver = str(declared.get("driver") or "bridge")
-        if driver not in ("bridge", "default"):
+        if not _bridged(declared):
+            driver = declared["driver"]
             said.questions["driver"] = (
                 f"the network '{network}' was of the kind {driver}: its services had addresses in your own network. "
                 "Here they have addresses of the segment, and publish opens their ports on the host's: do they still "
@@ -42,6 +42,10 @@ def segments(project: Project, names: Names, remarks: list[str]) -> dict[str, di
     for network in sorted(set(project.sections["networks"]) - set(names.segments)):
         remarks.append(f"networks.{network}: no service uses it")
     return found
+
+
+def _bridged(declared: Mapping[str, Any]) -> bool:
+    return str(declared.get("driver") or "bridge") in ("bridge", "default")
 
 
 def _subnet(project: Project, network: str, declared: Mapping[str, Any], said: Said) -> None:
@@ -89,7 +93,11 @@ def connect(project: Project, names: Names, segments: Mapping[str, Any], name: s
                 "them say so under calls (or give this one a site, which the lab's proxy serves)"
             )
         given = given or {}
-        if given.get("ipv4_address"):
+        if given.get("ipv4_address") and not _bridged(declared):
+            said.remarks.append(
+                f"networks.{network}: its address there, {given['ipv4_address']}, was of your own network"
+            )
+        elif given.get("ipv4_address"):
             moved = not isinstance(segments[names.segments[network]].get("subnet"), str)
             address = text_of(given["ipv4_address"])
             addresses[names.segments[network]] = (

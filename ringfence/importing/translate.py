@@ -241,10 +241,9 @@ def _environment(vault: Vault, lab_name: str, service: Mapping[str, Any], said: 
 
 def _flows(project: Project, names: Names, flows: Flows, name: str, service: Mapping[str, Any], said: Said) -> None:
     own = set(networks_of(service))
-    once = _ended_first(service)
     calls: list[Any] = []
     for callee, called in sorted(flows.calls[name].items(), key=lambda item: names.services[item[0]]):
-        if not own & set(networks_of(project.services[callee])) or (callee in once and not called):
+        if not own & set(networks_of(project.services[callee])):
             continue
         main, target = flows.ports[callee], names.services[callee]
         others = sorted(port for port in called if port != main)
