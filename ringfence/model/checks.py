@@ -38,7 +38,7 @@ DATABASE_PORTS = {
     11211: "memcached",
     27017: "MongoDB",
 }
-_SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_lab(draft: Draft) -> list[Problem]:
@@ -287,7 +287,7 @@ def _stacks(draft: Draft) -> Iterator[Problem]:
             if not _SECRET_NAME.fullmatch(secret):
                 yield Problem(
                     f"lab_services.{name}.secrets",
-                    f"'{secret}' cannot be a file name (write lower-case letters, digits, '_', '-' and '.')",
+                    f"'{secret}' cannot be a file name (write letters, digits, '_', '-' and '.')",
                 )
 
 
