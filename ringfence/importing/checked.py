@@ -9,8 +9,8 @@ from ringfence.importing.merge import plain
 from ringfence.importing.problems import ComposeError
 from ringfence.model.passed import validator
 
-# Settings that the schema does not know, or no longer, are asked about by name.
-_UNKNOWN = ("additionalProperties", "unevaluatedProperties", "required")
+# Settings that the schema does not know, or no longer, are asked about by name; what is there twice is there once.
+_UNKNOWN = ("additionalProperties", "unevaluatedProperties", "required", "uniqueItems")
 
 
 def check(content: Mapping[str, Any], where: str) -> None:

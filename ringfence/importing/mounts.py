@@ -27,7 +27,12 @@ def volumes(project: Project, service: Mapping[str, Any], where: str, said: Said
     found: list[Any] = []
     for one in service.get("volumes") or []:
         kind, target = one.get("type"), str(one.get("target"))
-        if kind == "tmpfs":
+        if kind in ("bind", "volume") and posixpath.normpath(target).startswith("/run/secrets"):
+            said.questions[f"volume {target}"] = (
+                f"{one.get('source')} was mounted at {target}, where secrets are: declare it under secrets, or mount it "
+                "elsewhere and point the program there"
+            )
+        elif kind == "tmpfs":
             given = one.get("tmpfs") or {}
             mode = {"mode": f"{given['mode']:o}"} if isinstance(given.get("mode"), int) else {}
             options = ",".join(f"{key}={value}" for key, value in {**given, **mode}.items())
