@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 from ringfence.importing.files import Project
 
 LONGEST = 40
 LONGEST_SEGMENT = 12
-# Where a host name may stand: not inside a word, a longer name or a path.
-_BEFORE = r"(?<![\w.$/:@-])"
-_AFTER = r"(?![\w-]|\.[\w])"
 
 
 def lab_name(name: str, longest: int = LONGEST) -> str:
@@ -30,7 +30,7 @@ class Names:
     Attributes:
         stack: name of the project as a stack.
         services: compose's name → the lab's.
-        hosts: every name by which a service is found in the project's networks → compose's name of it.
+        hosts: every name and fixed address by which a service is found in the networks → compose's name of it.
         segments: compose's name of a network → the segment's.
     """
 
@@ -52,12 +52,14 @@ def names_of(project: Project, taken: Collection[str], segments_taken: Collectio
     services: dict[str, str] = {}
     for name in project.services:
         wanted = lab_name(name)
-        unavailable = {*taken, *services.values()}
-        for candidate in (wanted, lab_name(f"{stack}-{wanted}"), *(f"{wanted[:36]}-{n}" for n in range(2, 99))):
-            if candidate not in unavailable:
-                services[name] = candidate
-                break
+        services[name] = _free((wanted, lab_name(f"{stack}-{wanted}")), {*taken, *services.values()}, LONGEST)
     return Names(stack, services, _hosts(project), _segments(project, stack, segments_taken))
+
+
+def _free(wanted: Sequence[str], unavailable: Collection[str], longest: int) -> str:
+    """Return the first of these names that nobody has, or else the first one with a number."""
+    numbered = (f"{wanted[0][: longest - len(str(n)) - 1].rstrip('-')}-{n}" for n in count(2))
+    return next(one for one in chain(wanted, numbered) if one not in unavailable)
 
 
 def _hosts(project: Project) -> dict[str, str]:
@@ -65,7 +67,7 @@ def _hosts(project: Project) -> dict[str, str]:
     for name, service in project.services.items():
         others = [service.get("container_name"), service.get("hostname")]
         for network in (service.get("networks") or {}).values():
-            others += (network or {}).get("aliases") or []
+            others += [*((network or {}).get("aliases") or []), (network or {}).get("ipv4_address")]
         for other in others:
             if other:
                 found.setdefault(str(other), name)
@@ -78,7 +80,13 @@ def _hosts(project: Project) -> dict[str, str]:
 
 
 def networks_of(service: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the networks of a service with what it says of them; none where it has no network of its own."""
+    """Return the networks of a service with what it says of them; none where it has no network of its own.
+
+    Docker's own bridge (``network_mode: bridge``) is one that knows no names. It has no segment here: who was in it is
+    in the project's default one.
+    """
+    if service.get("network_mode") == "bridge":
+        return {"default": {}}
     if service.get("network_mode"):
         return {}
     return dict(service.get("networks") or {"default": {}})
@@ -86,75 +94,151 @@ def networks_of(service: Mapping[str, Any]) -> dict[str, Any]:
 
 def _segments(project: Project, stack: str, taken: Collection[str]) -> dict[str, str]:
     used = dict.fromkeys(network for service in project.services.values() for network in networks_of(service))
-    found: dict[str, str] = {}
+    declared = {network: project.sections["networks"].get(network) or {} for network in used}
+    shared = {
+        network: str(one.get("name") or network) for network, one in declared.items() if one.get("external")
+    }  # fmt: skip
+    # Those of others first: each has one name in every project, and the project's own have another.
+    found = {network: _shared(real, set(shared.values())) for network, real in shared.items()}
     for network in used:
-        declared = project.sections["networks"].get(network) or {}
-        if declared.get("external"):
-            real = declared.get("name") or network
-            found[network] = lab_name(str(real), LONGEST_SEGMENT)
+        if network in shared:
             continue
         plain = lab_name(network)
         room = max(3, LONGEST_SEGMENT - 1 - len(plain))
         wanted = stack if network == "default" or plain == stack else f"{stack[:room].rstrip('-')}-{plain}"
         wanted = wanted[:LONGEST_SEGMENT].rstrip("-")
-        unavailable = {*taken, *found.values()}
-        numbered = (f"{wanted[: LONGEST_SEGMENT - 2].rstrip('-')}-{n}" for n in range(2, 10))
-        found[network] = next(one for one in (wanted, *numbered) if one not in unavailable)
-    return found
+        found[network] = _free((wanted,), {*taken, *found.values()}, LONGEST_SEGMENT)
+    return {network: found[network] for network in used}
+
+
+def _shared(real: str, others: Collection[str]) -> str:
+    """Return the segment of a network that several projects share: the same in each, and no other network's."""
+    plain = lab_name(real, 10**6)
+    alike = any(other != real and lab_name(other, 10**6) == plain for other in others)
+    if len(plain) <= LONGEST_SEGMENT and (real == plain or not alike):
+        return plain
+    return f"{plain[: LONGEST_SEGMENT - 5].rstrip('-')}-{hashlib.sha256(real.encode()).hexdigest()[:4]}"
 
 
 @dataclass(frozen=True)
 class Mention:
-    """A host name of the project in a text: where it stands, whose it is, and the port behind it, if one is there."""
+    """A host name of the project in a text.
+
+    Attributes:
+        start, end: where it stands.
+        service: compose's name of whose it is.
+        port: behind it, if one is there.
+        key: what it is the value of: a variable, an option, or a key within the text.
+        scheme: of the URL that it is in: ``udp``, ``http``, …; "" if it is in none.
+        dns: whether the port is written as DNS servers' are: ``unbound#5335``.
+    """
 
     start: int
     end: int
     service: str
     port: int | None
+    key: str = ""
+    scheme: str = ""
+    dns: bool = False
 
 
 # Variables whose value is a host, an address or a list of them.
 _HOST_VARIABLE = re.compile(
     r"HOST|URL|URI|ADDR|SERVER|ENDPOINT|DSN|BROKER|UPSTREAM|PROXY|CONNECTION|LINK|TARGET|BACKEND|LISTEN|SMTP|REDIS|"
-    r"DATABASE|_DB|CACHE|QUEUE|TIKA|GOTENBERG|AMQP|MQTT|SERVICE|API|ORIGIN|NODES?$|PEER|IMGPROXY|KUMA",
+    r"DATABASE|_DB|CACHE|QUEUE|TIKA|GOTENBERG|AMQP|MQTT|SERVICE|API|ORIGIN|NODES?$|PEER|IMGPROXY|KUMA|(?:^|_)DNS|RESOLVER",
+    re.IGNORECASE,
+)
+# Keys within a text and options of a command: fewer words, as more of them mean something else.
+_HOST_KEY = re.compile(
+    r"HOST|URL|URI|ADDR|SERVERS?$|DATA SOURCE|ENDPOINT|BROKER|UPSTREAM|PROXY$|TARGET|BACKEND|PEERS?$|NODES?$|REDIS|"
+    r"MQTT|CACHE$|RESOLVER|(?:^|[._-])DNS|^h$",
     re.IGNORECASE,
 )
 _NO_HOST = re.compile(
-    r"(?:USER|USERNAME|NAME|PASS|PASSWORD|PASSWD|PWD|SECRET|TOKEN|KEY|DBNAME|DATABASE|_DB|TYPE|ENGINE|DRIVER|PREFIX|"
-    r"BUCKET|VERSION|TITLE|REALM|SCHEMA|MODE|KIND)$",
+    r"(?:USER|USERNAME|(?<!HOST)(?<!HOST_)NAME|PASS|PASSWORD|PASSWD|PWD|PW|SECRET|TOKEN|KEY|DBNAME|DATABASE|_DB|TYPE|"
+    r"ENGINE|DRIVER|PREFIX|BUCKET|VERSION|TITLE|REALM|SCHEMA|MODE|KIND|IMAGE|TAG|GROUP|ROLE|LOGIN|(?:^|_)UID)$",
     re.IGNORECASE,
 )
+# Programs whose argument is a host.
+_PROGRAM = re.compile(
+    r"(?:^|[\s\0;|&(/\"'!])(?:nc|ncat|netcat|telnet|ping|curl|wget|wait-for|wait-for-it|wait-for-it\.sh|wait-for\.sh)"
+    r"(?:[\s\0]+-[\w-]+(?:[\s\0]+[0-9]+)?)*[\s\0]+[\"']?$"
+)
+# Where a host name may stand: not inside a word, a longer name or a path.
+_BEFORE = r"(?:(?<=://)|(?<=@)|(?<=/dev/tcp/)|(?<=/dev/udp/)|(?<==tcp:)|(?<![\w.$/:@-]))"
+_AFTER = r"(?![\w-]|\.[\w])"
+_PORT = r"(?:\]?(?P<sign>[:#])(?P<port>[0-9]{2,5})(?![0-9:]))?"
+_OPENING, _CLOSING = " \t\n\0,;=|([{<>\"'&:", " \t\n\0,;|)]}<>\"'&/?"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:[^/\s\0@]*@)?$")
+_KEY = re.compile(r"((?:data )?[\w.-]+)[\"']?\s*[=:]\s*\[?(?:tcp:)?[\"']?$", re.IGNORECASE)
+_OPTION = re.compile(r"(?:^|[\s\0(\"'])--?([A-Za-z][\w.-]*)[\s\0]+\[?[\"']?$")
 
 
-def mentions(text: str, hosts: Mapping[str, str], variable: str = "") -> list[Mention]:
+def mentions(text: str, hosts: Mapping[str, str], variable: str = "", *, command: bool = False) -> list[Mention]:
     """Return whom a text names as a host, in order.
 
-    A name counts where it stands as one: behind ``://`` or ``@``, before a port, or alone in a variable of hosts.
+    A name counts where it stands as one: behind ``://`` or ``@``, before a port, or alone in a variable, under a key or
+    behind an option of hosts. An address counts wherever it stands as a whole.
+
+    Args:
+        text: the text; for a command `line`'s.
+        hosts: name or address → service.
+        variable: whose value the text is.
+        command: whether it is a command line, in which programs and options tell what is a host.
     """
     if not hosts:
         return []
     names = "|".join(re.escape(host) for host in sorted(hosts, key=len, reverse=True))
-    pattern = rf"(?:(?<=://)|(?<=@)|{_BEFORE})(?P<host>{names}){_AFTER}(?::(?P<port>[0-9]{{2,5}})(?![0-9:]))?"
-    found: list[Mention] = []
-    for one in re.finditer(pattern, text):
-        port = int(one["port"]) if one["port"] else None
-        if _is_host(text, one.start(), one.end(), port, variable):
-            found.append(Mention(one.start("host"), one.end("host"), hosts[one["host"]], port))
-    return found
+    found = (
+        _mention(text, one, hosts[one["host"]], variable, command)
+        for one in re.finditer(rf"{_BEFORE}(?P<host>{names}){_AFTER}{_PORT}", text)
+    )
+    return [one for one in found if one]
 
 
-def _is_host(text: str, start: int, end: int, port: int | None, variable: str) -> bool:
-    before = text[:start]
-    if before.endswith("://") and re.match(r"[^/?#@\s]*@", text[end:]):
-        return False  # who signs in there
-    if before.endswith("://") or (before.endswith("@") and "://" in before):
-        return True
-    alone = (start == 0 or text[start - 1] in " ,;=|(") and (end == len(text) or text[end] in " ,;|/)?")
-    if not alone:
+def _mention(text: str, found: re.Match[str], service: str, variable: str, command: bool) -> Mention | None:
+    before, after = text[: found.start()], text[found.end() :]
+    port = int(found["port"]) if found["port"] else None
+    scheme = _SCHEME.search(before)
+    if before.endswith("://") and re.match(r"[^/?#@\s\0]*@", after):
+        return None  # who signs in there
+    inner = _KEY.search(before)
+    option = _OPTION.search(before) if command else None
+    key = inner[1].lstrip("-") if inner else option[1] if option else ""
+    start, end = found.span("host")
+    made = Mention(
+        start, end, service, port, key or variable, scheme[1].lower() if scheme else "", found["sign"] == "#"
+    )
+    if scheme or (before.endswith("@") and (port is not None or "://" in before)):
+        return made
+    if before.endswith(("/dev/tcp/", "/dev/udp/")):
+        number = re.match(r"/([0-9]{2,5})\b", after)
+        return Mention(start, end, service, int(number[1]), key, before[-4:-1]) if number else None
+    opened = not before or before[-1] in _OPENING
+    if not opened or (after and after[0] not in _CLOSING):
+        return None
+    if _address(found["host"]):
+        return None if re.match(r"/[0-9]", after) else made
+    if port is not None:
+        return None if _NO_HOST.search(key or variable) else made
+    if command and _PROGRAM.search(before):
+        number = re.match(r"[\"']?[\s\0]+([0-9]{2,5})(?![\w.])", after)
+        return Mention(start, end, service, int(number[1]) if number else None, key)
+    pattern = _HOST_KEY if key else _HOST_VARIABLE
+    return made if pattern.search(key or variable) and not _NO_HOST.search(key or variable) else None
+
+
+def _address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
         return False
-    if variable.upper().endswith(("HOSTNAME", "HOST_NAME", "DBHOST")):
-        return True
-    return not _NO_HOST.search(variable) and (port is not None or bool(_HOST_VARIABLE.search(variable)))
+    return True
+
+
+def line(words: Sequence[str]) -> str:
+    """Return a command's words as one text in which `mentions` can see what stands before what."""
+    return "\0".join(words)
 
 
 def known_as(project: Project, names: Names, caller: str, callee: str) -> list[str]:
@@ -171,7 +255,9 @@ def known_as(project: Project, names: Names, caller: str, callee: str) -> list[s
     found = {
         known
         for known, meant in names.hosts.items()
-        if meant == callee and (known in given or any(_says(text, known) for text in texts))
+        if meant == callee
+        and not _address(known)
+        and (known in given or any(_says(text, known) for text in texts))
     }
     return sorted(found - {names.services[callee]})
 
