@@ -113,7 +113,10 @@ def _by_name(name: str, value: str) -> bool:
         return bool(re.fullmatch(r"[^\s:/]+:[^\s/]+", value))
     if not secret_name(name):
         return False
-    return not _path(value) or bool(_TYPED.search(plain) and not value.startswith("/run/secrets/"))
+    # FILE__PASSWORD names a file with linuxserver's images, as PASSWORD_FILE does with others.
+    return not _path(value) or bool(
+        _TYPED.search(plain) and not value.startswith("/run/secrets/") and plain[:5] != "FILE_"
+    )
 
 
 def _path(value: str) -> bool:

@@ -38,7 +38,9 @@ DEFAULTS: dict[str, dict[tuple[str, ...], tuple[str, int | None]]] = {
     },
 }
 # Variables that name others without calling them.
-_NO_CALL = re.compile(r"TRUSTED|ALLOW|WHITELIST|DENY|BLOCK|IGNORE|EXCLUDE|NO_PROXY|CORS", re.IGNORECASE)
+_NO_CALL = re.compile(
+    r"(?:^|_)(?:TRUSTED|ALLOW|WHITELIST|DENY|BLOCK(?:ED|LIST)?(?:_|$)|IGNORE|EXCLUDE|NO_PROXY|CORS)", re.IGNORECASE
+)
 # Whose work needs nobody to call it, by a word in its name, its image or its command.
 _WORKER = re.compile(
     r"(?:^|[^a-z])(?:workers?|cron(?:job)?|jobs?|scheduler|beat|celery|sidekiq|consumer|queue:work|backups?|watchtower|diun|"

@@ -110,6 +110,7 @@ def test_a_callee_that_is_only_asked_by_udp_has_that_port(tmp_path: Path) -> Non
         ({"environment": {"X": "postgres://mysql:cache@db/graylog"}}, {"db": set()}),
         ({"environment": {"DB": "172.22.5.3"}}, {"box": set()}),
         ({"environment": {"DNS1": "172.22.5.3#5053"}}, {"box": {5053, "5053/udp"}}),
+        ({"environment": {"BLOCKCHAIN_RPC": "http://cache:8545"}}, {"cache": {8545}}),
         ({"environment": {"X": "http://172.22.5.3:8080/"}}, {"box": {8080}}),
         ({"dns": ["172.22.5.3"]}, {"box": {53, "53/udp"}}),
         ({"command": ["--db-host", "db"]}, {"db": set()}),

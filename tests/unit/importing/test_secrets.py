@@ -87,6 +87,7 @@ def test_what_is_secret(name: str, value: str) -> None:
         ("KEYMAP", "de"),
         ("DB_PASSWORD_FILE", "/run/secrets/x"),
         ("DB_PASSWORD", "/run/secrets/x"),
+        ("FILE__PASSWORD", "/config/pw"),
         ("TLS_KEY", "/certs/tls.key"),
         ("PASSWORD_LOGIN", "false"),
         ("AUTH", "basic"),
