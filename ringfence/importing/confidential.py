@@ -172,7 +172,7 @@ class Vault:
             value.raw: _masked_raw(value.raw)
             for name, value in given
             if isinstance(value, Filled) and value.unset and secret_name(name)
-        } | dict(_raw_words(project))
+        }
 
     def reference(self, path: str, value: str) -> str:
         """Keep a secret; return what stands in its place."""
@@ -272,16 +272,6 @@ def _texts(project: Project) -> Iterator[str]:
     for config in project.sections["configs"].values():
         if (config or {}).get("content"):
             yield str(config["content"])
-
-
-def _raw_words(project: Project) -> Iterator[tuple[str, str]]:
-    """Words with a variable that nobody set, as they are shown in a question: the option before tells what they are."""
-    for words in _commands(project):
-        raws = [word.raw if isinstance(word, Filled) else str(word) for word in words]
-        told = _secret_words(raws)
-        for index, (word, raw) in enumerate(zip(words, raws, strict=True)):
-            if isinstance(word, Filled) and word.unset and index in told and masked(raw) == raw:
-                yield raw, _masked_raw(raw)
 
 
 def _hosts(project: Project) -> set[str]:

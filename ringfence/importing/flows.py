@@ -9,34 +9,9 @@ from typing import Any
 
 from ringfence.importing.files import Project
 from ringfence.importing.forms import text_of
-from ringfence.importing.names import Mention, Names, line, mentions, networks_of
+from ringfence.importing.names import Mention, Names, built_in, line, mentions, networks_of
 from ringfence.importing.ports import DNS_PORT, asked_by, image_name, own_port
 
-# What images call when no variable says otherwise: by the last part of an image's name, variables of which any says
-# otherwise → (host, port).
-DEFAULTS: dict[str, dict[tuple[str, ...], tuple[str, int | None]]] = {
-    "adminer": {("ADMINER_DEFAULT_SERVER",): ("db", None)},
-    "immich-server": {
-        ("IMMICH_MACHINE_LEARNING_URL", "IMMICH_MACHINE_LEARNING_ENABLED"): ("immich-machine-learning", 3003),
-        ("REDIS_HOSTNAME", "REDIS_URL", "REDIS_SOCKET"): ("redis", 6379),
-        ("DB_HOSTNAME", "DB_URL"): ("database", 5432),
-    },
-    "kibana": {("ELASTICSEARCH_HOSTS", "ELASTICSEARCH_URL"): ("elasticsearch", 9200)},
-    "mongo-express": {("ME_CONFIG_MONGODB_URL", "ME_CONFIG_MONGODB_SERVER"): ("mongo", 27017)},
-    "phpmyadmin": {("PMA_HOST", "PMA_HOSTS", "PMA_ARBITRARY"): ("db", 3306)},
-    "wordpress": {("WORDPRESS_DB_HOST",): ("mysql", 3306)},
-    "zabbix-agent": {("ZBX_SERVER_HOST",): ("zabbix-server", 10051)},
-    "zabbix-server-mysql": {("DB_SERVER_HOST",): ("mysql-server", 3306)},
-    "zabbix-server-pgsql": {("DB_SERVER_HOST",): ("postgres-server", 5432)},
-    "zabbix-web-nginx-mysql": {
-        ("DB_SERVER_HOST",): ("mysql-server", 3306),
-        ("ZBX_SERVER_HOST",): ("zabbix-server", 10051),
-    },
-    "zabbix-web-nginx-pgsql": {
-        ("DB_SERVER_HOST",): ("postgres-server", 5432),
-        ("ZBX_SERVER_HOST",): ("zabbix-server", 10051),
-    },
-}
 # Variables that name others without calling them.
 _NO_CALL = re.compile(
     r"(?:^|_)(?:TRUSTED|ALLOW|WHITELIST|DENY|BLOCK(?:ED|LIST)?(?:_|$)|IGNORE|EXCLUDE|NO_PROXY|CORS)", re.IGNORECASE
@@ -59,7 +34,6 @@ class Flows:
     Attributes:
         ports: service → the port that its callers use, None where it is called and nobody says how.
         calls: caller → callee → ports named there, such as 5432 or "53/udp".
-        defaults: caller → variable that would say otherwise → the host that its image calls by itself.
         unreached: service that nobody calls, that publishes nothing, and that does not look like one that needs
             neither → the services that share a network with it.
         called: services that somebody calls.
@@ -67,7 +41,6 @@ class Flows:
 
     ports: dict[str, int | str | None] = field(default_factory=dict)
     calls: dict[str, dict[str, set[int | str]]] = field(default_factory=dict)
-    defaults: dict[str, dict[str, str]] = field(default_factory=dict)
     unreached: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -90,9 +63,8 @@ def flows_of(project: Project, names: Names) -> Flows:
                 callees.setdefault(target, set())
         for callee, ports in _named(project, name, names.hosts):
             callees.setdefault(callee, set()).update(ports)
-        for variable, host, port in _by_default(service, names.hosts):
-            if names.hosts[host] != name:
-                found.defaults.setdefault(name, {})[variable] = host
+        for host, port in built_in(service):
+            if host in names.hosts:
                 callees.setdefault(names.hosts[host], set()).update([port] if port else [])
         callees.pop(name, None)
         found.calls[name] = callees
@@ -164,13 +136,6 @@ def _beside(key: str, settings: Mapping[str, str], wanted: tuple[str, ...], valu
     others = [plain[: -len(end)] + word for end in ends for word in wanted]
     others += [word for word in (*wanted, "P") if key.lower() in _PLAIN]
     return next((by_name[one] for one in others if re.fullmatch(value, by_name.get(one, ""))), "")
-
-
-def _by_default(service: Mapping[str, Any], hosts: Mapping[str, str]) -> Iterator[tuple[str, str, int | None]]:
-    environment = service.get("environment") or {}
-    for variables, (host, port) in DEFAULTS.get(image_name(str(service.get("image") or "")), {}).items():
-        if host in hosts and not any(variable in environment for variable in variables):
-            yield variables[0], host, port
 
 
 def _unreached(project: Project, found: Flows) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from itertools import chain, count
 from typing import Any
 
 from ringfence.importing.files import Project
+from ringfence.importing.ports import image_name
 
 LONGEST = 40
 LONGEST_SEGMENT = 12
@@ -118,6 +119,40 @@ def _shared(real: str, others: Collection[str]) -> str:
     if len(plain) <= LONGEST_SEGMENT and (real == plain or not alike):
         return plain
     return f"{plain[: LONGEST_SEGMENT - 5].rstrip('-')}-{hashlib.sha256(real.encode()).hexdigest()[:4]}"
+
+
+# What images call when no variable says otherwise: by the last part of an image's name, variables of which any says
+# otherwise → (host, port).
+BUILT_IN: dict[str, dict[tuple[str, ...], tuple[str, int | None]]] = {
+    "adminer": {("ADMINER_DEFAULT_SERVER",): ("db", None)},
+    "immich-server": {
+        ("IMMICH_MACHINE_LEARNING_URL", "IMMICH_MACHINE_LEARNING_ENABLED"): ("immich-machine-learning", 3003),
+        ("REDIS_HOSTNAME", "REDIS_URL", "REDIS_SOCKET"): ("redis", 6379),
+        ("DB_HOSTNAME", "DB_URL"): ("database", 5432),
+    },
+    "kibana": {("ELASTICSEARCH_HOSTS", "ELASTICSEARCH_URL"): ("elasticsearch", 9200)},
+    "mongo-express": {("ME_CONFIG_MONGODB_URL", "ME_CONFIG_MONGODB_SERVER"): ("mongo", 27017)},
+    "phpmyadmin": {("PMA_HOST", "PMA_HOSTS", "PMA_ARBITRARY"): ("db", 3306)},
+    "wordpress": {("WORDPRESS_DB_HOST",): ("mysql", 3306)},
+    "zabbix-agent": {("ZBX_SERVER_HOST",): ("zabbix-server", 10051)},
+    "zabbix-server-mysql": {("DB_SERVER_HOST",): ("mysql-server", 3306)},
+    "zabbix-server-pgsql": {("DB_SERVER_HOST",): ("postgres-server", 5432)},
+    "zabbix-web-nginx-mysql": {
+        ("DB_SERVER_HOST",): ("mysql-server", 3306),
+        ("ZBX_SERVER_HOST",): ("zabbix-server", 10051),
+    },
+    "zabbix-web-nginx-pgsql": {
+        ("DB_SERVER_HOST",): ("postgres-server", 5432),
+        ("ZBX_SERVER_HOST",): ("zabbix-server", 10051),
+    },
+}
+
+
+def built_in(service: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+    """Return the hosts that a service calls without being told to, with their ports."""
+    known = BUILT_IN.get(image_name(str(service.get("image") or "")), {})
+    environment = service.get("environment") or {}
+    return [called for variables, called in known.items() if not set(variables) & set(environment)]
 
 
 @dataclass(frozen=True)
@@ -252,12 +287,11 @@ def known_as(project: Project, names: Names, caller: str, callee: str) -> list[s
     networks = [(one or {}).get("aliases") or [] for one in networks_of(project.services[callee]).values()]
     links = [str(link).partition(":")[2] for one in inside for link in one.get("links") or []]
     given = {callee, *map(str, (alias for aliases in networks for alias in aliases)), *links}
+    given |= {host for one in inside for host, _ in built_in(one)}
     found = {
         known
         for known, meant in names.hosts.items()
-        if meant == callee
-        and not _address(known)
-        and (known in given or any(_says(text, known) for text in texts))
+        if meant == callee and not _address(known) and (known in given or any(_says(text, known) for text in texts))
     }
     return sorted(found - {names.services[callee]})
 

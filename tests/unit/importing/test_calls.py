@@ -186,10 +186,15 @@ def test_what_an_image_calls_by_itself(tmp_path: Path) -> None:
     found = flows(tmp_path, IMMICH)
     assert found.calls["immich-server"] == {"immich-machine-learning": {3003}, "redis": {6379}, "database": {5432}}
     assert found.ports["immich-machine-learning"] == 3003
-    assert found.defaults["immich-server"]["REDIS_HOSTNAME"] == "redis"
     assert found.unreached == {}
     other = {**IMMICH["immich-server"], "environment": {"REDIS_HOSTNAME": "elsewhere.example.org"}}
     assert "redis" not in flows(tmp_path, {**IMMICH, "immich-server": other}).calls["immich-server"]
+
+
+def test_a_name_that_an_image_has_built_in_is_kept(tmp_path: Path) -> None:
+    services = {"blog": {"image": "wordpress:6"}, "sql": {"image": "mysql:9", "container_name": "mysql"}}
+    part = translate(project(tmp_path, services), Wishes("atlas")).part["services"]
+    assert part["blog"]["calls"] == [{"service": "sql", "as": ["mysql"]}]
 
 
 def test_who_would_be_out_of_reach_is_named(tmp_path: Path) -> None:
@@ -215,7 +220,9 @@ def test_who_would_be_out_of_reach_is_named(tmp_path: Path) -> None:
 def test_an_address_is_no_name_of_a_service(tmp_path: Path) -> None:
     app = {"image": "x:1", "environment": {"DNS1": "172.22.5.3#5053", "DNS2": "names#5053"}, "networks": ["inner"]}
     box = {"image": "x:1", "container_name": "names", "networks": {"inner": {"ipv4_address": "172.22.5.3"}}}
-    [call, other] = translate(project(tmp_path, {"app": app, "box": box}), Wishes("atlas")).part["services"]["app"]["calls"]
+    [call, other] = translate(project(tmp_path, {"app": app, "box": box}), Wishes("atlas")).part["services"]["app"][
+        "calls"
+    ]
     assert call["service"] == "box"
     assert call["as"] == ["names"]
     assert other["port"] == "5053/udp"
