@@ -142,10 +142,16 @@ def _unreached(project: Project, found: Flows) -> dict[str, list[str]]:
     sections = project.sections["networks"]
     lent = {text_of(one.get("network_mode") or "").partition(":")[2] for one in project.services.values()}
     reached = found.called | lent
+    ended = {
+        needed
+        for one in project.services.values()
+        for needed, how in (one.get("depends_on") or {}).items()
+        if how.get("condition") == "service_completed_successfully"
+    }
     unreached: dict[str, list[str]] = {}
     for name, service in project.services.items():
         own = set(networks_of(service))
-        if name in reached or service.get("ports") or _ends(service) or _works_alone(name, service):
+        if name in reached | ended or service.get("ports") or _ends(service) or _works_alone(name, service):
             continue
         if any((sections.get(network) or {}).get("external") for network in own):
             continue  # others may call it, which is asked for already
