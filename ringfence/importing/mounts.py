@@ -29,8 +29,8 @@ def volumes(project: Project, service: Mapping[str, Any], where: str, said: Said
         kind, target = one.get("type"), str(one.get("target"))
         if kind in ("bind", "volume") and posixpath.normpath(target).startswith("/run/secrets"):
             said.questions[f"volume {target}"] = (
-                f"{one.get('source')} was mounted at {target}, where secrets are: declare it under secrets, or mount it "
-                "elsewhere and point the program there"
+                f"{one.get('source')} was mounted at {target}, where secrets are: declare it under secrets, or mount "
+                "it elsewhere and point the program there"
             )
         elif kind == "tmpfs":
             given = one.get("tmpfs") or {}

@@ -84,6 +84,15 @@ def connect(project: Project, names: Names, segments: Mapping[str, Any], name: s
         _mode(project, names, mode, said)
         return
     said.entry["segments"] = [names.segments[network] for network in networks_of(service)]
+    if mode:
+        default = project.sections["networks"].get("default") or {}
+        told = "it was in Docker's own bridge, where containers reach each other by address alone"
+        if default.get("internal") or default.get("external"):
+            said.questions["network_mode"] = (
+                f"{told}, with a way out: is {said.entry['segments'][0]} the segment for it?"
+            )
+        else:
+            said.remarks.append(f"network_mode: {told}; here it is in a segment, and calls nobody unless it says so")
     addresses: dict[str, Any] = {}
     for network, given in networks_of(service).items():
         declared = project.sections["networks"].get(network) or {}

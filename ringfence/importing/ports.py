@@ -207,7 +207,7 @@ def _publish(name: str, one: Mapping[str, Any], places: Sequence[str], said: Sai
     else:
         entry["from"] = _sources(name, address, shown, places)
     first, _, last = str(target).partition("-")
-    if "address" not in entry and DATABASES & set(range(int(first), int(last or first) + 1)):
+    if DATABASES & set(range(int(first), int(last or first) + 1)):
         entry["allow_database"] = question(
             f"port {shown} of {name} is a database's: write true to publish it all the same, or remove this entry of "
             "publish (its application reaches it by calls)"

@@ -197,6 +197,13 @@ def _service(
     if said.entry.get("docker_socket"):
         said.entry.setdefault("port", mounts.FILTERS_AT)
     networks.routed_by_labels(service, lab_name, said)
+    if name in flows.unreached and "site" not in said.questions:
+        others = [names.services[one] for one in flows.unreached[name]]
+        near = ", ".join(others[:5]) + (", …" if others[5:] else "")
+        said.questions["reached"] = (
+            f"the files do not tell who calls it, and it publishes nothing: add {lab_name} to the calls of those that "
+            f"use it (it shared a network with {near}), or remove this line"
+        )
     return said
 
 
@@ -246,7 +253,7 @@ def _flows(project: Project, names: Names, flows: Flows, name: str, service: Map
         if not own & set(networks_of(project.services[callee])):
             continue
         main, target = flows.ports[callee], names.services[callee]
-        others = sorted(port for port in called if port != main)
+        others = sorted((port for port in called if port != main), key=ports.order)
         known = known_as(project, names, name, callee)
         found: list[dict[str, Any]] = [{"service": target}] if not called or main in called else []
         found += [{"service": target, "port": port} for port in others]
