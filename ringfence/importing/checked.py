@@ -9,8 +9,8 @@ from ringfence.importing.merge import plain
 from ringfence.importing.problems import ComposeError
 from ringfence.model.passed import validator
 
-# Settings that the schema does not know, or no longer, are asked about by name; what is there twice is there once.
-_UNKNOWN = ("additionalProperties", "unevaluatedProperties", "required", "uniqueItems")
+# Settings that the schema does not know, or no longer, are asked about by name.
+_UNKNOWN = ("additionalProperties", "unevaluatedProperties", "required")
 
 
 def check(content: Mapping[str, Any], where: str) -> None:
@@ -22,8 +22,8 @@ def check(content: Mapping[str, Any], where: str) -> None:
     from jsonschema.exceptions import best_match
 
     found = {key: value for key, value in plain(dict(content)).items() if key != "include"}
-    if isinstance(found.get("services"), Mapping):  # an empty one of these is one that was commented out
-        found["services"] = {name: _without_empty(one) for name, one in found["services"].items()}
+    if isinstance(found.get("services"), Mapping):
+        found["services"] = {name: _lenient(one) for name, one in found["services"].items()}
     errors = [one for one in validator().iter_errors(found) if one.validator not in _UNKNOWN]
     error = best_match(errors)
     if error is not None:
@@ -31,7 +31,12 @@ def check(content: Mapping[str, Any], where: str) -> None:
         raise ComposeError(f"{where}: {place} has a form that compose does not know (see its page on services)")
 
 
-def _without_empty(service: Any) -> Any:
+def _lenient(service: Any) -> Any:
+    """Leave out what compose takes all the same: settings without a value, and what a list has twice."""
     if not isinstance(service, Mapping):
         return service
-    return {key: value for key, value in service.items() if value is not None}
+    return {
+        key: list({repr(one): one for one in value}.values()) if isinstance(value, list) else value
+        for key, value in service.items()
+        if value is not None
+    }

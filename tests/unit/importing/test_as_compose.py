@@ -106,6 +106,12 @@ def test_a_form_that_compose_refuses_is_refused(tmp_path: Path, text: str) -> No
         project(tmp_path, compose_yml=f"services: {{a: {{image: 'x:1', {text}}}}}")
 
 
+@pytest.mark.parametrize("text", ["ports:", "environment: [A=1, B=2, A=1]"])
+def test_what_compose_takes_is_taken(tmp_path: Path, text: str) -> None:
+    found = project(tmp_path, compose_yml=f"services:\n  a:\n    image: x:1\n    {text}\n").services["a"]
+    assert found.get("environment", {"A": "1", "B": "2"}) == {"A": "1", "B": "2"}
+
+
 @pytest.mark.parametrize("text", ["", "services: {}", "web: {image: x}"])
 def test_a_file_without_services_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ComposeError, match="it has no services"):
