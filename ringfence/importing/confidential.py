@@ -9,6 +9,7 @@ from urllib.parse import unquote
 
 from ringfence.importing.files import Project
 from ringfence.importing.interpolate import Filled
+from ringfence.importing.mentions import line
 
 _NAME = re.compile(
     r"PASS(?!THROUGH|IVE)|PWD?$|SECRET|TOKEN|CREDENTIAL|SALT$|JWT|PIN$|COOKIE_?(?:KEY|HASH)|AUTH_?(?:KEY|CODE)|API_?KEY|"
@@ -29,7 +30,7 @@ _TELLING = re.compile(r"(?=.*[A-Za-z])(?=.*[^A-Za-z]).{8,}|.{16,}", re.DOTALL)
 # A shell's variable in the place of a secret tells none; its default would.
 _VARIABLE = re.compile(r"\$+(?:[A-Z_][A-Z0-9_]*|\{\w+(?::?[-?+](?:\$+\{?\w*\}?)?)?\}?|\(.*)|\{\{.*", re.DOTALL)
 
-_BREAK = r"\s\0"  # between the words of a command (`_line`) or of a text
+_BREAK = r"\s\0"  # between the words of a command (`mentions.line`) or of a text
 _BEGIN = rf"(?:^|[{_BREAK}\"'(,=])"
 _WORD = rf"(?P<quote>[\"']?)(?P<secret>[^{_BREAK}\"';]+)"
 _NOTIFIERS = (
@@ -234,14 +235,9 @@ class Reference(str):
     __slots__ = ()
 
 
-def _line(words: Sequence[str]) -> str:
-    """Return the words of a command as one text, in which an option stands before its value."""
-    return "\0".join(words)
-
-
 def _secret_words(words: Sequence[str]) -> set[int]:
     """Return which words of a command have a secret in them."""
-    text = _line(words)
+    text = line(words)
     return {text.count("\0", 0, start) for start, _ in _spans(text)}
 
 
@@ -265,7 +261,7 @@ def _commands(project: Project) -> Iterator[list[Any]]:
 def _texts(project: Project) -> Iterator[str]:
     """Everything besides the environment in which a secret may stand."""
     for words in _commands(project):
-        yield _line([str(word) for word in words])
+        yield line([str(word) for word in words])
     for service in project.services.values():
         for name, value in (service.get("labels") or {}).items():
             yield f"{name}={value}"

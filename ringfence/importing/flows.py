@@ -9,7 +9,8 @@ from typing import Any
 
 from ringfence.importing.files import Project
 from ringfence.importing.forms import text_of
-from ringfence.importing.names import Mention, Names, built_in, line, mentions, networks_of
+from ringfence.importing.mentions import Mention, line, mentions
+from ringfence.importing.names import Names, built_in, networks_of
 from ringfence.importing.ports import DNS_PORT, asked_by, image_name, own_port
 
 # Variables that name others without calling them.

@@ -10,7 +10,8 @@ import yaml
 
 from ringfence.importing.files import Project, read
 from ringfence.importing.flows import Flows, flows_of
-from ringfence.importing.names import Names, line, mentions, names_of
+from ringfence.importing.mentions import line, mentions
+from ringfence.importing.names import Names, names_of
 from ringfence.importing.translate import Wishes, translate
 
 NETWORK = {"networks": {"inner": {"ipv4_address": "172.22.5.3"}}}

@@ -9,7 +9,7 @@ import pytest
 from ringfence.importing.confidential import is_secret
 from ringfence.importing.files import read
 from ringfence.importing.interpolate import Filled, fill, read_env
-from ringfence.importing.names import mentions
+from ringfence.importing.mentions import mentions
 from ringfence.importing.problems import ComposeError
 from ringfence.importing.running import read as read_running
 from ringfence.importing.syntax import parse
