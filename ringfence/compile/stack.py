@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ringfence.compile import pki, segments
+from ringfence.compile.calls import Call
 from ringfence.compile.plan import NOBODY, Plan
 from ringfence.model.identity import PROXY
 from ringfence.model.lab import HOST_NETWORK, Service, Volume
@@ -124,7 +125,7 @@ def _reload(service: Service) -> dict[str, Any]:
 
 def _extra_hosts(plan: Plan, name: str) -> dict[str, str]:
     """Names that Docker's DNS does not know: of services in other segments only, of those without a network of their
-    own, those in certificates, of sites. With those that the ones in its network call.
+    own, those in certificates, of sites, those that a call gives (`as`). With those that the ones in its network call.
 
     The address is that of the flow, so that request and reply take the same way.
     """
@@ -136,10 +137,17 @@ def _extra_hosts(plan: Plan, name: str) -> dict[str, str]:
         of = plan.lab.network_of(call.callee)
         address = LOOPBACK if of == name else plan.meets(name, of) or there.get(of, "")
         names = [] if of == call.callee and plan.shared(name, of) else [call.callee]
-        for known in (*names, *_certified(plan, call.callee)):
+        for known in (*names, *_certified(plan, call.callee), *_known_as(plan, call)):
             if address:
                 found.setdefault(known, address)
     return dict(sorted(found.items()))
+
+
+def _known_as(plan: Plan, call: Call) -> list[str]:
+    """Return the other names by which a caller finds whom it calls."""
+    caller = plan.lab.services.get(call.caller)
+    calls = caller.calls if caller else ()
+    return [name for one in calls if one.service == call.callee for name in one.known_as]
 
 
 def _certified(plan: Plan, callee: str) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 LONGEST_NAME = 255  # bytes of one component of a path, on every file system that Linux hosts use
 LONGEST_PATH = 4095  # bytes of a whole path, without the NUL at its end
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]*")
 # What programs that show a container its own share put over the kernel's files (lxcfs); nothing else is mounted there.
 _OVER_PROC = re.compile(r"/proc/(cpuinfo|diskstats|loadavg|meminfo|slabinfo|stat|swaps|uptime)")
 _USER = re.compile(r"[^\s:]*(:[^\s:]+)?")
@@ -38,12 +38,12 @@ def text_fault(text: str) -> str:
 
 
 def variable_fault(name: str) -> str:
-    """Say why a name is none that POSIX knows for an environment variable."""
+    """Say why a name is none of an environment variable: more than shells know, as programs do read xpack.enabled."""
     if _VARIABLE.fullmatch(name):
         return ""
     return (
-        "is not the name of an environment variable (write letters, digits and '_', no digit first; "
-        "a setting with another name goes into a file of the program)"
+        "is not the name of an environment variable (write letters, digits, '_', '.', ':', '/' and '-', one of the "
+        "first three first; a setting with another name goes into a file of the program)"
     )
 
 

@@ -139,11 +139,10 @@ def wishes(given: argparse.Namespace, lab: Mapping[str, Any], host: str, running
     names |= {str(name) for part in parts for name in part.get("services") or {}}
     segments = {str(name) for name in lab.get("lab_segments") or {}}
     segments |= {str(name) for part in parts for name in part.get("segments") or {}}
-    unknown = sorted(
-        set(given.places) - {str(place) for place in lab.get("lab_places") or {}} - {"anywhere", "self", "vpn"}
-    )
+    known = {"anywhere", *(["vpn"] if lab.get("lab_vpn") else []), *(str(one) for one in lab.get("lab_places") or {})}
+    unknown = sorted(set(given.places) - known)
     if unknown:
-        raise ComposeError(f"--from: '{unknown[0]}' is not one of lab_places")
+        raise ComposeError(f"--from: '{unknown[0]}' is not one of lab_places ({', '.join(sorted(known))})")
     where = given.directory or running.directory
     if where and not where.startswith("/"):
         raise ComposeError(f"--directory: '{where}' is not an absolute path (write where the files lie on the host)")
@@ -187,7 +186,8 @@ def _write(path: Path, text: str) -> None:
 def _told(project: Project, imported: Imported, paths: list[Path], running: Running) -> str:
     # As it is written: every question that a run will ask.
     count = len(list(asked(yaml.safe_load(yaml.safe_dump(_plain(imported.part))), "")))
-    lines = [f"written: {path}" for path in paths]
+    lines = [f"{path.name} was read as well, as compose does" for path in project.beside]
+    lines += [f"written: {path}" for path in paths]
     lines.append(
         f"{len(project.services)} services, {len(imported.vault)} secrets in the vault, "
         f"{count} question{'' if count == 1 else 's'} to answer in the file; "

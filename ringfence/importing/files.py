@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from ringfence.importing import forms, merge
-from ringfence.importing.interpolate import fill_all, filled, read_env
+from ringfence.importing.casts import typed
+from ringfence.importing.checked import check
+from ringfence.importing.interpolate import fill, fill_all, filled, read_env, unset_in
 from ringfence.importing.problems import ComposeError
 from ringfence.importing.syntax import Tagged, parse
 
 _SECTIONS = ("networks", "volumes", "secrets", "configs")
 _NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+_OVERRIDES = tuple(f"{stem}.override.{end}" for stem in ("compose", "docker-compose") for end in ("yml", "yaml"))
 DEEPEST = 20  # files that include or extend one another
+# Without these it is not known what is meant: which file, network or volume, and how a service is connected.
+_DECIDING = ("depends_on", "env_file", "extends", "links", "network_mode", "networks", "profiles", "secrets", "configs")
+_DECIDING_OF_SECTIONS = ("driver", "environment", "external", "file", "internal", "name")
 
 
 @dataclass
@@ -34,6 +40,7 @@ class Project:
         missing: (service, path) of environment files that are not here.
         variables: what the ``.env`` files say.
         files: all that was read.
+        beside: those that were not named and read all the same, as compose finds them itself.
     """
 
     name: str
@@ -45,6 +52,7 @@ class Project:
     missing: list[tuple[str, str]] = field(default_factory=list)
     variables: dict[str, str] = field(default_factory=dict)
     files: list[Path] = field(default_factory=list)
+    beside: list[Path] = field(default_factory=list)
 
 
 def read(
@@ -55,23 +63,33 @@ def read(
     The variables of this process are not used: they are the controller's, not those of the host's user.
 
     Args:
-        paths: its files, the later laid over the earlier; or a directory with one of a usual name.
-        name: of the project; by default the files' ``name``, or the directory's.
+        paths: its files, the later laid over the earlier. A directory, and one file of a usual name alone, stand for
+            what compose finds there: an override beside it, or what ``COMPOSE_FILE`` of its ``.env`` names.
+        name: of the project; by default ``COMPOSE_PROJECT_NAME``, the files' ``name``, or the directory's.
         profiles: whose services are imported as well; ``*`` for all.
         env_files: in place of the ``.env`` beside the first file.
 
     Raises:
         ComposeError: a file cannot be read, or is none of compose's.
     """
-    paths = [file for path in paths for file in _files_in(path)]
-    directory = paths[0].parent.resolve()
+    start = paths[0] if paths[0].is_dir() else paths[0].parent
+    directory = start.resolve()
     default = directory / ".env"
     variables: dict[str, str] = {}
     for path in env_files or ([default] if default.is_file() else []):
         variables |= {key: value for key, value in read_env(path, variables).items() if value is not None}
     variables.setdefault("PWD", ".")
+    named = list(paths)
+    paths = _found(paths, variables)
+    if name:
+        variables["COMPOSE_PROJECT_NAME"] = name
+    if not variables.get("COMPOSE_PROJECT_NAME"):  # the files may ask for it
+        given = [parse(_text(path), path).get("name") for path in paths]
+        chosen = [str(fill(str(one), variables, "name")) for one in given if one]
+        variables["COMPOSE_PROJECT_NAME"] = _project_name(chosen[-1] if chosen else directory.name)
     reader = _Reader(directory)
     tree = reader.files(paths, variables)
+    _known(tree)
     services = {key: merge.plain(value) for key, value in tree["services"].items() if value is not None}
     wanted = {*profiles, *filter(None, variables.get("COMPOSE_PROFILES", "").split(","))}
     resting = {
@@ -79,9 +97,12 @@ def read(
         for key, one in services.items()
         if one.get("profiles") and "*" not in wanted and not wanted & {str(p) for p in one["profiles"]}
     }
-    chosen = str(name or tree["rest"].get("name") or variables.get("COMPOSE_PROJECT_NAME") or directory.name)
+    if not services:
+        raise ComposeError(
+            f"{paths[0]}: it has no services (its version of 2014 had them at the top: put them under services:)"
+        )
     project = Project(
-        name=re.sub(r"^[_-]+", "", re.sub(r"[^a-z0-9_-]", "", chosen.lower())) or "imported",
+        name=_project_name(variables["COMPOSE_PROJECT_NAME"]),
         directory=directory,
         services={key: one for key, one in services.items() if key not in resting},
         sections={section: merge.plain(tree[section]) for section in _SECTIONS},
@@ -89,6 +110,7 @@ def read(
         resting=resting,
         variables=variables,
         files=reader.read,
+        beside=[path for path in paths if path not in named and path.parent not in named],
     )
     for key, one in project.services.items():
         one["environment"] = _environment(project, key, one)
@@ -97,16 +119,47 @@ def read(
     return project
 
 
-def _files_in(path: Path) -> list[Path]:
-    """Return a file, or of a directory the one that compose takes, with what overrides it."""
-    if path.is_dir():
-        for name in _NAMES:
-            if (path / name).is_file():
-                stem = name.partition(".")[0]
-                over = [path / f"{stem}.override.{end}" for end in ("yml", "yaml")]
-                return [path / name, *[one for one in over if one.is_file()][:1]]
+def _known(tree: Mapping[str, Any]) -> None:
+    """Refuse what cannot be understood because of a variable that is not set."""
+    for section, keys in (("services", _DECIDING), *((one, _DECIDING_OF_SECTIONS) for one in _SECTIONS)):
+        for name, given in merge.plain(tree[section]).items():
+            for key in keys if isinstance(given, Mapping) else ():
+                if unset := unset_in(given.get(key)):
+                    raise ComposeError(
+                        f"{section}.{name}.{key} needs {', '.join(unset)}, which is not set (write it into .env beside "
+                        "the file, or name the file that has it: --env-file)"
+                    )
+
+
+def _project_name(text: str) -> str:
+    return re.sub(r"^[_-]+", "", re.sub(r"[^a-z0-9_-]", "", text.lower())) or "imported"
+
+
+def _found(paths: Sequence[Path], variables: Mapping[str, str]) -> list[Path]:
+    """Return the files that are meant: with a directory or its usual file alone, those that compose finds there."""
+    if len(paths) != 1:
+        return [file for path in paths for file in (_found([path], {}) if path.is_dir() else [path])]
+    [path] = paths
+    where = path if path.is_dir() else path.parent
+    separator = variables.get("COMPOSE_PATH_SEPARATOR") or ":"
+    listed = [where / one for one in (variables.get("COMPOSE_FILE") or "").split(separator) if one]
+    if listed and (path.is_dir() or path in listed):
+        return listed
+    usual = [where / name for name in _NAMES if (where / name).is_file()]
+    if path.is_dir() and not usual:
         raise ComposeError(f"{path}: there is no compose file in it ({', '.join(_NAMES)})")
-    return [path]
+    if path not in (where, *usual[:1]):
+        return [path]
+    return [usual[0], *[where / name for name in _OVERRIDES if (where / name).is_file()][:1]]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ComposeError(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ComposeError(f"{path}: it is not UTF-8") from None
 
 
 class _Reader:
@@ -156,15 +209,12 @@ class _Reader:
         return tree
 
     def _content(self, path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise ComposeError(f"{path}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ComposeError(f"{path}: it is not UTF-8") from None
+        text = _text(path)
         if path not in self.read:
             self.read.append(path)
-        return dict(fill_all(parse(text, path), variables, str(path)))
+        content = typed(dict(fill_all(parse(text, path), variables, str(path))), str(path))
+        check(content, str(path))
+        return content
 
     def _included(self, entry: Any, path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
         given = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
@@ -251,7 +301,10 @@ def _environment(project: Project, name: str, service: Mapping[str, Any]) -> dic
         found |= read_env(path, project.variables)
         if path not in project.files:
             project.files.append(path)
-    found |= service.get("environment") or {}
+    own = service.get("environment") or {}
+    found |= {
+        key: value for key, value in own.items() if value is not None or key not in found or key in project.variables
+    }
     for key, value in found.items():
         if value is None:
             known = project.variables.get(key)

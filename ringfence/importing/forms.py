@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ringfence.importing.interpolate import Filled, filled
+from ringfence.importing.interpolate import Filled, filled, raw_of, unset_in
 from ringfence.importing.problems import ComposeError
+from ringfence.importing.shellwords import split
 from ringfence.importing.syntax import Tagged
 
 _PORT = re.compile(
@@ -21,6 +21,8 @@ def text_of(value: object) -> str:
     """Return a scalar as compose writes it into an environment; a filled-in text remembers where it is from."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return str(int(value))  # 1.0 is 1, as Go writes it
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
@@ -50,24 +52,26 @@ def listed(value: Any) -> list[Any]:
 
 
 def words(value: Any) -> Any:
-    """Return a command line as its words."""
+    """Return a command line as its words.
+
+    Raises:
+        ComposeError: it is none.
+    """
     if not isinstance(value, str):
         return value
-    try:
-        found = shlex.split(value)
-    except ValueError:
-        raise ComposeError("a command has a quote that is not closed") from None
+    found = split(value)
     if not isinstance(value, Filled):
         return found
     # Each word remembers its own variables, where what they hold has not changed the words.
-    raws = shlex.split(value.raw) if len(_words_of(value.raw)) == len(found) else [value.raw] * len(found)
+    raws = _raw_words(value.raw)
+    raws = raws if len(raws) == len(found) else [value.raw] * len(found)
     return [_word(value, word, raw) for word, raw in zip(found, raws, strict=True)]
 
 
-def _words_of(text: str) -> list[str]:
+def _raw_words(text: str) -> list[str]:
     try:
-        return shlex.split(text)
-    except ValueError:
+        return split(text)
+    except ComposeError:
         return []
 
 
@@ -83,17 +87,21 @@ def port(value: Any) -> dict[str, Any]:
         ComposeError: it is none.
     """
     if isinstance(value, Mapping):
+        if unset := unset_in(dict(value)):
+            raw = ", ".join(f"{key}: {raw_of(one)}" for key, one in value.items())
+            return {"unset": filled(text_of(value.get("target")), raw, unset, unset)}
         long = dict(value)
         if long.get("published") is not None:
             long["published"] = str(long["published"])
+        long["protocol"] = str(long.get("protocol") or "tcp").lower()
         return long
     text = text_of(value)
+    if isinstance(value, Filled) and value.unset:
+        return {"unset": value}
     found = _PORT.fullmatch(text)
     if found is None:
-        if isinstance(value, Filled) and value.unset:
-            return {"unset": value}
         raise ComposeError(f"'{text}' is not a port (write 8080:80)")
-    long = {"target": found["target"], "protocol": found["proto"] or "tcp"}
+    long = {"target": found["target"], "protocol": (found["proto"] or "tcp").lower()}
     if found["published"]:
         long["published"] = found["published"]
     if found["host"]:
@@ -108,16 +116,22 @@ def volume(value: Any) -> dict[str, Any]:
         ComposeError: it is none.
     """
     if isinstance(value, Mapping):
+        if unset := unset_in(dict(value)):
+            raw = f"{raw_of(value.get('source') or '')}:{raw_of(value.get('target') or '')}"
+            target = value.get("target") or ""
+            return {"type": "unset", "source": filled("", raw, unset, unset), "target": raw_of(target)}
         return dict(value)
     text = text_of(value)
     parts = text.split(":")
     if len(parts) == 1:
+        if isinstance(value, Filled) and value.unset:
+            return {"type": "unset", "source": value, "target": value.raw}
         return {"type": "volume", "target": parts[0]}
     if len(parts) > 3:
         raise ComposeError(f"'{text}' is not a volume (write ./data:/var/lib/app or data:/var/lib/app)")
     source, target = parts[0], parts[1]
     if isinstance(value, Filled) and value.unset:
-        return {"type": "unset", "source": value, "target": target}
+        return {"type": "unset", "source": value, "target": _raw_target(value) or target}
     long: dict[str, Any] = {"source": source, "target": target}
     long["type"] = "bind" if source[:1] in ("/", ".", "~") else "volume"
     for option in parts[2].split(",") if len(parts) == 3 else []:
@@ -132,16 +146,21 @@ def volume(value: Any) -> dict[str, Any]:
     return long
 
 
+def _raw_target(value: Filled) -> str:
+    """Where something was to be mounted, as it was written: the last part that is a path."""
+    return next((part for part in reversed(value.raw.split(":")) if part.startswith("/")), "")
+
+
 def _depends(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {str(name): dict(one or {}) for name, one in value.items()}
-    return {str(name): {"condition": "service_started"} for name in value or []}
+    return {text_of(name): {"condition": "service_started"} for name in value or []}
 
 
 def _networks(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {str(name): dict(one or {}) for name, one in value.items()}
-    return {str(name): {} for name in value or []}
+    return {text_of(name): {} for name in value or []}
 
 
 def _references(value: Any) -> list[dict[str, Any]]:
@@ -210,7 +229,7 @@ def service(name: str, given: Any, where: str) -> dict[str, Any]:
             long = _FORMS[key](plain) if key in _FORMS and plain is not None else plain
         except ComposeError as fault:
             raise ComposeError(f"{where}: services.{name}.{key}: {fault}") from None
-        except (TypeError, AttributeError, ValueError):
+        except (TypeError, AttributeError, ValueError):  # below a tag, where the schema does not look
             raise ComposeError(f"{where}: services.{name}.{key} has a form that compose does not know") from None
         found[str(key)] = Tagged(tag, long) if tag else long
     return found

@@ -45,8 +45,10 @@ def filled(text: str, raw: str, unset: tuple[str, ...] = (), used: tuple[str, ..
 def fill(text: str, variables: Mapping[str, str], where: str = "") -> str:
     """Fill in ``$NAME``, ``${NAME}``, ``${NAME:-default}`` and their kin; ``$$`` is one dollar.
 
+    A ``$`` that begins nothing of it is a dollar, as compose takes it.
+
     Raises:
-        ComposeError: a ``$`` that begins nothing of it.
+        ComposeError: a ``${`` that is no variable, or is not closed.
     """
     if "$" not in text:
         return text
@@ -69,7 +71,10 @@ def _fill(
             continue
         found = _START.match(text, at)
         if found is None:
-            raise ComposeError(f"{where}: a $ in it begins no variable (write $$ for a dollar)")
+            if text[at + 1 : at + 2] == "{":
+                raise ComposeError(f"{where}: a '${{' in it begins no variable (write $${{ for the text)")
+            out, at = out + "$", at + 1
+            continue
         at = found.end()
         if found["dollar"]:
             out += "$"
@@ -90,9 +95,13 @@ def _fill(
 
 def _value(name: str, variables: Mapping[str, str], unset: list[str], used: list[str]) -> str:
     used.append(name)
-    if name not in variables:
+    value = variables.get(name)
+    if value is None:
         unset.append(name)
-    return variables.get(name, "")
+    elif isinstance(value, Filled):  # a line of .env that was made of others
+        unset += value.unset
+        used += value.used
+    return value or ""
 
 
 def _operated(
@@ -112,12 +121,28 @@ def _operated(
             unset += rest_unset
         return rest if there else ""
     if there:
+        if isinstance(given, Filled):
+            unset += given.unset
+            used += given.used
         return given or ""
     if operator[-1] == "?":
         unset.append(name)
         return ""
     unset += rest_unset
     return rest
+
+
+def unset_in(value: Any) -> tuple[str, ...]:
+    """Return the variables of a tree that nobody has set, in order."""
+    if isinstance(value, Filled):
+        return value.unset
+    parts = [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return tuple(dict.fromkeys(name for part in parts for name in unset_in(part)))
+
+
+def raw_of(value: Any) -> str:
+    """Return a text as it was written."""
+    return value.raw if isinstance(value, Filled) else str(value)
 
 
 def fill_all(value: Any, variables: Mapping[str, str], where: str) -> Any:
@@ -182,7 +207,7 @@ def _closing(value: str) -> int | None:
     """Where the quote closes that a value begins with."""
     quote, at = value[0], 1
     while at < len(value):
-        if value[at] == "\\" and quote == '"':
+        if value[at] == "\\" and (quote == '"' or value[at + 1 : at + 2] == "'"):
             at += 1
         elif value[at] == quote:
             return at
@@ -192,17 +217,12 @@ def _closing(value: str) -> int | None:
 
 def _env_value(value: str, before: Mapping[str, str], where: str) -> str:
     if value[:1] == "'":
-        return value[1 : _closing(value)]
+        return value[1 : _closing(value)].replace("\\'", "'")
     if value[:1] == '"':
         inner = value[1 : _closing(value)]
         inner = re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[0]), inner, flags=re.DOTALL)
-        return _kept(_lenient(inner, before, where))
-    return _kept(_lenient(re.sub(r"\s+#.*$", "", value).strip(), before, where))
-
-
-def _kept(value: str) -> str:
-    """A text without what it was, unless something in it is not set."""
-    return value if isinstance(value, Filled) and value.unset else str(value)
+        return _lenient(inner, before, where)
+    return _lenient(re.sub(r"\s+#.*$", "", value).strip(), before, where)
 
 
 def _lenient(text: str, before: Mapping[str, str], where: str) -> str:

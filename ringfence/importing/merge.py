@@ -49,7 +49,7 @@ def _merge(base: Any, over: Any, path: tuple[str, ...]) -> Any:
         for one in [*base, *over]:
             joined[same(one)] = one
         return list(joined.values())
-    if over is None and base is not None and path:
+    if over is None and base is not None and path and path[:-1] != ("environment",):  # a name alone is looked up
         return base
     return plain(over)
 

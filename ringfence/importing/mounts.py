@@ -9,7 +9,7 @@ from typing import Any
 
 from ringfence.host.mounts import is_socket, source_fault
 from ringfence.importing.files import Project
-from ringfence.importing.interpolate import Filled
+from ringfence.importing.interpolate import Filled, unset_in
 from ringfence.importing.said import Said, question
 
 _OPTIONS = {"type", "source", "target", "read_only", "bind", "volume", "tmpfs", "consistency"}
@@ -27,13 +27,22 @@ def volumes(project: Project, service: Mapping[str, Any], where: str, said: Said
     found: list[Any] = []
     for one in service.get("volumes") or []:
         kind, target = one.get("type"), str(one.get("target"))
-        if kind == "tmpfs":
-            size = (one.get("tmpfs") or {}).get("size")
-            said.entry.setdefault("tmpfs", []).append(f"{target}:size={size}" if size else target)
+        if kind in ("bind", "volume") and posixpath.normpath(target).startswith("/run/secrets"):
+            said.questions[f"volume {target}"] = (
+                f"{one.get('source')} was mounted at {target}, where secrets are: declare it under secrets, or mount "
+                "it elsewhere and point the program there"
+            )
+        elif kind == "tmpfs":
+            given = one.get("tmpfs") or {}
+            mode = {"mode": f"{given['mode']:o}"} if isinstance(given.get("mode"), int) else {}
+            options = ",".join(f"{key}={value}" for key, value in {**given, **mode}.items())
+            said.entry.setdefault("tmpfs", []).append(f"{target}:{options}" if options else target)
         elif kind == "bind":
             _bind(one, target, where, str(service.get("image") or ""), found, said)
         elif kind == "volume":
             found.append(_volume(project, one, target))
+            if (one.get("volume") or {}).get("nocopy"):
+                said.remarks.append(f"volume {target}: nocopy (it has its content already)")
         elif kind == "unset":
             unset = one["source"].unset if isinstance(one["source"], Filled) else ()
             raw = one["source"].raw if isinstance(one["source"], Filled) else one["source"]
@@ -90,8 +99,9 @@ def existing(name: str, target: str, read_only: bool) -> dict[str, Any]:
     }
 
 
-# Images whose work it is to filter Docker's socket.
-_PROXY = re.compile(r"(docker|socket)[-_]?(socket[-_]?)?proxy")
+# Images whose work it is to filter Docker's socket, by the last part of their names: others are called much alike.
+_PROXY = re.compile(r"(?:docker-?)?socket-?proxy|docker-proxy")
+FILTERS_AT = 2375  # port, where such an image is told nothing else
 
 
 def _bind(one: Mapping[str, Any], target: str, where: str, image: str, found: list[Any], said: Said) -> None:
@@ -120,19 +130,26 @@ def _bind(one: Mapping[str, Any], target: str, where: str, image: str, found: li
                 "the host's time zone was mounted: write the variable TZ into environment, such as Europe/Berlin"
             )
         return
-    if is_socket(source) and posixpath.basename(source) == "docker.sock" and _PROXY.search(image):
+    if is_socket(source) and posixpath.basename(source) == "docker.sock" and _PROXY.fullmatch(_last(image)):
         said.entry["docker_socket"] = True
         return
     if fault := source_fault(source, bool(one.get("read_only"))):
         confirm = "" if is_socket(source) else "; or write it under volumes with allow_host: true"
         said.questions[f"volume {target}"] = f"{source} was mounted, and it {fault}{confirm}"
         return
-    found.append(f"{source}:{target}{suffix}" if ":" not in source else {"source": source, "target": target})
+    read_only = {"read_only": True} if suffix else {}
+    plain = ":" not in source + target
+    found.append(f"{source}:{target}{suffix}" if plain else {"source": source, "target": target, **read_only})
     propagation = (one.get("bind") or {}).get("propagation")
     if propagation:
         said.questions[f"volume {target}"] = (
             f"mounts made below {source} later were passed on ({propagation}): they are not, restart the service then"
         )
+
+
+def _last(image: str) -> str:
+    """Return an image's own name, without where it is from and which one it is."""
+    return image.partition("@")[0].rsplit("/", 1)[-1].partition(":")[0]
 
 
 def _clock(source: str) -> bool:
@@ -161,17 +178,26 @@ def files(project: Project, service: Mapping[str, Any], said: Said, keep: Any) -
             continue
         value = content if isinstance(content, dict) else keep(f"secret_{name}", content)
         owner = str(one.get("uid") or (user if user.isdecimal() else "0"))
+        if owner == "0":
+            said.remarks.append(
+                f"secret {name}: root reads it; write its owner where the program starts as somebody else"
+            )
         entry = {"value": value, "owner": owner} if owner != "0" else value
         said.entry.setdefault("secrets", {})[target.removeprefix("/run/secrets/")] = entry
     for one in service.get("configs") or []:
         name = str(one.get("source"))
         content = _content(project, "configs", name)
-        said.entry.setdefault("files", {})[str(one.get("target") or f"/{name}")] = content
+        said.entry.setdefault("files", {})[posixpath.join("/", str(one.get("target") or name))] = content
+        strange = sorted({"uid", "gid", "mode"} & set(one))
+        if strange:
+            said.remarks.append(f"config {name}: {', '.join(strange)} (everybody in the container reads it)")
 
 
 def _content(project: Project, section: str, name: str) -> Any:
     declared = project.sections[section].get(name) or {}
     if "content" in declared:
+        if unset := unset_in(declared["content"]):
+            return question(f"the content of {section}.{name} needs {', '.join(unset)}, which is not set: write it")
         return declared["content"]
     if declared.get("environment"):
         value = project.variables.get(str(declared["environment"]))

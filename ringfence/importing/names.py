@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from typing import Any
 
 from ringfence.importing.files import Project
+from ringfence.importing.mentions import is_address
+from ringfence.importing.ports import image_name
 
 LONGEST = 40
 LONGEST_SEGMENT = 12
-# Where a host name may stand: not inside a word, a longer name or a path.
-_BEFORE = r"(?<![\w.$/:@-])"
-_AFTER = r"(?![\w-]|\.[\w])"
 
 
 def lab_name(name: str, longest: int = LONGEST) -> str:
@@ -30,7 +31,7 @@ class Names:
     Attributes:
         stack: name of the project as a stack.
         services: compose's name → the lab's.
-        hosts: every name by which a service is found in the project's networks → compose's name of it.
+        hosts: every name and fixed address by which a service is found in the networks → compose's name of it.
         segments: compose's name of a network → the segment's.
     """
 
@@ -52,12 +53,14 @@ def names_of(project: Project, taken: Collection[str], segments_taken: Collectio
     services: dict[str, str] = {}
     for name in project.services:
         wanted = lab_name(name)
-        unavailable = {*taken, *services.values()}
-        for candidate in (wanted, lab_name(f"{stack}-{wanted}"), *(f"{wanted[:36]}-{n}" for n in range(2, 99))):
-            if candidate not in unavailable:
-                services[name] = candidate
-                break
+        services[name] = _free((wanted, lab_name(f"{stack}-{wanted}")), {*taken, *services.values()}, LONGEST)
     return Names(stack, services, _hosts(project), _segments(project, stack, segments_taken))
+
+
+def _free(wanted: Sequence[str], unavailable: Collection[str], longest: int) -> str:
+    """Return the first of these names that nobody has, or else the first one with a number."""
+    numbered = (f"{wanted[0][: longest - len(str(n)) - 1].rstrip('-')}-{n}" for n in count(2))
+    return next(one for one in chain(wanted, numbered) if one not in unavailable)
 
 
 def _hosts(project: Project) -> dict[str, str]:
@@ -65,7 +68,7 @@ def _hosts(project: Project) -> dict[str, str]:
     for name, service in project.services.items():
         others = [service.get("container_name"), service.get("hostname")]
         for network in (service.get("networks") or {}).values():
-            others += (network or {}).get("aliases") or []
+            others += [*((network or {}).get("aliases") or []), (network or {}).get("ipv4_address")]
         for other in others:
             if other:
                 found.setdefault(str(other), name)
@@ -78,7 +81,13 @@ def _hosts(project: Project) -> dict[str, str]:
 
 
 def networks_of(service: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the networks of a service with what it says of them; none where it has no network of its own."""
+    """Return the networks of a service with what it says of them; none where it has no network of its own.
+
+    Docker's own bridge (``network_mode: bridge``) is one that knows no names. It has no segment here: who was in it is
+    in the project's default one.
+    """
+    if service.get("network_mode") == "bridge":
+        return {"default": {}}
     if service.get("network_mode"):
         return {}
     return dict(service.get("networks") or {"default": {}})
@@ -86,79 +95,105 @@ def networks_of(service: Mapping[str, Any]) -> dict[str, Any]:
 
 def _segments(project: Project, stack: str, taken: Collection[str]) -> dict[str, str]:
     used = dict.fromkeys(network for service in project.services.values() for network in networks_of(service))
-    found: dict[str, str] = {}
+    declared = {network: project.sections["networks"].get(network) or {} for network in used}
+    shared = {
+        network: str(one.get("name") or network) for network, one in declared.items() if one.get("external")
+    }  # fmt: skip
+    # Those of others first: each has one name in every project, and the project's own have another.
+    found = {network: _shared(real, set(shared.values())) for network, real in shared.items()}
     for network in used:
-        declared = project.sections["networks"].get(network) or {}
-        if declared.get("external"):
-            real = declared.get("name") or network
-            found[network] = lab_name(str(real), LONGEST_SEGMENT)
+        if network in shared:
             continue
         plain = lab_name(network)
         room = max(3, LONGEST_SEGMENT - 1 - len(plain))
         wanted = stack if network == "default" or plain == stack else f"{stack[:room].rstrip('-')}-{plain}"
         wanted = wanted[:LONGEST_SEGMENT].rstrip("-")
-        unavailable = {*taken, *found.values()}
-        numbered = (f"{wanted[: LONGEST_SEGMENT - 2].rstrip('-')}-{n}" for n in range(2, 10))
-        found[network] = next(one for one in (wanted, *numbered) if one not in unavailable)
-    return found
+        found[network] = _free((wanted,), {*taken, *found.values()}, LONGEST_SEGMENT)
+    return {network: found[network] for network in used}
 
 
-@dataclass(frozen=True)
-class Mention:
-    """A host name of the project in a text: where it stands, whose it is, and the port behind it, if one is there."""
-
-    start: int
-    end: int
-    service: str
-    port: int | None
-
-
-# Variables whose value is a host, an address or a list of them.
-_HOST_VARIABLE = re.compile(
-    r"HOST|URL|URI|ADDR|SERVER|ENDPOINT|DSN|BROKER|UPSTREAM|PROXY|CONNECTION|LINK|TARGET|BACKEND|LISTEN|SMTP|REDIS|"
-    r"DATABASE|_DB|CACHE|QUEUE|TIKA|GOTENBERG|AMQP|MQTT|SERVICE|API|ORIGIN|NODES?$|PEER|IMGPROXY|KUMA",
-    re.IGNORECASE,
-)
-_NO_HOST = re.compile(
-    r"(?:USER|USERNAME|NAME|PASS|PASSWORD|PASSWD|PWD|SECRET|TOKEN|KEY|DBNAME|DATABASE|_DB|TYPE|ENGINE|DRIVER|PREFIX|"
-    r"BUCKET|VERSION|TITLE|REALM|SCHEMA|MODE|KIND)$",
-    re.IGNORECASE,
-)
+def _shared(real: str, others: Collection[str]) -> str:
+    """Return the segment of a network that several projects share: the same in each, and no other network's."""
+    plain = lab_name(real, 10**6)
+    alike = any(other != real and lab_name(other, 10**6) == plain for other in others)
+    if len(plain) <= LONGEST_SEGMENT and (real == plain or not alike):
+        return plain
+    return f"{plain[: LONGEST_SEGMENT - 5].rstrip('-')}-{hashlib.sha256(real.encode()).hexdigest()[:4]}"
 
 
-def mentions(text: str, hosts: Mapping[str, str], variable: str = "") -> list[Mention]:
-    """Return whom a text names as a host, in order.
+# What images call when no variable says otherwise: by the last part of an image's name, variables of which any says
+# otherwise → (host, port).
+BUILT_IN: dict[str, dict[tuple[str, ...], tuple[str, int | None]]] = {
+    "adminer": {("ADMINER_DEFAULT_SERVER",): ("db", None)},
+    "immich-server": {
+        ("IMMICH_MACHINE_LEARNING_URL", "IMMICH_MACHINE_LEARNING_ENABLED"): ("immich-machine-learning", 3003),
+        ("REDIS_HOSTNAME", "REDIS_URL", "REDIS_SOCKET"): ("redis", 6379),
+        ("DB_HOSTNAME", "DB_URL"): ("database", 5432),
+    },
+    "kibana": {("ELASTICSEARCH_HOSTS", "ELASTICSEARCH_URL"): ("elasticsearch", 9200)},
+    "mongo-express": {("ME_CONFIG_MONGODB_URL", "ME_CONFIG_MONGODB_SERVER"): ("mongo", 27017)},
+    "phpmyadmin": {("PMA_HOST", "PMA_HOSTS", "PMA_ARBITRARY"): ("db", 3306)},
+    "wordpress": {("WORDPRESS_DB_HOST",): ("mysql", 3306)},
+    "zabbix-agent": {("ZBX_SERVER_HOST",): ("zabbix-server", 10051)},
+    "zabbix-server-mysql": {("DB_SERVER_HOST",): ("mysql-server", 3306)},
+    "zabbix-server-pgsql": {("DB_SERVER_HOST",): ("postgres-server", 5432)},
+    "zabbix-web-nginx-mysql": {
+        ("DB_SERVER_HOST",): ("mysql-server", 3306),
+        ("ZBX_SERVER_HOST",): ("zabbix-server", 10051),
+    },
+    "zabbix-web-nginx-pgsql": {
+        ("DB_SERVER_HOST",): ("postgres-server", 5432),
+        ("ZBX_SERVER_HOST",): ("zabbix-server", 10051),
+    },
+}
 
-    A name counts where it stands as one: behind ``://`` or ``@``, before a port, or alone in a variable of hosts.
+
+def built_in(service: Mapping[str, Any]) -> list[tuple[str, int | None]]:
+    """Return the hosts that a service calls without being told to, with their ports."""
+    known = BUILT_IN.get(image_name(str(service.get("image") or "")), {})
+    environment = service.get("environment") or {}
+    return [called for variables, called in known.items() if not set(variables) & set(environment)]
+
+
+def known_as(project: Project, names: Names, caller: str, callee: str) -> list[str]:
+    """Return the names, besides the lab's, by which a service may look for another one.
+
+    Compose's name of it, its aliases and links always count, as an image may have them built in; what its container was
+    called does where the caller, or who shares its network, has it in a text.
     """
-    if not hosts:
-        return []
-    names = "|".join(re.escape(host) for host in sorted(hosts, key=len, reverse=True))
-    pattern = rf"(?:(?<=://)|(?<=@)|{_BEFORE})(?P<host>{names}){_AFTER}(?::(?P<port>[0-9]{{2,5}})(?![0-9:]))?"
-    found: list[Mention] = []
-    for one in re.finditer(pattern, text):
-        port = int(one["port"]) if one["port"] else None
-        if _is_host(text, one.start(), one.end(), port, variable):
-            found.append(Mention(one.start("host"), one.end("host"), hosts[one["host"]], port))
+    inside = [one for name, one in project.services.items() if name == caller or _network_owner(names, one) == caller]
+    texts = [text for one in inside for text in _texts(one)]
+    networks = [(one or {}).get("aliases") or [] for one in networks_of(project.services[callee]).values()]
+    links = [str(link).partition(":")[2] for one in inside for link in one.get("links") or []]
+    given = {callee, *map(str, (alias for aliases in networks for alias in aliases)), *links}
+    given |= {host for one in inside for host, _ in built_in(one)}
+    found = {
+        known
+        for known, meant in names.hosts.items()
+        if meant == callee and not is_address(known) and (known in given or any(_says(text, known) for text in texts))
+    }
+    return sorted(found - {names.services[callee]})
+
+
+def _network_owner(names: Names, service: Mapping[str, Any]) -> str:
+    kind, _, other = str(service.get("network_mode") or "").partition(":")
+    return names.hosts.get(other, "") if kind in ("service", "container") else ""
+
+
+def _texts(service: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a service in which it may name a host."""
+    parts = [service.get(key) for key in ("command", "entrypoint", "environment", "healthcheck", "labels")]
+    found: list[str] = []
+    while parts:
+        one = parts.pop()
+        if isinstance(one, Mapping):
+            parts += one.values()
+        elif isinstance(one, list):
+            parts += one
+        elif one is not None:
+            found.append(str(one))
     return found
 
 
-def _is_host(text: str, start: int, end: int, port: int | None, variable: str) -> bool:
-    before = text[:start]
-    if before.endswith("://") and re.match(r"[^/?#@\s]*@", text[end:]):
-        return False  # who signs in there
-    if before.endswith("://") or (before.endswith("@") and "://" in before):
-        return True
-    alone = (start == 0 or text[start - 1] in " ,;=|(") and (end == len(text) or text[end] in " ,;|/)?")
-    if not alone:
-        return False
-    if variable.upper().endswith(("HOSTNAME", "HOST_NAME", "DBHOST")):
-        return True
-    return not _NO_HOST.search(variable) and (port is not None or bool(_HOST_VARIABLE.search(variable)))
-
-
-def renamed(text: str, names: Names, variable: str = "") -> str:
-    """Return a text with the hosts of the project under their new names."""
-    for one in reversed(mentions(text, names.hosts, variable)):
-        text = text[: one.start] + names.services[one.service] + text[one.end :]
-    return text
+def _says(text: str, name: str) -> bool:
+    return bool(re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", text))

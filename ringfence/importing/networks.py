@@ -24,14 +24,15 @@ def segments(project: Project, names: Names, remarks: list[str]) -> dict[str, di
         said = Said()
         if declared.get("internal"):
             said.entry["internet"] = False
-        driver = str(declared.get("driver") or "bridge")
-        if driver not in ("bridge", "default"):
+        if not _bridged(declared):
+            driver = declared["driver"]
             said.questions["driver"] = (
                 f"the network '{network}' was of the kind {driver}: its services had addresses in your own network. "
                 "Here they have addresses of the segment, and publish opens their ports on the host's: do they still "
                 "do what they did?"
             )
-        _subnet(project, network, declared, said)
+        else:
+            _subnet(project, network, declared, said)
         rest = sorted(set(declared) - {"driver", "internal", "ipam", "external", "name"})
         if rest:
             remarks.append(f"networks.{network}: {', '.join(rest)} (the lab makes its networks itself)")
@@ -41,6 +42,10 @@ def segments(project: Project, names: Names, remarks: list[str]) -> dict[str, di
     for network in sorted(set(project.sections["networks"]) - set(names.segments)):
         remarks.append(f"networks.{network}: no service uses it")
     return found
+
+
+def _bridged(declared: Mapping[str, Any]) -> bool:
+    return str(declared.get("driver") or "bridge") in ("bridge", "default")
 
 
 def _subnet(project: Project, network: str, declared: Mapping[str, Any], said: Said) -> None:
@@ -79,6 +84,15 @@ def connect(project: Project, names: Names, segments: Mapping[str, Any], name: s
         _mode(project, names, mode, said)
         return
     said.entry["segments"] = [names.segments[network] for network in networks_of(service)]
+    if mode:
+        default = project.sections["networks"].get("default") or {}
+        told = "it was in Docker's own bridge, where containers reach each other by address alone"
+        if default.get("internal") or default.get("external"):
+            said.questions["network_mode"] = (
+                f"{told}, with a way out: is {said.entry['segments'][0]} the segment for it?"
+            )
+        else:
+            said.remarks.append(f"network_mode: {told}; here it is in a segment, and calls nobody unless it says so")
     addresses: dict[str, Any] = {}
     for network, given in networks_of(service).items():
         declared = project.sections["networks"].get(network) or {}
@@ -88,8 +102,12 @@ def connect(project: Project, names: Names, segments: Mapping[str, Any], name: s
                 "them say so under calls (or give this one a site, which the lab's proxy serves)"
             )
         given = given or {}
-        if given.get("ipv4_address"):
-            moved = isinstance(segments[names.segments[network]].get("subnet"), dict)
+        if given.get("ipv4_address") and not _bridged(declared):
+            said.remarks.append(
+                f"networks.{network}: its address there, {given['ipv4_address']}, was of your own network"
+            )
+        elif given.get("ipv4_address"):
+            moved = not isinstance(segments[names.segments[network]].get("subnet"), str)
             address = text_of(given["ipv4_address"])
             addresses[names.segments[network]] = (
                 question(f"it was {address}: write one of the segment's new subnet") if moved else address
@@ -98,7 +116,7 @@ def connect(project: Project, names: Names, segments: Mapping[str, Any], name: s
             said.remarks.append(f"networks.{network}: the IPv6 address has the IPv4 one's number")
         if given.get("aliases"):
             others = ", ".join(str(alias) for alias in given["aliases"])
-            said.remarks.append(f"networks.{network}: also called {others} (changed where the files name it)")
+            said.remarks.append(f"networks.{network}: also called {others} (who calls it finds it so)")
         rest = sorted(set(given) - {"ipv4_address", "ipv6_address", "aliases"})
         if rest:
             said.questions[f"network {network}"] = f"it said {', '.join(rest)} of '{network}': do without?"

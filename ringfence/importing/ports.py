@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,10 +41,34 @@ KNOWN = {
 }
 DATABASES = frozenset({1433, 1521, 3306, 5432, 5984, 6379, 8086, 9042, 9200, 11211, 27017})
 
+# What is known to be asked by UDP: ports, and words in the name of a variable with the port that is meant.
+UDP_PORTS = frozenset({
+    67, 69, 123, 161, 162, 500, 514, 1645, 1646, 1812, 1813, 1900, 4500, 5353, 6831, 6832, 8125, 12201, 25826, 51820
+})  # fmt: skip
+UDP_WORDS = {
+    "COLLECTD": 25826,
+    "GELF": 12201,
+    "NTP": 123,
+    "RADIUS": 1812,
+    "SNMP": 161,
+    "STATSD": 8125,
+    "SYSLOG": 514,
+    "TFTP": 69,
+}
+UDP_SCHEMES = frozenset({"collectd", "gelf", "ntp", "radius", "snmp", "statsd", "tftp", "udp"})
+# Names are asked for by UDP, and by TCP where an answer is long.
+DNS_PORT = 53
+_DNS = re.compile(r"(?:^|[_.-])(?:DNS(?:[_.-]|$|UPSTREAM|SERVER|[0-9])|NAMESERVER|RESOLVERS?$)", re.IGNORECASE)
+
+
+def image_name(image: str) -> str:
+    """Return the last part of an image's name, by which tables here know it."""
+    return image.partition("@")[0].rsplit("/", 1)[-1].partition(":")[0]
+
 
 def image_port(image: str) -> int | None:
     """Return the port that an image is known to listen on."""
-    return KNOWN.get(image.partition("@")[0].rsplit("/", 1)[-1].partition(":")[0])
+    return KNOWN.get(image_name(image))
 
 
 def is_store(service: Mapping[str, Any]) -> bool:
@@ -51,10 +76,57 @@ def is_store(service: Mapping[str, Any]) -> bool:
     return image_port(str(service.get("image") or "")) is not None
 
 
-def own_port(service: Mapping[str, Any], mentioned: Sequence[int]) -> int | str | None:
+def order(port: int | str) -> tuple[int, str]:
+    """Return by what ports are sorted: ``53`` before ``"53/udp"``."""
+    number, _, proto = str(port).partition("/")
+    return int(number), proto
+
+
+def asked_by(
+    port: int | None, key: str, scheme: str, callee: Mapping[str, Any], *, said: str = "", dns: bool = False
+) -> list[int | str]:
+    """Return the ports at which a mention of a service asks it, each with the protocol.
+
+    Args:
+        port: that is named, None where none is.
+        key: variable or option that names it.
+        scheme: of the URL that it is in; it says more than everything else.
+        callee: settings of what is asked.
+        said: protocol in a setting beside it, such as ``GELF_PROTOCOL``.
+        dns: whether it is written as DNS servers are.
+    """
+    spoken = re.split(r"[^a-z]+", scheme.lower())
+    words = set(re.split(r"[^A-Z]+", key.upper()))
+    known = next((UDP_WORDS[word] for word in UDP_WORDS if word in words), None)
+    if not scheme and port is None and known is not None:
+        port = known
+    if scheme == "dns" or (not scheme and not said and (dns or _DNS.search(key) or port == DNS_PORT)):
+        port = port or DNS_PORT
+        return [port, f"{port}/udp"]
+    if port is None:
+        return []
+    if scheme:
+        udp = bool(UDP_SCHEMES & set(spoken)) and "tcp" not in spoken
+    elif said.lower() in ("tcp", "udp"):
+        udp = said.lower() == "udp"
+    elif len(declared := _protocols(callee, port)) == 1:
+        udp = "udp" in declared
+    else:
+        udp = known is not None or port in UDP_PORTS
+    return [f"{port}/udp" if udp else port]
+
+
+def _protocols(service: Mapping[str, Any], port: int) -> set[str]:
+    """Return the protocols of a port that a service publishes or exposes."""
+    told = [f"{one.get('target')}/{one.get('protocol') or 'tcp'}" for one in service.get("ports") or []]
+    told += [str(one) if "/" in str(one) else f"{one}/tcp" for one in service.get("expose") or []]
+    return {one.partition("/")[2] for one in told if one.partition("/")[0] == str(port)}
+
+
+def own_port(service: Mapping[str, Any], mentioned: Sequence[int | str]) -> int | str | None:
     """Return the port that callers of a service use, as far as it can be known."""
     if mentioned:
-        return max(sorted(set(mentioned)), key=list(mentioned).count)
+        return max(sorted(set(mentioned), key=order), key=list(mentioned).count)
     known = image_port(str(service.get("image") or ""))
     if known is not None:
         return known
@@ -135,7 +207,7 @@ def _publish(name: str, one: Mapping[str, Any], places: Sequence[str], said: Sai
     else:
         entry["from"] = _sources(name, address, shown, places)
     first, _, last = str(target).partition("-")
-    if "address" not in entry and DATABASES & set(range(int(first), int(last or first) + 1)):
+    if DATABASES & set(range(int(first), int(last or first) + 1)):
         entry["allow_database"] = question(
             f"port {shown} of {name} is a database's: write true to publish it all the same, or remove this entry of "
             "publish (its application reaches it by calls)"

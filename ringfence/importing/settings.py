@@ -10,7 +10,8 @@ from ringfence.host.grants import capability_fault
 from ringfence.host.handing import device_faults, gpu_fault, group_fault, handed
 from ringfence.host.passing import PASSED
 from ringfence.importing.forms import text_of
-from ringfence.importing.interpolate import Filled
+from ringfence.importing.interpolate import Filled, unset_in
+from ringfence.importing.problems import ComposeError
 from ringfence.importing.said import Said, question
 from ringfence.model.passed import passed_of
 
@@ -27,6 +28,9 @@ ELSEWHERE = frozenset(
     }
 )  # fmt: skip
 _OWN = ("devices", "group_add", "gpus")  # with fields of their own, in compose's form
+_WITH_HOLES = ("command", "image", "user")  # that ask for what is not set in words of their own
+# Tags that are moved on to what is new. Others without a digit are, too: a version has one.
+_FLOATING = re.compile(r"latest\b.*|[^0-9]*", re.IGNORECASE | re.DOTALL)
 _FENCED = {
     "blkio_config": "its disk access was weighed or limited ({value}): do without",
     "build": "it was built here ({value}): build it yourself, give it a name with a version, and write that as image",
@@ -74,6 +78,10 @@ def simple(name: str, service: Mapping[str, Any], said: Said) -> None:
     for key, value in service.items():
         if key in ELSEWHERE or value is None:
             continue
+        if key not in _WITH_HOLES and unset_in(value):
+            value = _asked(key, value, said)  # what is known of it goes on
+            if not value:
+                continue
         if key in _SAID:
             _SAID[key](name, value, said)
         elif key in PASSED:
@@ -89,6 +97,19 @@ def simple(name: str, service: Mapping[str, Any], said: Said) -> None:
         elif key not in _FENCED:
             said.questions[key] = f"compose's '{key}' is not known here: do without?"
     _defaults(service, said)
+
+
+def _asked(key: str, value: Any, said: Said) -> Any:
+    """Ask for what a variable is missing in; return what is whole, of settings whose parts stand alone."""
+    parts = key in ("annotations", "labels", "sysctls") and isinstance(value, Mapping)
+    holes = {name: one for name, one in value.items() if unset_in(one)} if parts else value
+    of = f" of {', '.join(holes)}" if parts else ""
+    said.questions[f"{key} not set"] = (
+        f"{key}{of} needs {', '.join(unset_in(holes))}, which is not set"
+        + ("" if parts else f" (it was '{_told(key, value)}')")
+        + ": write what it is to be, or do without"
+    )
+    return {name: one for name, one in value.items() if name not in holes} if parts else None
 
 
 def passed(key: str, value: Any, said: Said) -> None:
@@ -110,7 +131,7 @@ def _field(key: str, value: Any, said: Said) -> None:
     if key == "gpus":
         said.entry[key] = value if value == "all" else [dict(one) for one in value]
         return
-    for one in map(text_of, value):
+    for one in map(_device, value):
         faults = [*device_faults(one), *map(str, handed(privileged=False, pid="", devices=[one], volumes=[]))]
         if key == "devices" and faults:
             said.questions[f"devices {one}"] = (
@@ -120,6 +141,13 @@ def _field(key: str, value: Any, said: Said) -> None:
             said.questions[f"group_add {one}"] = f"it was in the group {one}: write its number under group_add"
         else:
             said.entry.setdefault(key, []).append(one)
+
+
+def _device(value: Any) -> str:
+    """Return a device in its short form."""
+    if not isinstance(value, Mapping):
+        return text_of(value)
+    return ":".join(str(value[key]) for key in ("source", "target", "permissions") if value.get(key))
 
 
 def _told(key: str, value: Any) -> str:
@@ -178,12 +206,12 @@ def _image(name: str, value: Any, said: Said) -> None:
         )
         return
     image = str(value)
-    tail = image.partition("@")[0].rsplit("/", 1)[-1]
-    if "@" not in image and (":" not in tail or tail.endswith(":latest")):
+    tag = image.rsplit("/", 1)[-1].partition(":")[2]
+    if "@" not in image and _FLOATING.fullmatch(tag):
+        bare = image.removesuffix(f":{tag}")
         said.entry["image"] = question(
-            f"'{image}' is not pinned: write what runs, its version ({image.removesuffix(':latest')}:1.2.3) or its "
-            f"digest ({image.removesuffix(':latest')}@sha256:…, as `docker image inspect {image}` shows it under "
-            "RepoDigests)"
+            f"'{image}' is not pinned: write what runs, its version ({bare}:1.2.3) or its digest ({bare}@sha256:…, as "
+            f"`docker image inspect {image}` shows it under RepoDigests)"
         )
     else:
         said.entry["image"] = image
@@ -194,9 +222,8 @@ def _words(value: Any) -> list[str]:
 
 
 def _command(name: str, value: Any, said: Said) -> None:
-    unset = [one.raw for one in value if isinstance(one, Filled) and one.unset]
-    if unset:
-        said.questions["command"] = f"the command has {', '.join(unset)}, which is not set: look at command"
+    if unset := unset_in(value):
+        said.questions["command"] = f"{', '.join(unset)} in the command is not set: write what is meant in its place"
     if value:
         said.entry["command"] = [one if isinstance(one, str) else text_of(one) for one in value]
 
@@ -231,8 +258,12 @@ def _memory(name: str, value: Any, said: Said) -> None:
 
 
 def _pids(name: str, value: Any, said: Said) -> None:
-    if int(value) > 0:
-        said.entry["pids"] = int(value)
+    try:
+        wanted = int(value)
+    except ValueError:
+        raise ComposeError(f"services.{name}: its limit of processes is no number (compose refuses it)") from None
+    if wanted > 0:
+        said.entry["pids"] = wanted
 
 
 def _tmpfs(name: str, value: Any, said: Said) -> None:
@@ -247,7 +278,7 @@ def _health(name: str, value: Any, said: Said) -> None:
         )
         return
     if test:
-        said.entry["health"] = str(test[1]) if test[0] == "CMD-SHELL" else [text_of(one) for one in test[1:]]
+        said.entry["health"] = text_of(test[1]) if test[0] == "CMD-SHELL" else [text_of(one) for one in test[1:]]
     if not test:
         said.remarks.append("healthcheck: the image's own")
     times = {key: value[key] for key in value if key not in ("test", "disable")}
@@ -283,8 +314,11 @@ def _deploy(name: str, value: Any, said: Said) -> None:
         said.remarks.append("deploy.resources.reservations.cpus (of swarm)")
     for device in reserved.get("devices") or []:
         _gpu(device, said)
-    if (value.get("replicas") or 1) != 1:
-        said.questions["deploy"] = _FENCED["scale"].format(value=value["replicas"])
+    replicas = value.get("replicas")
+    if replicas == 0:
+        said.questions["deploy"] = "compose ran none of it: remove it, or keep it to have it run"
+    elif replicas not in (None, 1):
+        said.questions["deploy"] = _FENCED["scale"].format(value=replicas)
     policy = (value.get("restart_policy") or {}).get("condition")
     if policy and policy != "any":
         passed("restart", "no" if policy == "none" else policy, said)

@@ -13,7 +13,7 @@ from ringfence.importing.files import Project
 from ringfence.importing.flows import Flows, flows_of
 from ringfence.importing.forms import text_of
 from ringfence.importing.interpolate import Filled
-from ringfence.importing.names import Names, names_of, networks_of, renamed
+from ringfence.importing.names import Names, known_as, names_of, networks_of
 from ringfence.importing.said import Prose, Said, question
 
 ORDER = (
@@ -173,7 +173,7 @@ def _service(
     said = Said({"host": wishes.host, "stack": names.stack})
     lab_name = names.services[name]
     networks.connect(project, names, segments, name, said)
-    _environment(names, vault, lab_name, service, said)
+    _environment(vault, lab_name, service, said)
     settings.simple(name, service, said)
     if name in wishes.images and "image" in said.entry:
         said.entry["image"] = wishes.images[name]
@@ -188,10 +188,22 @@ def _service(
     mounts.files(project, service, said, lambda path, value: vault.reference(f"{lab_name}_{path}", value))
     if said.entry.get("docker_socket"):
         _filters(service, said)
+    elif said.entry.get("network"):
+        _unpublished(str(said.entry["network"]), service, said)
     else:
         ports.publish(lab_name, service.get("ports") or [], wishes.places, said)
     _flows(project, names, flows, name, service, said)
+    _restarts(project, flows, name, service, said)
+    if said.entry.get("docker_socket"):
+        said.entry.setdefault("port", mounts.FILTERS_AT)
     networks.routed_by_labels(service, lab_name, said)
+    if name in flows.unreached and "site" not in said.questions:
+        others = [names.services[one] for one in flows.unreached[name]]
+        near = ", ".join(others[:5]) + (", …" if others[5:] else "")
+        said.questions["reached"] = (
+            f"the files do not tell who calls it, and it publishes nothing: add {lab_name} to the calls of those that "
+            f"use it (it shared a network with {near}), or remove this line"
+        )
     return said
 
 
@@ -205,7 +217,20 @@ def _filters(service: Mapping[str, Any], said: Said) -> None:
         )
 
 
-def _environment(names: Names, vault: Vault, lab_name: str, service: Mapping[str, Any], said: Said) -> None:
+def _unpublished(network: str, service: Mapping[str, Any], said: Said) -> None:
+    """Without a network of its own compose publishes nothing: whose network it is does, if at all."""
+    for one in service.get("ports") or []:
+        shown = f"{one.get('published') or ''}:{one.get('target') or ''}".strip(":")
+        if network == "host":
+            said.remarks.append(f"port {shown}: compose did not open it, as it is in the host's network")
+        else:
+            said.questions[f"ports {shown}"] = (
+                f"its port {shown} is opened by the service whose network it is in: write it under publish of "
+                f"{network}, or do without"
+            )
+
+
+def _environment(vault: Vault, lab_name: str, service: Mapping[str, Any], said: Said) -> None:
     found: dict[str, Any] = {}
     for variable, value in (service.get("environment") or {}).items():
         text = text_of(value)
@@ -215,9 +240,8 @@ def _environment(names: Names, vault: Vault, lab_name: str, service: Mapping[str
                 + (" (a secret belongs into the vault)" if is_secret(variable, "?") else "")
             )
             continue
-        new = renamed(text, names, variable)
         secret = is_secret(variable, text) or (isinstance(value, Filled) and vault.holds(value)) or vault.holds(text)
-        found[variable] = vault.reference(f"{lab_name}_{variable}", new) if secret else new
+        found[variable] = vault.reference(f"{lab_name}_{variable}", text) if secret else text
     if found:
         said.entry["environment"] = found
 
@@ -229,10 +253,13 @@ def _flows(project: Project, names: Names, flows: Flows, name: str, service: Map
         if not own & set(networks_of(project.services[callee])):
             continue
         main, target = flows.ports[callee], names.services[callee]
-        others = sorted(port for port in called if port != main)
-        if not called or main in called:
-            calls.append(target)
-        calls += [{"service": target, "port": port} for port in others]
+        others = sorted((port for port in called if port != main), key=ports.order)
+        known = known_as(project, names, name, callee)
+        found: list[dict[str, Any]] = [{"service": target}] if not called or main in called else []
+        found += [{"service": target, "port": port} for port in others]
+        if known:
+            found[0]["as"] = known
+        calls += [target if set(one) == {"service"} else one for one in found]
     if calls:
         said.entry["calls"] = calls
     port = flows.ports[name]
@@ -247,15 +274,37 @@ def _flows(project: Project, names: Names, flows: Flows, name: str, service: Map
     depends = sorted(names.services[one] for one in needed_first if one in names.services)
     if depends:
         said.entry["depends"] = depends
-    for needed, how in (service.get("depends_on") or {}).items():
+    for needed in service.get("depends_on") or {}:
         if needed not in names.services:
             said.questions[f"depends_on {needed}"] = f"it waits for '{needed}', which is not imported: do without?"
-        elif how.get("condition") == "service_completed_successfully":
-            said.questions[f"depends_on {needed}"] = (
-                f"it waits until '{names.services[needed]}' has done its work and ended: services here stay; is it "
-                "enough to start after it?"
-            )
     _egress(project, names, name, service, said)
+
+
+def _ended_first(service: Mapping[str, Any]) -> set[str]:
+    """Return for whose end a service waits: they have done their work then, and nobody calls them."""
+    return {
+        needed
+        for needed, how in (service.get("depends_on") or {}).items()
+        if how.get("condition") == "service_completed_successfully"
+    }
+
+
+def _restarts(project: Project, flows: Flows, name: str, service: Mapping[str, Any], said: Said) -> None:
+    """Say that a service ends when it has done its work, or ask: compose starts nothing again unless it is told to."""
+    policy = ((service.get("deploy") or {}).get("restart_policy") or {}).get("condition")
+    if service.get("restart") not in (None, "no", False) or policy:
+        return
+    if any(name in _ended_first(other) for other in project.services.values()):
+        settings.passed("restart", "no", said)
+    elif service.get("restart") is not None:
+        return
+    elif service.get("ports") or name in flows.called:
+        said.remarks.append("restart: compose left it when it had ended; here it is started again")
+    else:
+        said.questions["restart"] = (
+            "compose left it when it had ended: remove this line if it is to run all the time, or write compose: "
+            '{restart: "no"} if it does its work and ends'
+        )
 
 
 def _egress(project: Project, names: Names, name: str, service: Mapping[str, Any], said: Said) -> None:

@@ -17,6 +17,7 @@ WIDTH = 118
 _STR = "tag:yaml.org,2002:str"
 # What other readers of YAML may take for something else than a text.
 _AMBIGUOUS = re.compile(r"[-+]?[0-9][0-9_:.eE+-]*|(?i:y|n|yes|no|on|off)")
+_BREAKS = re.compile("[\x85\u2028\u2029]")  # that YAML takes for ends of lines
 _TEMPLATE = re.compile(r"\{[{%#]")
 
 
@@ -37,6 +38,8 @@ def _text(dumper: _Dumper, value: str) -> yaml.ScalarNode:
     tag = "!unsafe" if _TEMPLATE.search(plain) else _STR
     if isinstance(value, Prose):
         return dumper.represent_scalar(tag, plain, style=">")
+    if _BREAKS.search(plain):
+        return dumper.represent_scalar(tag, plain, style='"')
     if "\n" in plain:
         return dumper.represent_scalar(tag, plain, style="|")
     return dumper.represent_scalar(tag, plain, style='"' if tag != _STR or _AMBIGUOUS.fullmatch(plain) else None)
@@ -95,7 +98,7 @@ def _comments(remarks: list[str] | None, indent: str) -> list[str]:
 
 
 def _block(value: Mapping[str, Any], indent: int) -> list[str]:
-    return [(" " * indent + line).rstrip() for line in dump(value).splitlines()]
+    return [(" " * indent + line).rstrip(" ") for line in dump(value).removesuffix("\n").split("\n")]
 
 
 def vault(values: Mapping[str, str]) -> str:

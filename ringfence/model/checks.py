@@ -18,7 +18,7 @@ from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.hostnames import posing
 from ringfence.model.lab import ANYWHERE, INTERNET, SELF, Call, Publish, Segment, Service
 from ringfence.model.mounts import mount_problems
-from ringfence.model.network_checks import callers_of_hosts, network_problems
+from ringfence.model.network_checks import callers_of_hosts, known_as_problems, network_problems
 from ringfence.model.problems import Problem, did_you_mean, listed
 from ringfence.model.read import Draft
 from ringfence.model.site_checks import SITE_CHECKS
@@ -39,7 +39,7 @@ DATABASE_PORTS = {
     11211: "memcached",
     27017: "MongoDB",
 }
-_SECRET_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_SECRET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_lab(draft: Draft) -> list[Problem]:
@@ -234,7 +234,7 @@ def _resolvers(draft: Draft) -> Iterator[Problem]:
             if own[0].isdigit() or ":" in own:
                 yield from _asked(draft, of, ipaddress.ip_address(own), [name])
             else:
-                yield from _call(draft, of, name, service, Call(service=own, port=53, proto=None))
+                yield from _call(draft, of, name, service, Call.model_validate({"service": own, "port": 53}))
 
 
 def _asked(draft: Draft, owner: str, resolver: Address, asking: Sequence[str]) -> Iterator[Problem]:
@@ -288,7 +288,7 @@ def _stacks(draft: Draft) -> Iterator[Problem]:
             if not _SECRET_NAME.fullmatch(secret):
                 yield Problem(
                     f"lab_services.{name}.secrets",
-                    f"'{secret}' cannot be a file name (write lower-case letters, digits, '_', '-' and '.')",
+                    f"'{secret}' cannot be a file name (write letters, digits, '_', '-' and '.')",
                 )
 
 
@@ -472,6 +472,7 @@ _CHECKS: tuple[Callable[[Draft], Iterable[Problem]], ...] = (
     _egress,
     meaningless_egress,
     network_problems,
+    known_as_problems,
     callers_of_hosts,
     _resolvers,
     _stacks,

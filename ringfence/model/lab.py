@@ -44,6 +44,7 @@ from ringfence.model.values import (
     HostDevice,
     Image,
     Interfaces,
+    KnownAs,
     Memory,
     MemoryPath,
     Names,
@@ -196,6 +197,9 @@ class Call(Declared):
     service: str = Field(description="name of the called service")
     port: PortNumber | None = Field(None, description='port, or "53/udp"; by default the called service\'s own')
     proto: Proto | None = Field(None, description="tcp or udp; by default the called service's own")
+    known_as: KnownAs = Field(
+        (), alias="as", description="other names by which the caller finds it, such as one built into its image"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -270,7 +274,7 @@ class Service(Declared):
         None, description='port that callers use, such as 5432 or "53/udp"'
     )
     publish: tuple[Publish, ...] = Field((), description="ports opened on the host, each for declared places")
-    calls: tuple[Call, ...] = Field((), description="services that it may call: names, or {service, port, proto}")
+    calls: tuple[Call, ...] = Field((), description="services that it may call: names, or {service, port, proto, as}")
     egress: tuple[Egress, ...] = Field((), description="what it may reach outside the lab")
     resolvers: Resolvers | None = Field(
         None,

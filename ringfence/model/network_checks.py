@@ -1,4 +1,4 @@
-"""Services without a network of their own: in the host's, in another service's, in none."""
+"""Services without a network of their own: in the host's, in another service's, in none; and names in a network."""
 
 from __future__ import annotations
 
@@ -38,6 +38,24 @@ def network_problems(draft: Draft) -> Iterator[Problem]:
             yield from _of_the_host(draft, owner, name, service)
         else:
             yield from _shared(draft, owner, name, service)
+
+
+def known_as_problems(draft: Draft) -> Iterator[Problem]:
+    """Check that each name in a network leads to one service: of its own calls and of those of who shares it."""
+    lab = draft.lab
+    for network in sorted({lab.network_of(name) for name in lab.services}):
+        callers = [name for name in lab.services if lab.network_of(name) == network]
+        meant = {call.service: call.service for name in callers for call in lab.services[name].calls}
+        for name in callers:
+            for call in lab.services[name].calls:
+                for known in call.known_as:
+                    other = meant.setdefault(known, call.service)
+                    if other != call.service:
+                        yield Problem(
+                            f"lab_services.{name}.calls",
+                            f"'{known}' is '{other}' there already, and cannot be '{call.service}' as well (take it "
+                            "out of as, and tell the program the other name)",
+                        )
 
 
 def _nothing(draft: Draft, owner: str, name: str, service: Service) -> Iterator[Problem]:

@@ -32,8 +32,8 @@ def schema_file() -> Path:
 
 
 @cache
-def _validator() -> Any:
-    """Made only where something is passed on: importing it takes longer than a small lab."""
+def validator() -> Any:
+    """Return what checks a compose file against the schema; made only where it is needed, as that takes a while."""
     from jsonschema.validators import validator_for
 
     schema = json.loads(schema_file().read_text(encoding="utf-8"))
@@ -79,7 +79,7 @@ def _text(value: Any) -> Any:
 def _as_specified(found: dict[str, Any]) -> None:
     from jsonschema.exceptions import best_match
 
-    errors = list(_validator().iter_errors({"services": {"service": found}}))
+    errors = list(validator().iter_errors({"services": {"service": found}}))
     # Where one setting is wrong, all of its part count as not looked at.
     error = best_match([one for one in errors if one.validator != "unevaluatedProperties"] or errors)
     if error is None:

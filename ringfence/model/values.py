@@ -359,6 +359,14 @@ def _user(text: str) -> str:
 # Bytes that may stand before a path in a container where its files are kept on the host.
 HOST_PREFIX = 200
 
+_KNOWN_AS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+def _known_as(name: str) -> str:
+    return "" if _KNOWN_AS.fullmatch(name) else "is not a name of a host (write letters, digits, '.', '_' and '-')"
+
+
+KnownAs = Annotated[tuple[Annotated[str, _fitting(_known_as)], ...], BeforeValidator(_one_or_more)]
 VariableName = Annotated[str, _fitting(variable_fault)]
 AbsolutePath = Annotated[str, _fitting(lambda path: target_fault(path, HOST_PREFIX))]
 MemoryPath = Annotated[str, _fitting(lambda entry: memory_fault(entry, HOST_PREFIX))]

@@ -67,6 +67,20 @@ def test_a_call_across_segments_opens_both_and_names_the_callee() -> None:
     assert got["stack_projects"][0]["services"][0]["extra_hosts"] == {"b": flow["destination"]}
 
 
+def test_a_caller_finds_whom_it_calls_by_a_name_that_its_image_has_built_in() -> None:
+    services: dict[str, Any] = {
+        "app": {"segments": ["front"], "calls": [{"service": "photos-redis", "as": ["redis", "Redis_1"]}]},
+        "other": {"segments": ["front"], "calls": ["photos-redis"]},
+        "photos-redis": {"segments": ["front"], "port": 6379},
+        "redis": {"segments": ["front"]},
+    }
+    got = compiled(services)
+    found = {s["name"]: s for project in got["stack_projects"] for s in project["services"]}
+    address = found["photos-redis"]["networks"][0]["address"]
+    assert found["app"]["extra_hosts"] == {"redis": address, "Redis_1": address}
+    assert found["other"]["extra_hosts"] == {}
+
+
 def test_a_call_across_segments_takes_the_way_of_the_default_routes_only() -> None:
     segments = {"a": {}, "b": {"internet": False}, "c": {}, "d": {}}
     got = compiled(

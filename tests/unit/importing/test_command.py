@@ -88,8 +88,11 @@ def test_the_run_refuses_until_the_questions_are_answered_and_then_has_every_val
     project = next(one for one in compiled["stack_projects"] if one["name"] == "documents")
     environment = {one["name"]: one["environment"] for one in project["services"]}
     assert environment["webserver"]["PAPERLESS_SECRET_KEY"] == SECRET
-    # 'db' is a service of this lab already.
-    assert environment["webserver"]["PAPERLESS_DBHOST"] == "documents-db"
+    # 'db' is a service of this lab already: who calls the new one finds it as before, and nobody else does.
+    assert environment["webserver"]["PAPERLESS_DBHOST"] == "db"
+    by_name = {one["name"]: one for one in project["services"]}
+    address = by_name["documents-db"]["networks"][0]["address"]
+    assert [name for name, one in by_name.items() if one["extra_hosts"].get("db") == address] == ["webserver"]
     assert "lab_part_documents" not in compiled
     assert set(compiled["lab_services"]) == {"broker", "db", "documents-db", "gotenberg", "tika", "webserver"}
 
@@ -131,7 +134,13 @@ ODD = {
 
 def test_values_arrive_byte_for_byte(inventory: Path, tmp_path: Path) -> None:
     escaped = {name: value.replace("$", "$$") for name, value in ODD.items()}
-    service = {"image": "x:1", "environment": escaped, "command": ["{{ word }}", "a\nb"], "networks": ["inner"]}
+    service = {
+        "image": "x:1",
+        "environment": escaped,
+        "command": ["{{ word }}", "a\nb"],
+        "networks": ["inner"],
+        "restart": "always",
+    }
     content = {"services": {"odd": service}, "networks": {"inner": {"internal": True}}}
     (tmp_path / "compose.yml").write_text(yaml.safe_dump(content))
     python(inventory, "ringfence", "import", str(tmp_path / "compose.yml"), "-p", "odd")
@@ -192,8 +201,8 @@ def test_a_file_that_is_none_of_composes_is_named_without_its_values(inventory: 
         ("- one", "this is no compose file"),
         ("services: {a: {ports: [secret-word]}}", "services.a.ports: 'secret-word' is not a port"),
         (
-            "services: {a: {image: x, environment: {P: 'hidden$!'}}}",
-            "services.a.environment.P: a $ in it begins no variable (write $$ for a dollar)",
+            "services: {a: {image: x, environment: {P: 'hidden${!}'}}}",
+            "services.a.environment.P: a '${' in it begins no variable (write $${ for the text)",
         ),
         ("services: {a: {extends: {service: b}}}", "services.a extends 'b', which"),
         ("include: [missing.yml]", "missing.yml: No such file or directory"),

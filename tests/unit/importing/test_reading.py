@@ -9,7 +9,7 @@ import pytest
 from ringfence.importing.confidential import is_secret
 from ringfence.importing.files import read
 from ringfence.importing.interpolate import Filled, fill, read_env
-from ringfence.importing.names import mentions
+from ringfence.importing.mentions import mentions
 from ringfence.importing.problems import ComposeError
 from ringfence.importing.running import read as read_running
 from ringfence.importing.syntax import parse
@@ -41,7 +41,7 @@ def test_variables(text: str, value: str, unset: tuple[str, ...]) -> None:
     assert found.unset == unset
 
 
-@pytest.mark.parametrize("text", ["$", "${", "${A", "${A:x}", "$1", "${-}"])
+@pytest.mark.parametrize("text", ["${", "${A", "${A:x}", "${-}", "${}", "${A:-${}"])
 def test_what_is_no_variable_is_refused(text: str) -> None:
     with pytest.raises(ComposeError):
         fill(text, VARIABLES)
@@ -58,10 +58,16 @@ def test_env_files(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+def test_a_dollar_that_begins_nothing_is_one() -> None:
+    assert fill("$ $1 $(stat) $'", VARIABLES) == "$ $1 $(stat) $'"
+    assert fill("${B:-$2a$14$$x}", VARIABLES) == "$2a$14$x"
+
+
+def test_scalars_are_composes(tmp_path: Path) -> None:
     text = "a: 22:22\nb: no\nc: 0440\nd: 1_000\ne: 2024-01-01\nf: 1.10\ng: on\nh: 0x1f\ni: ~\n"
     assert parse(text, tmp_path) == {
-        "a": "22:22", "b": "no", "c": 288, "d": "1_000", "e": "2024-01-01", "f": 1.1, "g": "on", "h": 31, "i": None,
+        "a": "22:22", "b": "no", "c": 288, "d": 1000, "e": "2024-01-01 00:00:00 +0000 UTC", "f": 1.1, "g": "on",
+        "h": 31, "i": None,
     }  # fmt: skip
 
 

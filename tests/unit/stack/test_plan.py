@@ -287,7 +287,7 @@ def test_apply_takes_networks_as_they_are(desired: dict[str, Any]) -> None:
     [
         ({"environment": {"A\n    privileged": "true"}}, "is not the name of an environment variable"),
         ({"environment": {"A#B": "1"}}, "'A#B' is not the name of an environment variable"),
-        ({"environment": {"discovery.type": "single-node"}}, "goes into a file of the program"),
+        ({"environment": {"discovery type": "single-node"}}, "goes into a file of the program"),
         ({"environment": {"A": "one\0two"}}, "holds a NUL character"),
         ({"command": ["\ud83d"]}, "holds U+D83D, half of a character (write the character itself)"),
         ({"files": [{"target": "/etc/a", "content": "\0"}]}, "holds a NUL character"),
