@@ -14,7 +14,7 @@ from types import FrameType
 import pytest
 
 from ringfence.verify.remote import slices
-from ringfence.verify.remote.slices import Maker, makers
+from ringfence.verify.remote.slices import Maker, control_groups, makers
 
 TCP = (socket.AF_INET, socket.SOCK_STREAM, 0)
 
@@ -66,7 +66,7 @@ def test_one_that_does_not_answer_is_an_error_and_the_others_go_on() -> None:
         os.kill(found[0]._child, signal.SIGSTOP)
         with pytest.raises(TimeoutError, match="no socket was made in the slice within 1 s"):
             found[0].socket(*TCP)
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionError):
             found[0].socket(*TCP)
         found[1].socket(*TCP).close()
     assert errors == {}
@@ -81,3 +81,30 @@ def test_one_that_does_not_end_is_killed_and_said() -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(found[0]._child, 0)
         pytest.fail("it is still there")
+
+
+def process(proc: Path, pid: int, space: str, group: str) -> None:
+    (proc / str(pid) / "ns").mkdir(parents=True)
+    (proc / str(pid) / "ns/mnt").symlink_to(space)
+    (proc / str(pid) / "cgroup").write_text(f"12:pids:/elsewhere\n0::{group}\n", encoding="utf-8")
+
+
+def test_the_control_groups_of_all_processes_of_a_container_are_seen(tmp_path: Path) -> None:
+    process(tmp_path, 1, "mnt:[1]", "/init.scope")
+    process(tmp_path, 7, "mnt:[7]", "/ringfence.slice/ringfence-hub.slice/docker-a.scope")
+    process(tmp_path, 5, "mnt:[7]", "/system.slice/moved.scope")
+    process(tmp_path, 9, "mnt:[7]", "/ringfence.slice/ringfence-hub.slice/docker-a.scope")
+    (tmp_path / "self").mkdir()
+    assert control_groups(7, tmp_path) == [
+        "/ringfence.slice/ringfence-hub.slice/docker-a.scope", "/system.slice/moved.scope",
+    ]  # fmt: skip
+    assert control_groups(8, tmp_path) == []
+    (tmp_path / "7/cgroup").write_text("4:pids:/docker/a\n", encoding="utf-8")
+    (tmp_path / "9/cgroup").write_text("4:pids:/docker/a\n", encoding="utf-8")
+    (tmp_path / "5/cgroup").write_text("4:pids:/docker/a\n", encoding="utf-8")
+    assert control_groups(7, tmp_path) == []
+
+
+def test_those_of_this_process_are_seen() -> None:
+    groups = control_groups(os.getpid())
+    assert groups == [] or groups[0].startswith("/")

@@ -28,6 +28,29 @@ def fenced(slices: dict[str, str]) -> list[str]:
     return [service for service, path in slices.items() if f'"{path}"' in (rules or "")]
 
 
+def control_groups(pid: int, proc: Path = Path("/proc")) -> list[str]:
+    """Return the control groups of all processes of a container, that of its first one first; paths from their root.
+
+    They are told by their mount namespace, which is the container's own also where its processes are the host's. There
+    are none where the host has control groups of version 1 alone, or the container is gone.
+    """
+    try:
+        first, home = _group_of(proc / str(pid)), (proc / str(pid) / "ns/mnt").readlink()
+    except OSError:
+        return []
+    found = [first]
+    for one in proc.iterdir():
+        with contextlib.suppress(OSError):  # it is gone meanwhile
+            if one.name.isdecimal() and (one / "ns/mnt").readlink() == home:
+                found.append(_group_of(one))
+    return [group for group in dict.fromkeys(found) if group]
+
+
+def _group_of(process: Path) -> str:
+    lines = (process / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "")
+
+
 class Maker:
     """A process in a slice that makes sockets for this one."""
 
