@@ -156,7 +156,9 @@ def _slices(plan: Plan, host: str) -> list[dict[str, Any]]:
             "doors": [
                 {"name": door, "proto": service.proto, "port": service.port}
                 for door, service in sorted(plan.doors(host).items())
-                if name in service.sources or door.rpartition("-")[0] == name
+                if name in service.sources
+                or door.rpartition("-")[0] == name
+                or (ANYWHERE in service.sources and door in plan.lab.hosts[host].services)
             ],
             "egress": [
                 {"name": f"{name} > {to}", "to": to, "proto": proto, "port": port}

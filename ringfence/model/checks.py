@@ -6,6 +6,7 @@ Each check is a function from the draft to problems; `check_lab` runs them all.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
@@ -214,6 +215,15 @@ def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
     for name, segment in draft.lab.segments.items():
         if network.prefixlen and any(_overlap(network, subnet) for subnet in segment.subnet.values()):
             yield Problem(owner, f"'{to}' is inside the segment '{name}' (declare the service there under calls)")
+            return
+    outside = any(_within(network, place) for place in itertools.chain(*draft.lab.places.values()))
+    for name, own in (("lab_pool", draft.lab.pool), ("lab_ula", draft.lab.ula)):
+        if _within(network, own) and not outside:
+            yield Problem(
+                owner,
+                f"'{to}' is a part of {name}, of which segments get their networks, and egress leads to none of them "
+                f"(declare the service there under calls, or the network as a place in lab_places where it is another)",
+            )
 
 
 def _resolvers(draft: Draft) -> Iterator[Problem]:
@@ -460,6 +470,10 @@ def _host_addresses(draft: Draft) -> Iterator[Problem]:
 
 def _private(network: Network) -> bool:
     return network.is_private or (network.version == 4 and network.subnet_of(ipaddress.IPv4Network("100.64.0.0/10")))
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    return _overlap(inner, outer) and inner.prefixlen >= outer.prefixlen
 
 
 def _overlap(a: Network, b: Network) -> bool:
