@@ -113,6 +113,12 @@ def _shared(draft: Draft, owner: str, name: str, service: Service) -> Iterator[P
         )
     elif of.network == HOST_NETWORK:
         yield Problem(f"{owner}.network", f"'{service.network}' is in the host's network (write network: host)")
+    if of.docker_socket:
+        yield Problem(
+            f"{owner}.network",
+            f"'{service.network}' has Docker's socket, and a network in which nobody else is (write segments in place "
+            f"of network, and calls: [{service.network}] if it is to ask it)",
+        )
     if (of.host, draft.lab.project(service.network)) != (service.host, draft.lab.project(name)):
         yield Problem(
             f"{owner}.network",
