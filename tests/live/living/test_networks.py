@@ -134,6 +134,7 @@ def test_verify_sees_that_one_runs_beside_its_slice(lab: Lab) -> None:
         found = lab.verify().changed
     finally:
         lab.sh(f"echo {pid} > /sys/fs/cgroup{own}/cgroup.procs && rmdir {stray}")
+        lab.pyinfra()
     assert any("hub: runs in /system.slice/stray, so nothing holds what it sends" in line for line in found), found
     assert any("hub → secret" in line and "got open" in line for line in found), "it is tried from where it runs"
     lab.must_verify()
