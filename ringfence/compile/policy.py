@@ -8,22 +8,7 @@ from ringfence.compile import between
 from ringfence.compile.plan import Plan
 from ringfence.host.slices import slice_of
 from ringfence.model import ANYWHERE
-
-# What "the internet" is not. Places and segments of the lab are added: a place may well be a public network.
-PRIVATE = (
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "224.0.0.0/3",
-    "::/127",
-    "fc00::/7",
-    "fe80::/10",
-    "ff00::/8",
-)
+from ringfence.model.values import PRIVATE
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:

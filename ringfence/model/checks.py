@@ -14,7 +14,7 @@ from itertools import combinations
 from ringfence.host.grants import FORGING
 from ringfence.host.handing import device_of
 from ringfence.host.texts import device_place_fault, nested, place_of
-from ringfence.model.egress_checks import meaningless_egress
+from ringfence.model.egress_checks import mapped_to, meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.hostnames import posing
 from ringfence.model.lab import ANYWHERE, INTERNET, SELF, Call, Publish, Segment, Service
@@ -205,6 +205,9 @@ def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
         network = ipaddress.ip_network(to, strict=False)
     except ValueError:
         yield Problem(owner, f"'{to}' is not a network (write it as 192.168.10.0/24 or fd00:1::/64)")
+        return
+    if ours := mapped_to(to):
+        yield Problem(owner, f"'{to}' is IPv4 in the words of IPv6 (write to: {ours})")
         return
     if str(network) != to and str(network.network_address) != to:
         yield Problem(owner, f"'{to}' has host bits set (did you mean '{network}'?)")

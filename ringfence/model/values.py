@@ -38,6 +38,22 @@ _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CONTAINERS = re.compile(r"lo|docker0|(?:rf-|br-[0-9a-f]{12}$|veth|docker_gwbridge).*")
 _SIZE = re.compile(r"[1-9][0-9]*[kmg]", re.IGNORECASE | re.ASCII)
 
+# What "the internet" is not. Places and segments of the lab are added: a place may well be a public network.
+PRIVATE = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "224.0.0.0/3",
+    "::/127",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+)
+
 # Longest segment name whose bridge `rf-<name>` still is a valid interface name (15 characters).
 SEGMENT_NAME_LENGTH = 12
 
