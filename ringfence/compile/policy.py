@@ -92,6 +92,7 @@ def _published(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
             "published": publish.host_port,
             "sources": plan.sources(publish.sources),
         }
+        | ({"host_address": publish.on} if publish.on else {})
         for service in sorted(here)
         for publish in plan.lab.services[service].publish
         if not publish.inward

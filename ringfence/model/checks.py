@@ -318,16 +318,16 @@ def _bound_to(draft: Draft, owner: str, name: str, publish: Publish) -> Iterator
 
 def _ports(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
-    taken: dict[tuple[str, int, str], str] = {}
+    taken: dict[tuple[str, int, str], dict[str, str]] = {}
     for host_name, host in lab.hosts.items():
         for name, host_service in host.services.items():
             owner = f"lab_hosts.{host_name}.services.{name}.port"
-            yield from _take(taken, (host_name, host_service.port, host_service.proto), owner, name)
+            yield from _take(taken, (host_name, host_service.port, host_service.proto), "", owner, name)
     for name, service in lab.services.items():
         for publish in service.publish:
             owner = f"lab_services.{name}.publish.{publish.port}"
             for outer, _ in publish.pairs:
-                problems = list(_take(taken, (service.host, outer, publish.proto), owner, name))
+                problems = list(_take(taken, (service.host, outer, publish.proto), publish.on, owner, name))
                 yield from problems
                 if problems:
                     break
@@ -342,17 +342,15 @@ def _ports(draft: Draft) -> Iterator[Problem]:
 
 
 def _take(
-    taken: dict[tuple[str, int, str], str], key: tuple[str, int, str], owner: str, name: str
+    taken: dict[tuple[str, int, str], dict[str, str]], key: tuple[str, int, str], on: str, owner: str, name: str
 ) -> Iterator[Problem]:
+    """Take a port of a host on one of its addresses, "" for every one, with which each of them clashes."""
     host, port, proto = key
-    if key in taken:
-        yield Problem(
-            owner,
-            f"'{port}/{proto}' on '{host}' is already used by '{taken[key]}' (add published: with a free port)"
-            if "publish" in owner
-            else f"'{port}/{proto}' on '{host}' is already used by '{taken[key]}' (give one another port)",
-        )
-    taken.setdefault(key, name)
+    others = taken.setdefault(key, {})
+    if other := others.get(on) or others.get("") or ("" if on else next(iter(others.values()), "")):
+        fix = "add published: with a free port" if "publish" in owner else "give one another port"
+        yield Problem(owner, f"'{port}/{proto}' on '{host}' is already used by '{other}' ({fix})")
+    others.setdefault(on, name)
 
 
 def _storage(draft: Draft) -> Iterator[Problem]:
