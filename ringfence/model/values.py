@@ -74,6 +74,9 @@ def _name(kind: str, longest: int) -> BeforeValidator:
 
 
 def _network_mode(value: object) -> object:
+    mode, _, name = str(value).partition(":")
+    if mode in ("service", "container") and name:
+        raise ValueError(f"'{value}' is said without {mode}: here (write network: {name}, a service of lab_services)")
     if not isinstance(value, str) or (value and not _NAME.fullmatch(value)):
         raise ValueError(f"'{value}' is no network (write host, none, or the service whose network it shares)")
     return value
@@ -306,7 +309,16 @@ Content = Annotated[str, BeforeValidator(lambda value: _whole(value) if isinstan
 
 
 def _words(value: object) -> object:
-    return shlex.split(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        # The line itself is not shown: it may hold a secret.
+        what = "a quotation mark in it is not closed" if "quotation" in str(error) else "it ends in a backslash"
+        raise ValueError(
+            f"the line cannot be taken apart into words: {what} (correct it, or write a list of words: [app, --now])"
+        ) from None
 
 
 Words = Annotated[tuple[Text, ...], BeforeValidator(_words)]
@@ -502,4 +514,11 @@ def as_mapping(value: object, key: str) -> dict[str, Any] | object:
     return {key: value} if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
-PositiveInt = Annotated[int, Field(ge=1, le=4194304)]
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"'{'true' if value else 'false'}' is not a whole number (write one, such as 200)")
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_number)]
+PositiveInt = Annotated[WholeNumber, Field(ge=1, le=4194304)]
