@@ -45,6 +45,15 @@ def services(lab: Lab) -> dict[str, Any]:
             port=8090, capabilities=["NET_RAW"],  # its ping needs it
         ),
         "alone": service(network="none"),
+        # One port on two addresses of the host, each its own service's.
+        "lans": service(
+            segments=["backend"], command=["httpd", "-f", "-p", "8091", "-h", "/bin"],
+            publish=[{"port": 8091, "address": lab.address(), "from": ["lan"]}],
+        ),
+        "selfs": service(
+            segments=["backend"], command=["httpd", "-f", "-p", "80", "-h", "/bin"],
+            publish=[{"port": 80, "published": 8091, "address": "self"}],
+        ),
     }  # fmt: skip
 
 
@@ -64,8 +73,13 @@ def test_they_run_where_they_are_declared_and_exactly_what_is_declared_passes(la
     lab.pyinfra()
     assert lab.reaches(8124)
     assert lab.reaches(8090), "published by whose network it shares"
+    assert lab.reaches(8091)
+    bound = lab.sh("docker ps --format '{{.Names}} {{.Ports}}' | grep 8091").split()
+    assert any(word.startswith(f"{lab.address()}:8091->8091") for word in bound), bound
+    assert any(word.startswith("127.0.0.1:8091->80") for word in bound), bound
     lab.must_verify()
     opened = lab.opened()
+    assert {(source, host, port) for source, host, _, port, _ in opened if port == 8091} == {("lan", "atlas", 8091)}
     assert {
         ("hub", "broker", "tcp", 1880, 4),
         ("tunnel", "broker", "tcp", 1880, 4),
