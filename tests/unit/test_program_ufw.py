@@ -229,7 +229,7 @@ def test_of_rules_that_are_not_understood_nothing_else_is_concluded(captured: An
 
 def test_foreign_rules_stop_the_run_and_are_listed(captured: Any) -> None:
     [refusal] = report(captured, wish(SSH))["refusals"]
-    assert "8 rules that ringfence did not make" in refusal
+    assert "6 rules that ringfence did not make" in refusal
     assert "ufw allow proto tcp from any to any port 8080 comment 'my app'" in refusal
     assert all(fix in refusal for fix in ("ufw_rules", "ufw_foreign: keep", "ufw_foreign: remove"))
 
@@ -237,8 +237,25 @@ def test_foreign_rules_stop_the_run_and_are_listed(captured: Any) -> None:
 def test_foreign_rules_that_are_kept_are_said(captured: Any) -> None:
     result = report(captured, wish(SSH, foreign="keep"))
     assert result["refusals"] == []
-    assert sum("kept" in line for line in result["notices"]) == 8
+    assert sum("kept" in line for line in result["notices"]) == 6
     assert not any("(foreign)" in line for line in result["changes"])
+
+
+def test_what_only_denies_opens_nothing_and_never_stops_a_run(captured: Any) -> None:
+    """fail2ban with banaction=ufw bans at any moment: the next run by a timer would have stopped."""
+    ban = ufw.parse_tuple(
+        f"### tuple ### reject any any 0.0.0.0/0 any 203.0.113.9 in comment={b'by Fail2Ban after 5 attempts'.hex()}",
+        "4",
+    )
+    captured.rules = {"4": [ban], "6": []}
+    for foreign in ("stop", "keep", "remove"):
+        told = report(captured, wish(SSH, foreign=foreign))
+        assert told["refusals"] == []
+        assert not any("203.0.113.9" in line for line in told["changes"])
+        assert any("203.0.113.9" in line and "lets nobody in" in line for line in told["notices"])
+    captured.rules["4"] = [ban._replace(comment="mine")]
+    assert report(captured, wish(SSH))["refusals"] == []
+    assert any("203.0.113.9" in line for line in report(captured, wish(SSH, foreign="remove"))["changes"])
 
 
 def test_foreign_rules_are_removed_on_request_one_line_each(captured: Any) -> None:
@@ -737,6 +754,54 @@ def test_a_side_door_past_ufw_is_shut_by_the_watch(captured: Any, foreign: str) 
 )
 def test_rules_of_input_that_let_in_beside_ufw_are_known(rule: str, opens: bool) -> None:
     assert ufw.opening([rule]) == ([rule] if opens else [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (["-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT", "-j DROP"], "iptables -P INPUT DROP"),
+        (["-j REJECT --reject-with icmp-host-prohibited", "-j ufw-before-logging-input"], "-D INPUT -j REJECT"),
+        (["-i eth0 -j DROP"], "Remove it: `iptables -D INPUT -i eth0 -j DROP`"),
+        (["-m conntrack --ctstate INVALID,NEW -j DROP"], "-P INPUT DROP"),
+        (["-j MINE"], "`iptables -P INPUT DROP; iptables -D MINE -j DROP`"),
+        (["-j ufw-before-logging-input", "-j DROP"], ""),  # behind ufw's own it drops what ufw drops
+        (["-j ufw-h-input"], ""),
+        (["-s 192.0.2.0/24 -j DROP", "-m conntrack --ctstate INVALID -j DROP", "-p tcp -m tcp --dport 1 -j DROP"], ""),
+        (["-p tcp -m multiport --dports 22 -j f2b-sshd", "-j f2b-all"], ""),
+        (["-j ACCEPT", "-j DROP"], ""),
+    ],
+)
+def test_what_drops_before_ufw_is_refused_with_what_to_do(captured: Any, rules: list[str], said: str) -> None:
+    others = {"f2b-sshd": ["-j DROP"], "f2b-all": ["-s 192.0.2.1/32 -j DROP", "-j RETURN", "-j DROP"]}
+    more = {"MINE": ["-p tcp -m tcp --dport 22 -j ACCEPT", "-j DROP"], "ufw-h-input": ["-j DROP"]}
+    captured.chains["4"] = {"INPUT": rules, **others, **more}
+    refusals = "\n".join(report(captured, wish(SSH, foreign="keep"))["refusals"])
+    assert said in refusals
+    assert bool(refusals) is bool(said)
+
+
+def test_what_somebody_lets_in_by_ufws_own_files_is_a_foreign_rule(
+    captured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = (FIXTURES / "before.rules").read_text()
+    (tmp_path / "packaged").mkdir()
+    (tmp_path / "packaged/before.rules").write_text(packaged)
+    mine = "-A ufw-before-input -p tcp --dport 8123 -j ACCEPT"
+    harmless = "-A ufw-before-input -p icmp --icmp-type source-quench -j ACCEPT\n-A ufw-before-input -p tcp -j DROP"
+    (tmp_path / "before.rules").write_text(packaged.replace("COMMIT\n", f"{harmless}\n{mine}\nCOMMIT\n", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(ufw, "ETC", tmp_path)
+        patch.setattr(ufw, "TEMPLATES", tmp_path / "packaged")
+        assert ufw.added_rules("4") == [f"{tmp_path}/before.rules: {mine}"]
+    captured.rules = {"4": [], "6": []}
+    captured.added["4"] = [f"/etc/ufw/before.rules: {mine}"]
+    for foreign in ("stop", "remove"):
+        [refusal] = ufw.compare(wish(SSH, foreign=foreign), captured, None)["refusals"]
+        assert f"/etc/ufw/before.rules: {mine}" in refusal
+        assert "you alone take out" in refusal
+    told = ufw.compare(wish(SSH, foreign="keep"), captured, None)
+    assert told["refusals"] == []
+    assert any(mine in line for line in told["notices"])
 
 
 def test_a_rule_beside_ufw_is_treated_as_a_foreign_one(captured: Any) -> None:
