@@ -478,6 +478,32 @@ def test_a_hold_left_behind_is_lifted(captured: Any) -> None:
     assert any(line.startswith("- ufw-h-") for line in report(captured, wish(SSH, foreign="keep"))["changes"])
 
 
+@pytest.mark.parametrize("policy", ["DROP", "REJECT"])
+def test_what_the_user_denies_to_go_out_is_not_opened_without_a_question(captured: Any, policy: str) -> None:
+    captured.conf["DEFAULT_OUTPUT_POLICY"] = policy
+    captured.rules = {"4": [], "6": []}
+
+    def told(**more: Any) -> dict[str, list[str]]:
+        return report(captured, wish(SSH, **more))
+
+    [refusal] = told()["refusals"]
+    assert "ufw_default_outgoing: deny" in refusal
+    assert "ufw_default_outgoing: allow" in refusal
+    assert told(default_outgoing="allow")["refusals"] == []
+    assert any(f"DEFAULT_OUTPUT_POLICY={policy} → ACCEPT" in line for line in told(default_outgoing="allow")["changes"])
+    left = told(default_outgoing="deny")
+    assert left["refusals"] == []
+    assert not any("DEFAULT_OUTPUT_POLICY" in line for line in left["changes"])
+    assert ufw.policies(captured)["OUTPUT"] == "DROP"
+    assert ufw.made(captured, "4")["ufw-reject-output"] == (["-j REJECT"] if policy == "REJECT" else [])
+    assert ufw.made(captured, "4")["ufw-track-output"] == []
+    captured.conf["DEFAULT_OUTPUT_POLICY"] = "ACCEPT"
+    assert any("ACCEPT → DROP" in line for line in told(default_outgoing="deny")["changes"])
+    # Somebody's since the last run: put back.
+    captured.conf["DEFAULT_OUTPUT_POLICY"] = policy
+    assert ufw.compare(ufw.unasked(wish(SSH)), captured, None)["refusals"] == []
+
+
 def test_settings_are_assigned_in_place(tmp_path: Path) -> None:
     path = tmp_path / "ufw"
     path.write_text('# c\nIPV6=no\nDEFAULT_INPUT_POLICY="ACCEPT"\n')
