@@ -184,6 +184,7 @@ def test_every_captured_rule_is_spelled_as_ufw_takes_it(captured: Any) -> None:
             "-m limit --limit 3/minute -j LOG --log-prefix \"[UFW LIMIT BLOCK] \"",
             '-m limit --limit 3/min -j LOG --log-prefix "[UFW LIMIT BLOCK] "',
         ),
+        ("-p vrrp -j ACCEPT", "-p 112 -j ACCEPT"),
         ("-p udp --dport 53 -j REJECT", "-p udp -m udp --dport 53 -j REJECT --reject-with icmp-port-unreachable"),
         (
             "-p tcp --dport 1 -m conntrack --ctstate NEW -m recent --set",

@@ -126,6 +126,24 @@ def test_what_is_bound_to_an_interface_is_kept_for_that_one(monkeypatch: pytest.
     assert command == "ufw allow in on virbr0 proto udp from any to any port 67 comment rf:kept-67-udp-virbr0"
 
 
+def test_what_listens_on_a_link_is_kept_for_whatever_address_it_has_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, "udp UNCONN 0 0 [fe80::42:aff:fed5:20a]%eth0:546 [::]:*")
+    assert "546/udp on fe80::42:aff:fed5:20a of eth0" in ufw.compare(wish(SSH), bare(), None)["refusals"][0]
+    [command] = kept_commands(wish(SSH, unmanaged="keep"), bare())
+    assert command == "ufw allow in on eth0 proto udp from any to fe80::/10 port 546 comment rf:kept-546-udp-eth0"
+    declared = {"name": "x", "proto": "udp", "port": "546", "destination": "fe80::/10"}
+    assert ufw.compare(wish(SSH, declared), bare(), None)["refusals"] == []
+
+
+def test_what_is_kept_by_one_family_changes_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found live: a second look put what both families have before what one has, and the run never was done."""
+    seen(monkeypatch, "tcp LISTEN 0 9 [::]:80 [::]:*\ntcp LISTEN 0 9 *:8123 *:*\ntcp LISTEN 0 9 0.0.0.0:90 0.0.0.0:*")
+    keep = wish(SSH, unmanaged="keep")
+    entries = ufw.asked(keep, bare()).desired["kept"]
+    assert ufw.asked(keep, standing(keep)).desired["kept"] == entries
+    assert not any("rule" in line for line in ufw.compare(keep, standing(keep), None)["changes"])
+
+
 def test_only_who_reached_it_is_let_in_where_one_family_was_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """UFW with IPV6=no, or an own firewall of IPv4: what it denies is not opened by keeping the rest."""
     seen(monkeypatch, "tcp LISTEN 0 9 *:8123 *:*")

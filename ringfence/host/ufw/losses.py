@@ -8,19 +8,15 @@ from typing import Any, NamedTuple
 
 from ringfence.host.listening import RAW, Ground, Listener, same_port
 from ringfence.host.program import Desired
-from ringfence.host.ufw.rules import ANY, OWN, PORTLESS, Lists, Rule, anywhere, overlap
+from ringfence.host.ufw.rules import ANY, OWN, PORTLESS, PROTOCOLS, Lists, Rule, anywhere, overlap
 from ringfence.host.ufw.state import options
 
 KEEPING = "kept-"  # names of the rules that keep what was reachable
+LINKS = {4: "169.254.0.0/16", 6: "fe80::/10"}  # addresses of one link alone, by IP version
 # Whom ufw's own before.rules serve: they let in answers of DHCP servers and what is sent to mDNS's group, and nothing
 # else that comes to these ports.
 DHCP = ("NetworkManager", "connmand", "dhclient", "dhcp6c", "dhcpcd", "odhcp6c", "systemd-network", "udhcpc")
 SERVED = {("udp", 68): DHCP, ("udp", 546): DHCP, ("udp", 5353): ("avahi-daemon", "mdnsd", "systemd-resolve")}
-# Protocols of IP that listeners take as they are, as iptables and ufw call them.
-PROTOCOLS = {
-    2: "igmp", 4: "ipencap", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah", 88: "eigrp", 89: "ospf", 103: "pim",
-    112: "vrrp", 115: "l2tp", 132: "sctp",
-}  # fmt: skip
 
 
 class Loss(NamedTuple):
@@ -119,9 +115,14 @@ def let_in(rules: Iterable[Rule], listener: Listener) -> bool:
         and not rule.match.forward
         and rule.match.proto in ("any", proto)
         and (rule.match.dport == "any" if port == "any" else overlap(rule.match.dport, port))
-        and (anywhere(rule.match.dst) or not listener.address or rule.match.dst == listener.address)
+        and (not listener.address or _inside(listener.address, rule.match.dst))
         for rule in rules
     )
+
+
+def _inside(address: str, network: str) -> bool:
+    """Whether an address is in a network; in that of everything, whatever its family."""
+    return anywhere(network) or ipaddress.ip_address(address) in ipaddress.ip_network(network)
 
 
 def served(one: Listener) -> bool:
@@ -240,13 +241,16 @@ def kept_entries(found: Iterable[Loss], rules: Lists, given: Answers, first: boo
         for source, label in loss.sources.items():
             if source != "any" and address and _version(source) != _version(address):
                 continue
-            parts = filter(None, [label, address, one.device])
+            # An address of a link alone is another one after the next start; whoever reaches it is on the link.
+            if one.device and address and ipaddress.ip_address(address).is_link_local:
+                address = LINKS[_version(address)]
+            parts = filter(None, [label, "" if one.device else address, one.device])
             name = "-".join([f"{KEEPING}{one.port}", one.proto, *parts])
             if label:
                 name += f"-{_version(source)}"
             if first or name not in entries:
                 entries[name] = _kept(name, key, source, address or "any", one.device)
-    return list(entries.values())
+    return sorted(entries.values(), key=lambda entry: (entry["name"].split("-")[1].zfill(5), entry["name"]))
 
 
 def kept_rules(rules: Lists) -> dict[str, list[Rule]]:

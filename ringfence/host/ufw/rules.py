@@ -11,6 +11,11 @@ from ringfence.host.program import Desired
 
 ANY = {"4": "0.0.0.0/0", "6": "::/0"}
 OWN = "rf:"
+# Protocols of IP that listeners take as they are, as iptables and ufw call them.
+PROTOCOLS = {
+    2: "igmp", 4: "ipencap", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah", 88: "eigrp", 89: "ospf", 103: "pim",
+    112: "vrrp", 115: "l2tp", 132: "sctp",
+}  # fmt: skip
 # Protocols without ports that ufw has words for (ufw.util of 0.36.2), and those of them that it takes on IPv4 alone.
 PORTLESS = ("ah", "esp", "gre", "igmp", "ipv6", "vrrp")
 ONLY4 = ("igmp", "ipv6")

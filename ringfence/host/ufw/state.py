@@ -13,7 +13,7 @@ from ringfence.host.nowhere import tried_nowhere
 from ringfence.host.packages import package_states
 from ringfence.host.running import HUNG, MISSING, Fault, run
 from ringfence.host.tables import iptables, live_text, parse_save
-from ringfence.host.ufw.rules import Lists, network, parse_tuple
+from ringfence.host.ufw.rules import PROTOCOLS, Lists, network, parse_tuple
 from ringfence.host.units import booted, unit_states
 
 ETC = Path("/etc/ufw")
@@ -138,6 +138,8 @@ def options(rule: str) -> list[str]:
         value = " ".join(values)
         if option in ("-s", "-d"):
             value = network(value)
+        if option == "-p" and value.isdecimal():
+            value = PROTOCOLS.get(int(value), value)
         if option == "--limit":
             value = value.replace("minute", "min")
         if option == "--ctstate":
