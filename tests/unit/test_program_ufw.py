@@ -576,6 +576,99 @@ def test_order_of_the_declaration_does_not_flip_flop() -> None:
     assert all(line.startswith("~") for line in lines)
 
 
+# -- what is forwarded -----------------------------------------------------------------------------------------------
+
+NAT = """*nat
+:POSTROUTING ACCEPT [0:0]
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A POSTROUTING -s 172.30.0.0/16 ! -o mine0 -j MASQUERADE
+-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE
+-A POSTROUTING -s 192.168.122.0/24 ! -d 192.168.122.0/24 -j MASQUERADE
+-A PREROUTING -i eth0 -p tcp -m tcp --dport 2222 -j DNAT --to-destination 192.168.122.5:22
+-A DOCKER ! -i docker0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+"""
+
+
+def test_what_is_translated_for_others_is_told_from_dockers_own() -> None:
+    assert ufw.translations(NAT, {"mine0"}) == [
+        "POSTROUTING -s 192.168.122.0/24 ! -d 192.168.122.0/24 -j MASQUERADE",
+        "PREROUTING -i eth0 -p tcp -m tcp --dport 2222 -j DNAT --to-destination 192.168.122.5:22",
+    ]
+
+
+def test_ways_are_between_interfaces_with_addresses_and_within_bridges() -> None:
+    text = (
+        "2: eth0    inet 192.0.2.2/24 brd 192.0.2.255 scope global eth0\n"
+        "2: eth0    inet6 fe80::1/64 scope link\n3: virbr0    inet 192.168.122.1/24 scope global virbr0\n"
+    )
+    assert ufw.addressed(text) == {"4": {"eth0", "virbr0"}, "6": set()}
+    found = ufw.pairs(["eth0", "tap0", "virbr0"], ["virbr0"], ufw.addressed(text), ["4", "6"])
+    assert found == {("eth0", "virbr0"): "4", ("virbr0", "eth0"): "4", ("virbr0", "virbr0"): "46"}
+
+
+def test_what_is_forwarded_is_not_cut_without_a_question(bare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual machines behind a bridge lost their network, and no word of it stood in the plan."""
+    found = ufw.Routed({("eth0", "virbr0"): "4", ("virbr0", "eth0"): "4"}, ["the bridge virbr0"])
+    monkeypatch.setattr(ufw, "routed", lambda _: found)
+    [refusal] = report(bare, wish(SSH))["refusals"]
+    for words in (
+        "by eth0, virbr0, is cut off (the bridge virbr0)",
+        "`ufw_unmanaged_routed: keep`",
+        "direction: route",
+    ):
+        assert words in refusal
+    passing = {"name": "guests", "direction": "route", "interface": "virbr0", "interface_out": "eth0"}
+    assert report(bare, wish(SSH, passing))["refusals"] == []
+    assert report(bare, wish(SSH, unmanaged_routed="close"))["refusals"] == []
+    keep = wish(SSH, unmanaged_routed="keep")
+    told = report(bare, keep)
+    assert told["refusals"] == []
+    said = "+ rule kept-route-virbr0-eth0: `ufw route allow in on virbr0 out on eth0 from any to any comment"
+    assert any(said in line for line in told["changes"])
+    # Afterwards it stays as it was kept.
+    wanted, _ = ufw.wanted_rules(ufw.asked(keep, bare).desired, True)
+    assert [rule.name for rule in wanted["6"]] == []
+    bare.rules = wanted
+    monkeypatch.setattr(ufw, "routed", lambda _: pytest.fail("it stands"))
+    assert not any("rule" in line for line in report(bare, keep)["changes"])
+    assert any("- rule kept-route-virbr0-eth0" in line for line in report(bare, wish(SSH))["changes"])
+
+
+@pytest.mark.parametrize(
+    ("forward", "policy", "forwards", "asked"),
+    [
+        ("DROP", "ACCEPT", "1", True),
+        ("ACCEPT", "ACCEPT", "1", False),  # left as ufw has it configured
+        ("DROP", "DROP", "1", False),  # nothing is forwarded that no rule lets through
+        ("DROP", "ACCEPT", "0", False),
+    ],
+)
+def test_only_what_would_change_is_looked_for(
+    captured: Any, monkeypatch: pytest.MonkeyPatch, forward: str, policy: str, forwards: str, asked: bool
+) -> None:
+    captured.conf["DEFAULT_FORWARD_POLICY"] = forward
+    captured.live["4"].policies["FORWARD"], captured.live["6"].policies["FORWARD"] = policy, "DROP"
+    captured.interfaces = {"lo", "eth0", "wan0", "docker0", "br-0123456789ab", "rf-web", "mine0"}
+    monkeypatch.setattr(ufw, "read", lambda path: forwards if "forward" in str(path) else "")
+    monkeypatch.setattr(ufw, "booted", lambda: True)
+    monkeypatch.setattr(ufw, "docker_runs", lambda: True)
+    bridge = {"Id": "0" * 64, "Options": {"com.docker.network.bridge.name": "mine0"}}
+    monkeypatch.setattr(ufw, "engine", lambda *_: [bridge])
+    monkeypatch.setattr(ufw, "live_text", lambda _: NAT)
+    monkeypatch.setattr(ufw, "nft_tables", lambda: ["ip nat", "ip docker-bridges", "inet guests"])
+    monkeypatch.setattr(ufw, "nft_table", lambda _: "masquerade")
+    names = ("eth0", "wan0", "docker0", "mine0")
+    text = "".join(f"2: {name} inet 192.0.2.1/24 scope global {name}\n" for name in names)
+    monkeypatch.setattr(ufw, "must", lambda *_, **__: text)
+    found = ufw.routed(captured)
+    assert set(found.pairs) == ({("eth0", "wan0"), ("wan0", "eth0")} if asked else set())
+    assert bool(found.why) is asked
+    if asked:
+        assert found.why[-1] == "nft's table inet guests"
+        assert len(found.why) == 3
+
+
 # -- while ufw is stopped --------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from ringfence.host.ufw.state import HOLD, PREFIX, State, options
 
 # What a rule may ask for and still be about every new connection, and about all of an interface's or a protocol's.
 _EVERY = re.compile(r"! -i lo|--(ct)?state \S*NEW\S*|--reject-with \S+|-[jg] \S+")
-_WIDE = re.compile(rf"{_EVERY.pattern}|-i (?!lo$)\S+|-p (tcp|udp)")
+_WIDE = re.compile(_EVERY.pattern + r"|-i (?!lo$)\S+|-p (tcp|udp)")
 
 
 def closed(state: State, family: str) -> bool:
