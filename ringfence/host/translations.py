@@ -28,7 +28,15 @@ def in_table(text: str) -> list[Translation]:
 
 def translated() -> set[tuple[str, int]]:
     """Return (protocol, port) of what Docker translates by either of its back ends. Raises Fault."""
-    found = [one for table in NFT_TABLES for one in in_table(nft_table(table))]
-    for family in families():
-        found += in_rules(parse_save(live_text(family) or "").get("nat", {}).get("DOCKER", []))
-    return {(proto, int(port)) for proto, port, _, _ in found}
+    return set().union(*translated_by_family().values())
+
+
+def translated_by_family() -> dict[str, set[tuple[str, int]]]:
+    """Return the same by IP version, "4" and "6". Raises Fault."""
+    found: dict[str, set[tuple[str, int]]] = {"4": set(), "6": set()}
+    for version, table in zip(found, NFT_TABLES, strict=True):
+        rules = in_table(nft_table(table))
+        if f"v{version}" in families():
+            rules += in_rules(parse_save(live_text(f"v{version}") or "").get("nat", {}).get("DOCKER", []))
+        found[version] |= {(proto, int(port)) for proto, port, _, _ in rules}
+    return found

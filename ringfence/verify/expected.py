@@ -63,7 +63,7 @@ class Verdict:
 NOT_DECLARED = Verdict("closed", "not declared")
 ECHO = Verdict("either", "UFW's own rules say whether the host answers an echo")
 UNTOLD = "in the network of its host, which cannot tell it from itself"
-KEPT = "let in by a UFW rule of the host (ufw_foreign: keep)"
+KEPT = "let in by "  # begins the reason: a rule of the host's that the user keeps
 
 
 @dataclass(frozen=True)
@@ -221,8 +221,8 @@ class Rules:
             for own in source.addresses(family(address)):
                 near = here.next_to(own, self.seen[source.host]) if source.vantage else []
                 devices = {device for device, other, _ in here.addresses if other in near}
-                if here.kept_rule(proto, port, own, address, devices):
-                    return Verdict("either", KEPT)
+                if rule := here.kept_rule(proto, port, own, address, devices):
+                    return Verdict("either", f"{KEPT}{rule.by}")
         if source.service is None and (proto, port) in self._foreign_ports[machine.name]:
             name = self._foreign_ports[machine.name][proto, port]
             return Verdict("either", f"published by {name}, which ringfence does not manage")

@@ -24,8 +24,8 @@ def outside(declared: Declared, seen: Mapping[str, Seen], report: Report) -> lis
     kept: dict[str, list[str]] = {}
     for judged in report.judged:
         cell = judged.cell
-        if judged.got == OPEN and cell.reason == KEPT:
-            sources = kept.setdefault(f"{cell.destination}: {cell.proto}/{cell.port} is {KEPT}", [])
+        if judged.got == OPEN and cell.reason.startswith(KEPT):
+            sources = kept.setdefault(f"{cell.destination}: {cell.proto}/{cell.port} is {cell.reason}", [])
             if cell.source not in sources:
                 sources.append(cell.source)
     return [*lines, *(f"{line}: open for {', '.join(sources)}" for line, sources in kept.items())]

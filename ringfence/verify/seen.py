@@ -54,14 +54,15 @@ class Other:
 
 @dataclass(frozen=True)
 class Allow:
-    """What one of UFW's rules lets in, whoever made it: UFW's notation of ports, networks or "any", "" for every
-    interface."""
+    """What a rule of UFW's or beside it lets in, whoever made it: UFW's notation of ports, networks or "any", "" for
+    every interface; by: what lets in, and what the user has said of it."""
 
     proto: str
     ports: str
     source: str
     destination: str = "any"
     interface: str = ""
+    by: str = "a UFW rule of the host (ufw_foreign: keep)"
 
 
 @dataclass(frozen=True)
@@ -132,20 +133,24 @@ class Seen:
         gateway, device = way
         return (tunnel != "" and device == tunnel) or any((gateway or address) == own for _, own, _ in to.addresses)
 
-    def kept_rule(self, proto: str, port: int, source: str, destination: str, devices: Collection[str] = ()) -> bool:
-        """Whether some UFW rule on the host, whoever made it, lets an address in to a port of one of the host's.
+    def kept_rule(
+        self, proto: str, port: int, source: str, destination: str, devices: Collection[str] = ()
+    ) -> Allow | None:
+        """Return a rule on the host, whoever made it, that lets an address in to a port of one of the host's.
 
         Args:
             devices: interfaces by which it comes; none where that is not known.
         """
-        return any(
-            rule.proto in (proto, "any")
-            and covers(rule.ports, port)
-            and matches([rule.source], source)
-            and matches([rule.destination], destination)
-            and (not rule.interface or not devices or rule.interface in devices)
-            for rule in self.allows
-        )
+        for rule in self.allows:
+            if (
+                rule.proto in (proto, "any")
+                and covers(rule.ports, port)
+                and matches([rule.source], source)
+                and matches([rule.destination], destination)
+                and (not rule.interface or not devices or rule.interface in devices)
+            ):
+                return rule
+        return None
 
 
 def read(host: str, answer: Mapping[str, Any]) -> Seen:
@@ -166,7 +171,7 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
         internal=frozenset(n["name"] for n in answer["networks"] if n["internal"]),
         unmanaged=tuple(sorted(n["name"] for n in answer["networks"] if not n["segment"] and n["name"] != "bridge")),
         allows=tuple(
-            Allow(r["proto"], r["port"], r["source"], r["destination"], r["interface"]) for r in answer["ufw"]
+            Allow(r["proto"], r["port"], r["source"], r["destination"], r["interface"], r["by"]) for r in answer["ufw"]
         ),
         engine=answer["engine"],
         complaints=tuple(answer["complaints"]),

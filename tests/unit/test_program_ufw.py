@@ -184,6 +184,7 @@ def test_every_captured_rule_is_spelled_as_ufw_takes_it(captured: Any) -> None:
             "-m limit --limit 3/minute -j LOG --log-prefix \"[UFW LIMIT BLOCK] \"",
             '-m limit --limit 3/min -j LOG --log-prefix "[UFW LIMIT BLOCK] "',
         ),
+        ("-p vrrp -j ACCEPT", "-p 112 -j ACCEPT"),
         ("-p udp --dport 53 -j REJECT", "-p udp -m udp --dport 53 -j REJECT --reject-with icmp-port-unreachable"),
         (
             "-p tcp --dport 1 -m conntrack --ctstate NEW -m recent --set",
@@ -229,7 +230,7 @@ def test_of_rules_that_are_not_understood_nothing_else_is_concluded(captured: An
 
 def test_foreign_rules_stop_the_run_and_are_listed(captured: Any) -> None:
     [refusal] = report(captured, wish(SSH))["refusals"]
-    assert "8 rules that ringfence did not make" in refusal
+    assert "6 rules that ringfence did not make" in refusal
     assert "ufw allow proto tcp from any to any port 8080 comment 'my app'" in refusal
     assert all(fix in refusal for fix in ("ufw_rules", "ufw_foreign: keep", "ufw_foreign: remove"))
 
@@ -237,8 +238,25 @@ def test_foreign_rules_stop_the_run_and_are_listed(captured: Any) -> None:
 def test_foreign_rules_that_are_kept_are_said(captured: Any) -> None:
     result = report(captured, wish(SSH, foreign="keep"))
     assert result["refusals"] == []
-    assert sum("kept" in line for line in result["notices"]) == 8
+    assert sum("kept" in line for line in result["notices"]) == 6
     assert not any("(foreign)" in line for line in result["changes"])
+
+
+def test_what_only_denies_opens_nothing_and_never_stops_a_run(captured: Any) -> None:
+    """fail2ban with banaction=ufw bans at any moment: the next run by a timer would have stopped."""
+    ban = ufw.parse_tuple(
+        f"### tuple ### reject any any 0.0.0.0/0 any 203.0.113.9 in comment={b'by Fail2Ban after 5 attempts'.hex()}",
+        "4",
+    )
+    captured.rules = {"4": [ban], "6": []}
+    for foreign in ("stop", "keep", "remove"):
+        told = report(captured, wish(SSH, foreign=foreign))
+        assert told["refusals"] == []
+        assert not any("203.0.113.9" in line for line in told["changes"])
+        assert any("203.0.113.9" in line and "lets nobody in" in line for line in told["notices"])
+    captured.rules["4"] = [ban._replace(comment="mine")]
+    assert report(captured, wish(SSH))["refusals"] == []
+    assert any("203.0.113.9" in line for line in report(captured, wish(SSH, foreign="remove"))["changes"])
 
 
 def test_foreign_rules_are_removed_on_request_one_line_each(captured: Any) -> None:
@@ -461,6 +479,32 @@ def test_a_hold_left_behind_is_lifted(captured: Any) -> None:
     assert any(line.startswith("- ufw-h-") for line in report(captured, wish(SSH, foreign="keep"))["changes"])
 
 
+@pytest.mark.parametrize("policy", ["DROP", "REJECT"])
+def test_what_the_user_denies_to_go_out_is_not_opened_without_a_question(captured: Any, policy: str) -> None:
+    captured.conf["DEFAULT_OUTPUT_POLICY"] = policy
+    captured.rules = {"4": [], "6": []}
+
+    def told(**more: Any) -> dict[str, list[str]]:
+        return report(captured, wish(SSH, **more))
+
+    [refusal] = told()["refusals"]
+    assert "ufw_default_outgoing: deny" in refusal
+    assert "ufw_default_outgoing: allow" in refusal
+    assert told(default_outgoing="allow")["refusals"] == []
+    assert any(f"DEFAULT_OUTPUT_POLICY={policy} → ACCEPT" in line for line in told(default_outgoing="allow")["changes"])
+    left = told(default_outgoing="deny")
+    assert left["refusals"] == []
+    assert not any("DEFAULT_OUTPUT_POLICY" in line for line in left["changes"])
+    assert ufw.policies(captured)["OUTPUT"] == "DROP"
+    assert ufw.made(captured, "4")["ufw-reject-output"] == (["-j REJECT"] if policy == "REJECT" else [])
+    assert ufw.made(captured, "4")["ufw-track-output"] == []
+    captured.conf["DEFAULT_OUTPUT_POLICY"] = "ACCEPT"
+    assert any("ACCEPT → DROP" in line for line in told(default_outgoing="deny")["changes"])
+    # Somebody's since the last run: put back.
+    captured.conf["DEFAULT_OUTPUT_POLICY"] = policy
+    assert ufw.compare(ufw.unasked(wish(SSH)), captured, None)["refusals"] == []
+
+
 def test_settings_are_assigned_in_place(tmp_path: Path) -> None:
     path = tmp_path / "ufw"
     path.write_text('# c\nIPV6=no\nDEFAULT_INPUT_POLICY="ACCEPT"\n')
@@ -530,6 +574,99 @@ def test_order_of_the_declaration_does_not_flip_flop() -> None:
     final, lines = ufw.simulate(shuffled, wanted, "stop")
     assert final == wanted
     assert all(line.startswith("~") for line in lines)
+
+
+# -- what is forwarded -----------------------------------------------------------------------------------------------
+
+NAT = """*nat
+:POSTROUTING ACCEPT [0:0]
+-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+-A POSTROUTING -s 172.30.0.0/16 ! -o mine0 -j MASQUERADE
+-A POSTROUTING -s 172.17.0.2/32 -d 172.17.0.2/32 -p tcp -m tcp --dport 80 -j MASQUERADE
+-A POSTROUTING -s 192.168.122.0/24 ! -d 192.168.122.0/24 -j MASQUERADE
+-A PREROUTING -i eth0 -p tcp -m tcp --dport 2222 -j DNAT --to-destination 192.168.122.5:22
+-A DOCKER ! -i docker0 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.17.0.2:80
+COMMIT
+"""
+
+
+def test_what_is_translated_for_others_is_told_from_dockers_own() -> None:
+    assert ufw.translations(NAT, {"mine0"}) == [
+        "POSTROUTING -s 192.168.122.0/24 ! -d 192.168.122.0/24 -j MASQUERADE",
+        "PREROUTING -i eth0 -p tcp -m tcp --dport 2222 -j DNAT --to-destination 192.168.122.5:22",
+    ]
+
+
+def test_ways_are_between_interfaces_with_addresses_and_within_bridges() -> None:
+    text = (
+        "2: eth0    inet 192.0.2.2/24 brd 192.0.2.255 scope global eth0\n"
+        "2: eth0    inet6 fe80::1/64 scope link\n3: virbr0    inet 192.168.122.1/24 scope global virbr0\n"
+    )
+    assert ufw.addressed(text) == {"4": {"eth0", "virbr0"}, "6": set()}
+    found = ufw.pairs(["eth0", "tap0", "virbr0"], ["virbr0"], ufw.addressed(text), ["4", "6"])
+    assert found == {("eth0", "virbr0"): "4", ("virbr0", "eth0"): "4", ("virbr0", "virbr0"): "46"}
+
+
+def test_what_is_forwarded_is_not_cut_without_a_question(bare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Virtual machines behind a bridge lost their network, and no word of it stood in the plan."""
+    found = ufw.Routed({("eth0", "virbr0"): "4", ("virbr0", "eth0"): "4"}, ["the bridge virbr0"])
+    monkeypatch.setattr(ufw, "routed", lambda _: found)
+    [refusal] = report(bare, wish(SSH))["refusals"]
+    for words in (
+        "by eth0, virbr0, is cut off (the bridge virbr0)",
+        "`ufw_unmanaged_routed: keep`",
+        "direction: route",
+    ):
+        assert words in refusal
+    passing = {"name": "guests", "direction": "route", "interface": "virbr0", "interface_out": "eth0"}
+    assert report(bare, wish(SSH, passing))["refusals"] == []
+    assert report(bare, wish(SSH, unmanaged_routed="close"))["refusals"] == []
+    keep = wish(SSH, unmanaged_routed="keep")
+    told = report(bare, keep)
+    assert told["refusals"] == []
+    said = "+ rule kept-route-virbr0-eth0: `ufw route allow in on virbr0 out on eth0 from any to any comment"
+    assert any(said in line for line in told["changes"])
+    # Afterwards it stays as it was kept.
+    wanted, _ = ufw.wanted_rules(ufw.asked(keep, bare).desired, True)
+    assert [rule.name for rule in wanted["6"]] == []
+    bare.rules = wanted
+    monkeypatch.setattr(ufw, "routed", lambda _: pytest.fail("it stands"))
+    assert not any("rule" in line for line in report(bare, keep)["changes"])
+    assert any("- rule kept-route-virbr0-eth0" in line for line in report(bare, wish(SSH))["changes"])
+
+
+@pytest.mark.parametrize(
+    ("forward", "policy", "forwards", "asked"),
+    [
+        ("DROP", "ACCEPT", "1", True),
+        ("ACCEPT", "ACCEPT", "1", False),  # left as ufw has it configured
+        ("DROP", "DROP", "1", False),  # nothing is forwarded that no rule lets through
+        ("DROP", "ACCEPT", "0", False),
+    ],
+)
+def test_only_what_would_change_is_looked_for(
+    captured: Any, monkeypatch: pytest.MonkeyPatch, forward: str, policy: str, forwards: str, asked: bool
+) -> None:
+    captured.conf["DEFAULT_FORWARD_POLICY"] = forward
+    captured.live["4"].policies["FORWARD"], captured.live["6"].policies["FORWARD"] = policy, "DROP"
+    captured.interfaces = {"lo", "eth0", "wan0", "docker0", "br-0123456789ab", "rf-web", "mine0"}
+    monkeypatch.setattr(ufw, "read", lambda path: forwards if "forward" in str(path) else "")
+    monkeypatch.setattr(ufw, "booted", lambda: True)
+    monkeypatch.setattr(ufw, "docker_runs", lambda: True)
+    bridge = {"Id": "0" * 64, "Options": {"com.docker.network.bridge.name": "mine0"}}
+    monkeypatch.setattr(ufw, "engine", lambda *_: [bridge])
+    monkeypatch.setattr(ufw, "live_text", lambda _: NAT)
+    monkeypatch.setattr(ufw, "nft_tables", lambda: ["ip nat", "ip docker-bridges", "inet guests"])
+    monkeypatch.setattr(ufw, "nft_table", lambda _: "masquerade")
+    names = ("eth0", "wan0", "docker0", "mine0")
+    text = "".join(f"2: {name} inet 192.0.2.1/24 scope global {name}\n" for name in names)
+    monkeypatch.setattr(ufw, "must", lambda *_, **__: text)
+    found = ufw.routed(captured)
+    assert set(found.pairs) == ({("eth0", "wan0"), ("wan0", "eth0")} if asked else set())
+    assert bool(found.why) is asked
+    if asked:
+        assert found.why[-1] == "nft's table inet guests"
+        assert len(found.why) == 3
 
 
 # -- while ufw is stopped --------------------------------------------------------------------------------------------
@@ -737,6 +874,54 @@ def test_a_side_door_past_ufw_is_shut_by_the_watch(captured: Any, foreign: str) 
 )
 def test_rules_of_input_that_let_in_beside_ufw_are_known(rule: str, opens: bool) -> None:
     assert ufw.opening([rule]) == ([rule] if opens else [])
+
+
+@pytest.mark.parametrize(
+    ("rules", "said"),
+    [
+        (["-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT", "-j DROP"], "iptables -P INPUT DROP"),
+        (["-j REJECT --reject-with icmp-host-prohibited", "-j ufw-before-logging-input"], "-D INPUT -j REJECT"),
+        (["-i eth0 -j DROP"], "Remove it: `iptables -D INPUT -i eth0 -j DROP`"),
+        (["-m conntrack --ctstate INVALID,NEW -j DROP"], "-P INPUT DROP"),
+        (["-j MINE"], "`iptables -P INPUT DROP; iptables -D MINE -j DROP`"),
+        (["-j ufw-before-logging-input", "-j DROP"], ""),  # behind ufw's own it drops what ufw drops
+        (["-j ufw-h-input"], ""),
+        (["-s 192.0.2.0/24 -j DROP", "-m conntrack --ctstate INVALID -j DROP", "-p tcp -m tcp --dport 1 -j DROP"], ""),
+        (["-p tcp -m multiport --dports 22 -j f2b-sshd", "-j f2b-all"], ""),
+        (["-j ACCEPT", "-j DROP"], ""),
+    ],
+)
+def test_what_drops_before_ufw_is_refused_with_what_to_do(captured: Any, rules: list[str], said: str) -> None:
+    others = {"f2b-sshd": ["-j DROP"], "f2b-all": ["-s 192.0.2.1/32 -j DROP", "-j RETURN", "-j DROP"]}
+    more = {"MINE": ["-p tcp -m tcp --dport 22 -j ACCEPT", "-j DROP"], "ufw-h-input": ["-j DROP"]}
+    captured.chains["4"] = {"INPUT": rules, **others, **more}
+    refusals = "\n".join(report(captured, wish(SSH, foreign="keep"))["refusals"])
+    assert said in refusals
+    assert bool(refusals) is bool(said)
+
+
+def test_what_somebody_lets_in_by_ufws_own_files_is_a_foreign_rule(
+    captured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packaged = (FIXTURES / "before.rules").read_text()
+    (tmp_path / "packaged").mkdir()
+    (tmp_path / "packaged/before.rules").write_text(packaged)
+    mine = "-A ufw-before-input -p tcp --dport 8123 -j ACCEPT"
+    harmless = "-A ufw-before-input -p icmp --icmp-type source-quench -j ACCEPT\n-A ufw-before-input -p tcp -j DROP"
+    (tmp_path / "before.rules").write_text(packaged.replace("COMMIT\n", f"{harmless}\n{mine}\nCOMMIT\n", 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(ufw, "ETC", tmp_path)
+        patch.setattr(ufw, "TEMPLATES", tmp_path / "packaged")
+        assert ufw.added_rules("4") == [f"{tmp_path}/before.rules: {mine}"]
+    captured.rules = {"4": [], "6": []}
+    captured.added["4"] = [f"/etc/ufw/before.rules: {mine}"]
+    for foreign in ("stop", "remove"):
+        [refusal] = ufw.compare(wish(SSH, foreign=foreign), captured, None)["refusals"]
+        assert f"/etc/ufw/before.rules: {mine}" in refusal
+        assert "you alone take out" in refusal
+    told = ufw.compare(wish(SSH, foreign="keep"), captured, None)
+    assert told["refusals"] == []
+    assert any(mine in line for line in told["notices"])
 
 
 def test_a_rule_beside_ufw_is_treated_as_a_foreign_one(captured: Any) -> None:

@@ -14,6 +14,7 @@ SS = """\
 udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:(("systemd-resolve",pid=21,fd=13))
 udp UNCONN 0 0 0.0.0.0%eth0:68 0.0.0.0:* users:(("dhclient",pid=30,fd=9))
 udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*
+udp UNCONN 0 0 [::]:51820 [::]:*
 tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=40,fd=3))
 tcp LISTEN 0 128 [::]:22 [::]:* users:(("sshd",pid=40,fd=4))
 tcp LISTEN 0 511 *:8123 *:* users:(("hass",pid=50,fd=7))
@@ -64,6 +65,230 @@ def test_listeners_are_read_as_ss_prints_them() -> None:
     assert ("80/tcp", "192.168.1.5", False) in read
     assert next(one.holder for one in own if one.port == 51820) == "the kernel"
     assert [one.holder for one in own if one.port == 80] == ["nginx (process 60)"]
+
+
+FORMS = [
+    ("tcp LISTEN 0 9 *:68 *:*", ("68/tcp", "", "", "46")),
+    ("tcp LISTEN 0 9 [::]:68 [::]:*", ("68/tcp", "", "", "6")),
+    ("tcp LISTEN 0 9 0.0.0.0:68 0.0.0.0:*", ("68/tcp", "", "", "4")),
+    ("udp UNCONN 0 0 0.0.0.0%virbr0:67 0.0.0.0:*", ("67/udp", "", "virbr0", "4")),
+    ("udp UNCONN 0 0 *%eth0:67 *:*", ("67/udp", "", "eth0", "46")),
+    ("udp UNCONN 0 0 [fe80::42:aff:fed5:20a]%eth0:546 [::]:*", ("546/udp", "fe80::42:aff:fed5:20a", "eth0", "6")),
+    ("udp UNCONN 0 0 [fe80::1%eth0]:546 [::]:*", ("546/udp", "fe80::1", "eth0", "6")),
+    ("tcp LISTEN 0 9 [::ffff:10.0.0.1]:80 *:*", ("80/tcp", "10.0.0.1", "", "4")),
+    ("tcp LISTEN 0 9 [::ffff:0.0.0.0]:80 *:*", ("80/tcp", "", "", "4")),
+    ("udp UNCONN 0 0 [::]%lo:53 [::]:*", ("53/udp", "127.0.0.1", "", "6")),
+    ("raw UNCONN 0 0 0.0.0.0%eth0:112 0.0.0.0:*", ("112/ip", "", "eth0", "4")),
+    ("??? UNCONN 0 0 *:89 *:*", ("89/ip", "", "", "46")),
+]
+
+
+@pytest.mark.parametrize(("line", "read"), FORMS)
+def test_every_form_of_an_address_is_read(line: str, read: tuple[str, ...]) -> None:
+    [one] = ufw.parse_ss(line)
+    assert (one.key, one.address, one.device, one.families) == read
+    assert isinstance(one.inward, bool)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "v_str LISTEN 0 0 *:1024 *:*",
+        "tcp LISTEN",
+        "",
+        "raw UNCONN 0 0 *:58 *:*",
+        "raw UNCONN 0 0 0.0.0.0:255 0.0.0.0:*",
+    ],
+)
+def test_what_answers_nobody_by_ip_is_passed_over(line: str) -> None:
+    assert ufw.parse_ss(line) == []
+
+
+def test_an_address_that_is_none_is_a_fault_that_says_so() -> None:
+    with pytest.raises(ufw.Fault, match="'what', which is no address"):
+        ufw.parse_ss("tcp LISTEN 0 9 what:80 *:*")
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, text: str, **more: Any) -> None:
+    own, _ = ufw.apart(ufw.parse_ss(text), [])
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground(own, [], [], {})._replace(**more))
+
+
+def kept_commands(desired: dict[str, Any], state: Any) -> list[str]:
+    entries = ufw.asked(desired, state).desired["kept"]
+    return [ufw.replayable(rule) for entry in entries for rule in ufw.expand(entry)]
+
+
+def test_what_is_bound_to_an_interface_is_kept_for_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, "udp UNCONN 0 0 0.0.0.0%virbr0:67 0.0.0.0:*")
+    assert "67/udp on virbr0, the kernel: whoever" in ufw.compare(wish(SSH), bare(), None)["refusals"][0]
+    [command] = kept_commands(wish(SSH, unmanaged="keep"), bare())
+    assert command == "ufw allow in on virbr0 proto udp from any to any port 67 comment rf:kept-67-udp-virbr0"
+
+
+def test_what_listens_on_a_link_is_kept_for_whatever_address_it_has_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, "udp UNCONN 0 0 [fe80::42:aff:fed5:20a]%eth0:546 [::]:*")
+    assert "546/udp on fe80::42:aff:fed5:20a of eth0" in ufw.compare(wish(SSH), bare(), None)["refusals"][0]
+    [command] = kept_commands(wish(SSH, unmanaged="keep"), bare())
+    assert command == "ufw allow in on eth0 proto udp from any to fe80::/10 port 546 comment rf:kept-546-udp-eth0"
+    declared = {"name": "x", "proto": "udp", "port": "546", "destination": "fe80::/10"}
+    assert ufw.compare(wish(SSH, declared), bare(), None)["refusals"] == []
+
+
+def test_what_is_kept_by_one_family_changes_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found live: a second look put what both families have before what one has, and the run never was done."""
+    seen(monkeypatch, "tcp LISTEN 0 9 [::]:80 [::]:*\ntcp LISTEN 0 9 *:8123 *:*\ntcp LISTEN 0 9 0.0.0.0:90 0.0.0.0:*")
+    keep = wish(SSH, unmanaged="keep")
+    entries = ufw.asked(keep, bare()).desired["kept"]
+    assert ufw.asked(keep, standing(keep)).desired["kept"] == entries
+    assert not any("rule" in line for line in ufw.compare(keep, standing(keep), None)["changes"])
+
+
+def test_only_who_reached_it_is_let_in_where_one_family_was_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """UFW with IPV6=no, or an own firewall of IPv4: what it denies is not opened by keeping the rest."""
+    seen(monkeypatch, "tcp LISTEN 0 9 *:8123 *:*")
+    keep = wish(SSH, unmanaged="keep")
+    state = bare()
+    state.live["6"] = ufw.Live({"INPUT": "DROP"}, {})
+    assert [entry["source"] for entry in ufw.asked(keep, state).desired["kept"]] == ["0.0.0.0/0"]
+    assert "whoever reaches the host by IPv4" in ufw.compare(wish(SSH), state, None)["refusals"][0]
+    state.live["4"] = ufw.Live({"INPUT": "DROP"}, {})
+    assert ufw.asked(keep, state).desired["kept"] == []
+    assert ufw.compare(wish(SSH), state, None)["refusals"] == []
+    named = wish(SSH, unmanaged_ports={"8123/tcp": "keep"})
+    assert ufw.asked(named, state).desired["kept"] == []
+    state = bare()
+    for family in ("4", "6"):
+        state.chains[family]["INPUT"] = ["-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT", "-j DROP"]
+    assert ufw.asked(keep, state).desired["kept"] == []
+
+
+def test_what_was_kept_by_one_family_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, "tcp LISTEN 0 9 *:8123 *:*")
+    keep = wish(SSH, unmanaged="keep", unmanaged_ports={"8123/tcp": "keep"})
+    half = bare()
+    half.live["6"] = ufw.Live({"INPUT": "DROP"}, {})
+    state = bare()
+    state.rules, _ = ufw.wanted_rules(ufw.asked(keep, half).desired, True)
+    for family in ("4", "6"):
+        state.live[family] = ufw.Live({"INPUT": "DROP"}, {})
+    assert [entry["source"] for entry in ufw.asked(keep, state).desired["kept"]] == ["0.0.0.0/0"]
+
+
+def test_what_docker_proxy_answers_by_ipv6_is_a_loss_and_is_kept_there_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The container's network has no IPv6, so what comes by it goes to the host's own process, past no translation."""
+    proxy = 'tcp LISTEN 0 9 {}:8080 *:* users:(("docker-proxy",pid=80,fd=4))\n'
+    listeners = ufw.parse_ss(proxy.format("0.0.0.0") + proxy.format("[::]"))
+    containers = ufw.parse_published([WEB, OURS])
+    found = ufw.answered_to_all(listeners, containers, {"4": {("tcp", 8080)}, "6": set()})
+    assert [(one.container, one.families) for one in found] == [("web-1", "6")]
+    assert ufw.answered_to_all(listeners, containers, {"4": {("tcp", 8080)}, "6": {("tcp", 8080)}}) == []
+    seen(monkeypatch, "", proxied=found)
+    said = "8080/tcp on every address, the container web-1 of the compose project web: whoever reaches the host by IPv6"
+    assert said in ufw.compare(wish(SSH), bare(), None)["refusals"][0]
+    assert kept_commands(wish(SSH, unmanaged="keep"), bare()) == [
+        "ufw allow proto tcp from any to any port 8080 comment rf:kept-8080-tcp"
+    ]
+    [entry] = ufw.asked(wish(SSH, unmanaged="keep"), bare()).desired["kept"]
+    assert [rule.family for rule in ufw.expand(entry)] == ["6"]
+    seen(monkeypatch, "", proxied=found, through=found, networks={"172.18.0.0/16": "web"})
+    assert len(ufw.asked(wish(SSH, unmanaged="keep"), bare()).desired["kept"]) == 2
+
+
+def test_protocols_without_ports_are_listed_and_kept_where_ufw_has_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, 'raw UNCONN 0 0 *:112 *:* users:(("keepalived",pid=5,fd=9))')
+    [refusal] = ufw.compare(wish(SSH), bare(), None)["refusals"]
+    assert "112/ip (protocol vrrp) on every address, keepalived (process 5): whoever reaches the host" in refusal
+    keep = wish(SSH, unmanaged_ports={"112/ip": "keep"})
+    assert ufw.compare(keep, bare(), None)["refusals"] == []
+    assert kept_commands(keep, bare()) == ["ufw allow proto vrrp from any to any comment rf:kept-112-ip"] * 2
+    state = bare()
+    state.rules, _ = ufw.wanted_rules(ufw.asked(keep, state).desired, True)
+    state.live = {family: ufw.Live({"INPUT": "DROP"}, {}) for family in ("4", "6")}
+    assert len(kept_commands(keep, state)) == 2, "it stays kept"
+    declared = {"name": "vrrp", "proto": "vrrp", "source": "192.168.1.0/24"}
+    assert ufw.compare(wish(SSH, declared), bare(), None)["refusals"] == []
+    seen(monkeypatch, "raw UNCONN 0 0 *:89 *:*")
+    [refusal] = ufw.compare(wish(SSH, unmanaged="keep"), bare(), None)["refusals"]
+    assert "-A ufw-before-input -p 89 -j ACCEPT" in refusal
+    state = bare()
+    state.added["4"] = ["/etc/ufw/before.rules: -A ufw-before-input -p 89 -j ACCEPT"]
+    assert ufw.compare(wish(SSH, unmanaged="keep", foreign="keep"), state, None)["refusals"] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "listed"),
+    [
+        ('udp UNCONN 0 0 0.0.0.0:5353 0.0.0.0:* users:(("avahi-daemon",pid=5,fd=9))', False),
+        ('udp UNCONN 0 0 0.0.0.0:5353 0.0.0.0:* users:(("dnsserver",pid=5,fd=9))', True),
+        ('udp UNCONN 0 0 0.0.0.0:68 0.0.0.0:* users:(("systemd-network",pid=5,fd=9))', False),
+        ('udp UNCONN 0 0 0.0.0.0:68 0.0.0.0:* users:(("python3",pid=5,fd=9))', True),
+        ('udp UNCONN 0 0 [fe80::1]%eth0:546 [::]:* users:(("dhcpcd",pid=5,fd=9))', False),
+    ],
+)
+def test_only_whom_ufws_own_rules_serve_loses_nothing(monkeypatch: pytest.MonkeyPatch, line: str, listed: bool) -> None:
+    seen(monkeypatch, line)
+    assert bool(ufw.compare(wish(SSH), bare(), None)["refusals"]) is listed
+
+
+def test_a_message_names_the_declaration_and_not_the_host_by_its_own_name(
+    lived: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever shows it puts the lab's words in the place of ufw_rules; the host may have its provider's name."""
+    monkeypatch.setattr(ufw.os, "uname", lambda: pytest.fail("the host's own name"))
+    declared = {"name": "web-from-lan", "proto": "tcp", "port": "8080", "source": "192.168.1.0/24"}
+    text = "\n".join(ufw.compare(wish(SSH, declared), bare(), None)["refusals"])
+    assert "what the host is to answer in ufw_rules" in text
+    assert "Take it out of ufw_rules" in text
+    assert "lab_hosts" not in text
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("8132/tcp", "8123/tcp"), ("8124/tcp", "8123/tcp"), ("8123/udp", "8123/tcp"), ("9999/tcp", ""), ("81/tcp", "")],
+)
+def test_an_answer_for_a_port_where_nobody_listens_is_told(lived: Any, key: str, meant: str) -> None:
+    told = ufw.compare(wish(SSH, unmanaged="close", unmanaged_ports={key: "keep"}), bare(), None)
+    said = f"ufw_unmanaged_ports: {key}: nobody listens there, and no rule keeps it"
+    if meant:
+        assert told["refusals"] == [f"{said} (did you mean {meant}?)"]
+    else:
+        assert told["refusals"] == []
+        assert f"{said}: it says nothing now" in told["notices"]
+    later = ufw.compare(wish(SSH, unmanaged_ports={key: "keep"}), standing(wish(SSH, unmanaged="close")), None)
+    assert later["refusals"] == []
+    assert f"{said}: it says nothing now" in later["notices"]
+
+
+def test_a_kept_rule_whose_listener_is_gone_is_named(lived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep = wish(SSH, unmanaged="keep")
+    state = standing(keep)
+    assert not any("nobody listens" in line for line in ufw.compare(keep, state, None)["notices"])
+    seen(monkeypatch, "")
+    told = ufw.compare(keep, state, None)
+    assert (
+        "kept by the rule rf:kept-8123-tcp, and nobody listens there now: `ufw_unmanaged_ports: {8123/tcp: close}`"
+        in ("".join(told["notices"]))
+    )
+    monkeypatch.setattr(ufw, "ground", lambda: pytest.fail("the watch asks who listens"))
+    ufw.compare(ufw.unasked(keep), state, None)
+
+
+def test_a_port_that_changes_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ufw, "handed_out", lambda: (32768, 60999))
+    seen(monkeypatch, "tcp LISTEN 0 9 *:56469 *:*\ntcp LISTEN 0 9 *:8123 *:*")
+    lines = ufw.compare(wish(SSH), bare(), None)["refusals"][0].splitlines()
+    assert [("unless it is pinned" in line) for line in lines if "/tcp on" in line] == [False, True]
+
+
+def test_what_somebodys_own_rule_of_input_lets_in_and_stays_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, "tcp LISTEN 0 9 *:8123 *:*\ntcp LISTEN 0 9 *:9000 *:*")
+    state = bare()
+    state.beside["4"] = ["-p tcp -m tcp --dport 8123 -j ACCEPT", "-s 192.168.1.0/24 -j ACCEPT"]
+    text = "\n".join(ufw.compare(wish(SSH, foreign="keep"), state, None)["refusals"])
+    assert "8123/tcp" not in text
+    assert "9000/tcp" in text
+    assert "8123/tcp" in "\n".join(ufw.compare(wish(SSH, foreign="remove"), state, None)["refusals"])
 
 
 def test_a_port_that_the_engine_holds_for_a_container_is_no_process_of_the_hosts() -> None:
@@ -140,6 +365,7 @@ def test_an_interrupted_first_run_goes_on_as_one(lived: Any) -> None:
     state = standing(keep)
     state.conf["ENABLED"] = "no"
     for family in ("4", "6"):
+        state.live[family].policies["INPUT"] = "ACCEPT"
         state.rules[family] = state.rules[family][:1]
     assert len(ufw.asked(keep, state).desired["kept"]) == 5
 
@@ -228,7 +454,9 @@ def test_what_ufw_dockers_block_shields_is_named(lived: Any, tmp_path: Path, mon
     assert said not in "".join(ufw.compare(wish(SSH, unmanaged="close", foreign="keep"), routed, None)["notices"])
 
 
-@pytest.mark.parametrize("answer", [{"8123": "keep"}, {"8123/tcp": "yes"}])
+@pytest.mark.parametrize(
+    "answer", [{"8123": "keep"}, {"8123/tcp": "yes"}, {"70000/tcp": "keep"}, {"0/udp": "keep"}, {"300/ip": "keep"}]
+)
 def test_an_answer_that_says_nothing_is_refused(lived: Any, answer: dict[str, str]) -> None:
     refusals = ufw.compare(wish(SSH, unmanaged_ports=answer), bare(), None)["refusals"]
     assert any("ufw_unmanaged_ports" in line and "write" in line for line in refusals)

@@ -403,8 +403,9 @@ def test_a_kept_rule_lets_in_whom_it_names_only() -> None:
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("allow tcp 22 0.0.0.0/0 any 10.0.0.0/8 in", ("tcp", "22", "10.0.0.0/8", "any", "")),
-        ("limit any any 192.0.2.1 any 0.0.0.0/0 in_tailscale0", ("any", "any", "any", "192.0.2.1", "tailscale0")),
+        ("allow tcp 22 0.0.0.0/0 any 10.0.0.0/8 in", ("tcp", "22", "10.0.0.0/8", "0.0.0.0/0", "")),
+        ("limit any any 192.0.2.1 any ::/0 in_tailscale0", ("any", "any", "::/0", "192.0.2.1", "tailscale0")),
+        ("allow tcp 80,443 ::/0 any ::/0 WWW%20Full - in", ("tcp", "80,443", "::/0", "::/0", "")),
         ("allow any any 0.0.0.0/0 any 0.0.0.0/0 out", None),
         ("route:allow any any 0.0.0.0/0 any 0.0.0.0/0 in_eth0!out_eth1", None),
         ("deny tcp 22 0.0.0.0/0 any 0.0.0.0/0 in", None),
@@ -413,10 +414,48 @@ def test_a_kept_rule_lets_in_whom_it_names_only() -> None:
 def test_what_ufw_lets_in_is_read(
     line: str, found: tuple[str, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "user.rules").write_text(f"### tuple ### {line}\n")
-    monkeypatch.setattr(looking, "Path", lambda *parts: tmp_path.joinpath(*parts[1:]))
-    allows = [tuple(entry.values()) for entry in looking.ufw_allows()]
-    assert allows == ([found] if found else [])
+    monkeypatch.setattr(looking.shutil, "which", lambda _: None)
+    for comment, by in (("", "ufw_foreign: keep"), (f" comment={b'rf:kept-22-tcp'.hex()}", "ufw_unmanaged: keep")):
+        (tmp_path / "user.rules").write_text(f"### tuple ### {line}{comment}\n")
+        allows = [tuple(entry.values()) for entry in looking.ufw_allows(tmp_path)]
+        assert allows == ([(*found, f"a UFW rule of the host ({by})")] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ("-p tcp -m tcp --dport 22 -j ACCEPT", ("tcp", "22", "0.0.0.0/0", "0.0.0.0/0", "")),
+        ("-s 10.0.0.0/8 -i eth0 -p udp --dport 1:9 -j ACCEPT", ("udp", "1:9", "10.0.0.0/8", "0.0.0.0/0", "eth0")),
+        ("-d 192.0.2.1/32 -p tcp -m multiport --dports 1,2 -j ACCEPT", ("tcp", "1,2", "0.0.0.0/0", "192.0.2.1/32", "")),
+        ("! -s 10.0.0.0/8 -m comment --comment 'a b' -j ACCEPT", ("any", "any", "0.0.0.0/0", "0.0.0.0/0", "")),
+        ("-i lo -j ACCEPT", None),
+        ("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", None),
+        ("-p udp --sport 67 --dport 68 -j ACCEPT", None),
+        ("-p icmp --icmp-type echo-request -j ACCEPT", None),
+        ("-p tcp --dport 22 -j DROP", None),
+    ],
+)
+def test_what_is_let_in_beside_ufw_is_read(
+    rule: str, found: tuple[str, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking.shutil, "which", lambda name: name if name == "iptables-save" else None)
+    monkeypatch.setattr(looking, "run", lambda *_: f"*filter\n-A INPUT {rule}\n-A ufw-user-input -j ACCEPT\nCOMMIT\n")
+    (tmp_path / "before.rules").write_text(f"*filter\n-A ufw-before-input {rule}\n-A ufw-before-forward -j ACCEPT\n")
+    allows = [tuple(entry.values()) for entry in looking.ufw_allows(tmp_path)]
+    of_file = f"{tmp_path}/before.rules (ufw_foreign: keep)"
+    beside = "a rule of INPUT beside UFW (ufw_foreign: keep)"
+    assert allows == ([(*found, of_file), (*found, beside)] if found else [])
+
+
+def test_what_keeps_a_port_open_is_named() -> None:
+    by = "a UFW rule of the host (ufw_unmanaged: keep)"
+    atlas = replace(ATLAS, allows=(Allow("tcp", "9999", "0.0.0.0/0", "0.0.0.0/0", "", by),))
+    matrix = build(LAB, {**SEEN, "atlas": atlas}, keep_rules=["atlas"])
+    opened = next(c for c in matrix.cells if c.source == "lan" and c.port == 9999 and c.family == 4)
+    report = judge(matrix, Answers({opened.number: ("open", "")}, {}, {}))
+    assert outside(LAB, {**SEEN, "atlas": atlas}, report) == [f"atlas: tcp/9999 is let in by {by}: open for lan"]
+    # By the other family nothing is kept.
+    assert {c.expected for c in matrix.cells if c.source == "lan" and c.port == 9999 and c.family == 6} <= {"closed"}
 
 
 def test_a_vantage_without_its_address_proves_nothing() -> None:

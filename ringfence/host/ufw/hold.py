@@ -11,7 +11,7 @@ from ringfence.host.files import read, replace_file
 from ringfence.host.lock import lock
 from ringfence.host.running import Fault, must, run, say
 from ringfence.host.tables import families, iptables, live_text, parse_policies, parse_save
-from ringfence.host.ufw.kernel import section
+from ringfence.host.ufw.kernel import configured, section
 from ringfence.host.ufw.state import CONF, DEFAULTS, DIRECTIONS, ETC, HOLD, HOOKS, PREFIX, assignments, ufw_chains
 
 COMMANDS = Path("/run/ufw.lock")  # held by each of ufw's commands
@@ -72,8 +72,9 @@ def hold(always: bool = False) -> None:
         Fault: it is not in force, and ufw must work all the same.
     """
     conf = assignments(read(DEFAULTS)) | assignments(read(CONF))
-    forward = conf.get("DEFAULT_FORWARD_POLICY", "DROP").upper()
-    policies = {"INPUT": "DROP", "OUTPUT": "ACCEPT", "FORWARD": "ACCEPT" if forward == "ACCEPT" else "DROP"}
+    policies = {"INPUT": "DROP"}
+    for builtin in ("OUTPUT", "FORWARD"):
+        policies[builtin] = "ACCEPT" if configured(conf, builtin) == "ACCEPT" else "DROP"
     replace_file(HELD, "")
     for family in families():
         number = family[1]

@@ -32,9 +32,15 @@ def kernel_drift(state: State) -> list[str]:
 
 
 def policies(state: State) -> dict[str, str]:
-    """Policies of the built-in chains; what is forwarded is left as ufw has it configured."""
-    forward = state.conf.get("DEFAULT_FORWARD_POLICY", "DROP").upper()
-    return {"INPUT": "DROP", "OUTPUT": "ACCEPT", "FORWARD": "DROP" if forward == "REJECT" else forward}
+    """Policies of the built-in chains; what goes out and what is forwarded is as ufw has it configured."""
+    given = {"INPUT": "DROP", **{builtin: configured(state.conf, builtin) for builtin in ("OUTPUT", "FORWARD")}}
+    return {builtin: "DROP" if policy == "REJECT" else policy for builtin, policy in given.items()}
+
+
+def configured(conf: dict[str, str], builtin: str) -> str:
+    """What ufw is told to do with what no rule decides: ACCEPT, DROP or REJECT."""
+    default = "ACCEPT" if builtin == "OUTPUT" else "DROP"
+    return conf.get(f"DEFAULT_{builtin}_POLICY", default).upper()
 
 
 def expected_hooks(family: str, builtin: str) -> list[str]:
@@ -63,9 +69,7 @@ def made(state: State, family: str) -> dict[str, list[str]]:
     """Chains that stand in no file: ufw fills them by its policies (`/lib/ufw/ufw-init-functions`)."""
     found: dict[str, list[str]] = {}
     for builtin, way in DIRECTIONS.items():
-        policy = policies(state)[builtin]
-        if builtin == "FORWARD":
-            policy = state.conf.get("DEFAULT_FORWARD_POLICY", "DROP").upper()
+        policy = "DROP" if builtin == "INPUT" else configured(state.conf, builtin)
         new = [f"-p {proto} -m conntrack --ctstate NEW -j ACCEPT" for proto in ("tcp", "udp")]
         chains = {
             "reject": ["-j REJECT"] if policy == "REJECT" else [],

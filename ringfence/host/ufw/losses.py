@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from ringfence.host.listening import Listener, same_port
+from ringfence.host.listening import RAW, Ground, Listener, same_port
 from ringfence.host.program import Desired
-from ringfence.host.ufw.rules import OWN, Lists, Rule, anywhere, overlap
+from ringfence.host.ufw.rules import ANY, OWN, PORTLESS, PROTOCOLS, Lists, Rule, anywhere, overlap
+from ringfence.host.ufw.state import options
 
 KEEPING = "kept-"  # names of the rules that keep what was reachable
-# What ufw's own before.rules let in: answers of DHCP servers, mDNS.
-LET_IN = {("udp", 68), ("udp", 546), ("udp", 5353)}
+LINKS = {4: "169.254.0.0/16", 6: "fe80::/10"}  # addresses of one link alone, by IP version
+# Whom ufw's own before.rules serve: they let in answers of DHCP servers and what is sent to mDNS's group, and nothing
+# else that comes to these ports.
+DHCP = ("NetworkManager", "connmand", "dhclient", "dhcp6c", "dhcpcd", "odhcp6c", "systemd-network", "udhcpc")
+SERVED = {("udp", 68): DHCP, ("udp", 546): DHCP, ("udp", 5353): ("avahi-daemon", "mdnsd", "systemd-resolve")}
 
 
 class Loss(NamedTuple):
@@ -31,7 +35,9 @@ class Loss(NamedTuple):
 
     @property
     def line(self) -> str:
-        return f"{self.listener.key} on {self.listener.on}, {self.listener.holder}: {self.who}"
+        one = self.listener
+        protocol = f" (protocol {PROTOCOLS.get(one.port, one.port)})" if one.proto == RAW else ""
+        return f"{one.key}{protocol} on {one.on}, {one.holder}: {self.who}"
 
 
 class Answers(NamedTuple):
@@ -54,51 +60,148 @@ def answer_faults(given: Answers) -> list[str]:
     found = []
     for key, value in given.each.items():
         port, _, proto = str(key).partition("/")
-        if not port.isdecimal() or proto not in ("tcp", "udp"):
-            found.append(f"ufw_unmanaged_ports: {key!r} is no port with its protocol (write it as 8123/tcp)")
+        if not port.isdecimal() or proto not in ("tcp", "udp", RAW):
+            found.append(
+                f"ufw_unmanaged_ports: {key!r} is no port with its protocol (write it as 8123/tcp, or as 112/ip for a "
+                "protocol of IP)"
+            )
+        elif not (1 <= int(port) <= 65535 if proto != RAW else int(port) <= 255):
+            found.append(f"ufw_unmanaged_ports: there is no {key} (write a port from 1 to 65535, a protocol up to 255)")
         if value not in ("keep", "close"):
             found.append(f"ufw_unmanaged_ports: {key}: {value!r} says nothing (write keep or close)")
     return found
 
 
+def missed(given: Answers, known: Collection[str], found: Iterable[Loss], new: bool) -> tuple[list[str], list[str]]:
+    """What is answered for a port that is not there: refusals, where another one was probably meant, and notices.
+
+    Args:
+        known: ports, with their protocols, where somebody listens or that a rule keeps.
+        found: what would be lost.
+        new: whether ringfence is new on this host.
+    """
+    asked = list(dict.fromkeys(loss.listener.key for loss in found if loss.listener.key not in given.each))
+    refusals, notices = [], []
+    for key in given.each:
+        if key in known:
+            continue
+        said = f"ufw_unmanaged_ports: {key}: nobody listens there, and no rule keeps it"
+        near = [other for other in asked if _alike(key, other)] if new else []
+        if near:
+            refusals.append(f"{said} (did you mean {' or '.join(near)}?)")
+        else:
+            notices.append(f"{said}: it says nothing now")
+    return refusals, notices
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two ports are one slip of the hand apart: a digit, two of them in the wrong order, or the protocol."""
+    (a, _, first), (b, _, second) = one.partition("/"), other.partition("/")
+    if first != second:
+        return a == b
+    apart = [place for place, (left, right) in enumerate(zip(a, b, strict=False)) if left != right]
+    swapped = len(apart) == 2 and sorted(a) == sorted(b) and apart[1] == apart[0] + 1
+    return len(a) == len(b) > 2 and (len(apart) == 1 or swapped)
+
+
 def let_in(rules: Iterable[Rule], listener: Listener) -> bool:
     """Whether some rule lets somebody in to a listener: then whoever wrote it has decided who that is."""
+    proto, port = listener.proto, str(listener.port)
+    if proto == RAW:
+        proto, port = PROTOCOLS.get(listener.port, port), "any"
     return any(
         rule.opens
         and rule.match.direction == "in"
         and not rule.match.forward
-        and rule.match.proto in ("any", listener.proto)
-        and overlap(rule.match.dport, str(listener.port))
-        and (anywhere(rule.match.dst) or not listener.address or rule.match.dst == listener.address)
+        and rule.match.proto in ("any", proto)
+        and (rule.match.dport == "any" if port == "any" else overlap(rule.match.dport, port))
+        and (not listener.address or _inside(listener.address, rule.match.dst))
         for rule in rules
     )
 
 
+def _inside(address: str, network: str) -> bool:
+    """Whether an address is in a network; in that of everything, whatever its family."""
+    return anywhere(network) or ipaddress.ip_address(address) in ipaddress.ip_network(network)
+
+
+def served(one: Listener) -> bool:
+    """Whether ufw's own rules let in all that a listener is there for."""
+    return one.holder.startswith(tuple(f"{name} " for name in SERVED.get((one.proto, one.port), ())))
+
+
+def let_in_beside(rules: Iterable[str], listener: Listener) -> bool:
+    """Whether one of somebody's rules of iptables lets in to a listener; one for every port only where it is for
+    everybody."""
+    protos = (
+        {listener.proto, "all"} if listener.proto != RAW else {str(listener.port), PROTOCOLS.get(listener.port, "")}
+    )
+    for rule in rules:
+        asked = dict(option.partition(" ")[::2] for option in options(rule))
+        ports_ = asked.get("--dport") or asked.get("--dports") or "any"
+        if ports_ == "any" and "-s" in asked and listener.proto != RAW:
+            continue
+        if asked.get("-p", listener.proto) in protos and (listener.proto == RAW or overlap(ports_, str(listener.port))):
+            return True
+    return False
+
+
 def losses(
-    listeners: Iterable[Listener], containers: Iterable[Listener], networks: dict[str, str], final: Lists
+    around: Ground,
+    final: Lists,
+    open_: str = "46",
+    fleeting: tuple[int, int] = (0, 0),
+    beside: Collection[str] = (),
 ) -> list[Loss]:
-    """Who loses what once ufw denies: what processes answer, and what containers ask of the host's own address.
+    """Who loses what once ufw denies: what processes answer, what containers ask of the host's own address, and what
+    the host answers for a container whose network has no IPv6. What else comes to containers does not pass through ufw.
 
     Args:
-        listeners: ports that processes hold.
-        containers: ports that containers publish and that the host answers for them where another container asks:
-            what comes from outside does not pass through ufw.
-        networks: networks of containers that ringfence did not make: {subnet: name}.
+        around: who answers.
         final: ufw's rules as they will be.
+        open_: IP versions by which the host is open: by another one nobody loses anything.
+        fleeting: first and last of the ports that the kernel hands out to who asks for any.
+        beside: rules of iptables, not ufw's, that let in and stay.
     """
     rules = [*final["4"], *final["6"]]
     found: dict[tuple[str, str, str], Loss] = {}
-    for one in listeners:
-        if one.inward or (one.proto, one.port) in LET_IN or let_in(rules, one):
+    for one in around.processes:
+        families = "".join(family for family in one.families if family in open_)
+        if one.inward or not families or served(one) or let_in(rules, one):
             continue
-        whom = "whoever reaches the host" if not one.address else f"whoever reaches {one.address}"
-        found.setdefault((one.key, one.address, one.holder), Loss(one, f"{whom}, containers included", {"any": ""}))
-    for one in containers:
-        if one.own or one.inward or let_in(rules, one) or not networks:
+        if let_in_beside(beside, one):
             continue
-        who = f"containers of {', '.join(sorted(set(networks.values())))} that ask for it by the host's address"
-        found.setdefault((one.key, "", one.holder), Loss(one, who, networks))
+        whom = f"whoever reaches {one.address or 'the host'}{'' if one.address else _by(families)}"
+        who = f"{whom}, containers included"
+        if one.proto != RAW and fleeting[0] <= one.port <= fleeting[1]:
+            who += "; unless it is pinned, it has another port at its next start, and keeping this one is lost then"
+        key = (one.key, one.address or one.device, one.holder)
+        found.setdefault(key, Loss(one, who, {"any" if one.address else _sources(families): ""}))
+    for one in around.through:
+        if one.own or one.inward or let_in(rules, one) or not around.networks:
+            continue
+        who = f"containers of {', '.join(sorted(set(around.networks.values())))} that ask for it by the host's address"
+        found.setdefault((one.key, "", one.holder), Loss(one, who, around.networks))
+    for one in around.proxied:
+        families = "".join(family for family in one.families if family in open_)
+        if not families or let_in([rule for family in families for rule in final[family]], one):
+            continue
+        who = f"whoever reaches {one.address or 'the host'}{_by(families)}, where docker-proxy answers for it"
+        before = found.get((one.key, "", one.holder))
+        sources = {"any" if one.address else _sources(families): ""}
+        if before:
+            who, sources = f"{before.who}; {who}", {**before.sources, **sources}
+        found[one.key, "", one.holder] = Loss(one, who, sources)
     return sorted(found.values(), key=lambda loss: (loss.listener.port, loss.listener.proto, loss.listener.address))
+
+
+def _by(families: str) -> str:
+    return "" if families == "46" else f" by IPv{families}"
+
+
+def _sources(families: str) -> str:
+    """Everybody, of these IP versions."""
+    return "any" if families == "46" else ANY[families]
 
 
 def shielded(containers: Iterable[Listener], rules: Iterable[Rule]) -> list[Loss]:
@@ -124,38 +227,86 @@ def kept_entries(found: Iterable[Loss], rules: Lists, given: Answers, first: boo
         rules: ufw's, as they are: what an earlier run kept stays kept while the answer is the same.
         first: whether ufw has yet to be put into force; afterwards only what is named by its port is kept anew.
     """
-    entries: dict[str, dict[str, Any]] = {}
-    for family in ("4", "6"):
-        for rule in rules[family]:
-            key = f"{rule.match.dport}/{rule.match.proto}"
-            if rule.comment.startswith(OWN + KEEPING) and given.of(key) == "keep":
-                entries.setdefault(rule.name, _kept(rule.name, key, rule.match.src, rule.match.dst))
+    entries = {}
+    for name, group in kept_rules(rules).items():
+        key, match = kept_key(group[0]), group[0].match
+        if given.of(key) == "keep":
+            source = "any" if len(group) > 1 and anywhere(match.src) else match.src
+            entries[name] = _kept(name, key, source, match.dst, match.iface_in)
     for loss in found:
-        key, address = loss.listener.key, loss.listener.address
-        if given.of(key) != "keep" or not (first or key in given.each):
+        one = loss.listener
+        key, address = one.key, one.address
+        if given.of(key) != "keep" or not (first or key in given.each) or not _in_ufws_words(key):
             continue
         for source, label in loss.sources.items():
             if source != "any" and address and _version(source) != _version(address):
                 continue
-            name = "-".join([f"{KEEPING}{loss.listener.port}", loss.listener.proto, *filter(None, [label, address])])
+            # An address of a link alone is another one after the next start; whoever reaches it is on the link.
+            if one.device and address and ipaddress.ip_address(address).is_link_local:
+                address = LINKS[_version(address)]
+            parts = filter(None, [label, "" if one.device else address, one.device])
+            name = "-".join([f"{KEEPING}{one.port}", one.proto, *parts])
             if label:
                 name += f"-{_version(source)}"
-            entries.setdefault(name, _kept(name, key, source, address or "any"))
-    return list(entries.values())
+            if first or name not in entries:
+                entries[name] = _kept(name, key, source, address or "any", one.device)
+    return sorted(entries.values(), key=lambda entry: (entry["name"].split("-")[1].zfill(5), entry["name"]))
 
 
-def _kept(name: str, key: str, source: str, destination: str) -> dict[str, Any]:
+def kept_rules(rules: Lists) -> dict[str, list[Rule]]:
+    """The rules that keep what was reachable, by name: one for each family."""
+    found: dict[str, list[Rule]] = {}
+    for rule in [*rules["4"], *rules["6"]]:
+        if rule.comment.startswith(OWN + KEEPING) and not rule.match.forward:
+            found.setdefault(rule.name, []).append(rule)
+    return found
+
+
+def kept_key(rule: Rule) -> str:
+    """What a rule keeps, as it is written in ``ufw_unmanaged_ports``."""
+    number = next((number for number, word in PROTOCOLS.items() if word == rule.match.proto), None)
+    return f"{rule.match.dport}/{rule.match.proto}" if number is None else f"{number}/{RAW}"
+
+
+def _in_ufws_words(key: str) -> bool:
+    """Whether ufw has a word for the protocol of a port."""
+    number, _, proto = key.partition("/")
+    return proto != RAW or PROTOCOLS.get(int(number)) in PORTLESS
+
+
+def _kept(name: str, key: str, source: str, destination: str, interface: str = "") -> dict[str, Any]:
     port, _, proto = key.partition("/")
-    ends = {"source": source, "destination": destination}
-    ends = {end: "any" if anywhere(address) else address for end, address in ends.items()}
-    return {"name": name, "action": "allow", "proto": proto, "port": port, **ends}
+    if proto == RAW:
+        port, proto = "", PROTOCOLS[int(port)]
+    ends = {"source": source, "destination": "any" if anywhere(destination) else destination}
+    return {"name": name, "action": "allow", "proto": proto, "port": port, "interface": interface, **ends}
 
 
 def _version(address: str) -> int:
     return ipaddress.ip_network(address, strict=False).version
 
 
-def unanswered(found: Iterable[Loss], given: Answers, host: str) -> list[str]:
+def unkept_refusals(found: Iterable[Loss], given: Answers) -> list[str]:
+    """What is to be kept and cannot be said to ufw."""
+    return [
+        f"{loss.line}: ufw has no word for this protocol, so it cannot keep it. Write `-A ufw-before-input -p "
+        f"{loss.listener.port} -j ACCEPT` into /etc/ufw/before.rules (before6.rules for IPv6) yourself, above its "
+        f"COMMIT, with `ufw_foreign: keep`, and say `ufw_unmanaged_ports: {{{loss.listener.key}: close}}`"
+        for loss in found
+        if given.of(loss.listener.key) == "keep" and not _in_ufws_words(loss.listener.key)
+    ]
+
+
+def stale(rules: Lists, listeners: Collection[str], given: Answers) -> list[str]:
+    """What is kept open although nobody listens there any more."""
+    return [
+        f"kept by the rule {OWN}{name}, and nobody listens there now: `ufw_unmanaged_ports: {{{key}: close}}` shuts it"
+        for name, group in kept_rules(rules).items()
+        if (key := kept_key(group[0])) not in listeners and given.of(key) == "keep"
+    ]
+
+
+def unanswered(found: Iterable[Loss], given: Answers) -> list[str]:
     """The refusal that lists what nobody has decided; none where everything is."""
     open_ = [loss for loss in found if given.of(loss.listener.key) not in ("keep", "close")]
     if not open_:
@@ -164,15 +315,13 @@ def unanswered(found: Iterable[Loss], given: Answers, host: str) -> list[str]:
     return [
         "ringfence is new on this host, and incoming connections are denied by default. Who loses what:\n"
         + "".join(f"  {loss.line}\n" for loss in open_)
-        + f"Declare what the host is to answer in lab_hosts.{host}.services, or say what becomes of it: "
+        + "Declare what the host is to answer in ufw_rules, or say what becomes of it: "
         "`ufw_unmanaged: keep` (it stays open for who had it) or `ufw_unmanaged: close`, for all; "
         f"`ufw_unmanaged_ports: {{{example}: keep}}` for each."
     ]
 
 
-def in_the_way(
-    desired: Desired, processes: Iterable[Listener], containers: Iterable[Listener], host: str
-) -> Iterator[str]:
+def in_the_way(desired: Desired, processes: Iterable[Listener], containers: Iterable[Listener]) -> Iterator[str]:
     """Say which declared ports somebody else holds, with the holder and the fix."""
     foreign = [one for one in containers if not one.own]
     for port in desired.get("published") or []:
@@ -191,7 +340,7 @@ def in_the_way(
                     yield (
                         f"{one.key}, declared as the host's own ({entry['name']}), is published by {one.holder}: what "
                         f"is published does not pass through ufw, so `from` would mean nothing. Take it out of "
-                        f"lab_hosts.{host}.services, or stop that container and declare the service in lab_services"
+                        "ufw_rules, or stop that container and declare the service in lab_services"
                     )
 
 

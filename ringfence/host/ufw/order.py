@@ -15,9 +15,18 @@ def leaving(current: list[Rule], wanted: list[Rule], foreign: str) -> list[Rule]
     for rule in current:
         if rule.match in matches:
             continue
-        if rule.own or foreign == "remove" or (foreign == "stop" and declared_as(rule, wanted)):
+        if (
+            rule.own
+            or (foreign == "remove" and not comes_and_goes(rule))
+            or (foreign == "stop" and declared_as(rule, wanted))
+        ):
             gone.append(rule)
     return gone
+
+
+def comes_and_goes(rule: Rule) -> bool:
+    """Whether a program bans somebody by a rule, and takes it back itself."""
+    return not rule.opens and rule.comment.lower().startswith("by fail2ban")
 
 
 class Step(NamedTuple):

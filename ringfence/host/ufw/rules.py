@@ -11,6 +11,14 @@ from ringfence.host.program import Desired
 
 ANY = {"4": "0.0.0.0/0", "6": "::/0"}
 OWN = "rf:"
+# Protocols of IP that listeners take as they are, as iptables and ufw call them.
+PROTOCOLS = {
+    2: "igmp", 4: "ipencap", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah", 88: "eigrp", 89: "ospf", 103: "pim",
+    112: "vrrp", 115: "l2tp", 132: "sctp",
+}  # fmt: skip
+# Protocols without ports that ufw has words for (ufw.util of 0.36.2), and those of them that it takes on IPv4 alone.
+PORTLESS = ("ah", "esp", "gre", "igmp", "ipv6", "vrrp")
+ONLY4 = ("igmp", "ipv6")
 Lists = dict[str, list["Rule"]]
 
 
@@ -167,7 +175,7 @@ def expand(entry: dict[str, Any]) -> Iterator[Rule]:
     forward, way_in, way_out = way(entry)
     direction = "out" if (way_out and not way_in) or entry.get("direction") == "out" else "in"
     for each in ["tcp", "udp"] if proto == "any" and ("," in port or ":" in port) else [proto]:
-        for family in sorted(told) or ["4", "6"]:
+        for family in sorted(told) or (["4"] if proto in ONLY4 else ["4", "6"]):
             src, dst = (ANY[family] if end == "any" else network(end) for end in (source, destination))
             match = Match(each, port, dst, "any", src, "", "", direction, way_in, way_out, forward)
             logging = "log" if entry.get("log") else ""
@@ -191,6 +199,10 @@ def entry_faults(entries: list[dict[str, Any]]) -> Iterator[str]:
             yield f"{where}: source and destination are not of one family (write one rule for IPv4, one for IPv6)"
         if entry.get("direction", "in") == "in" and entry.get("interface_out"):
             yield f"{where}: what comes in goes out by no interface (write direction: route for what is forwarded)"
+        if entry.get("proto") in PORTLESS and entry.get("port"):
+            yield f"{where}: {entry['proto']} has no ports (leave port out)"
+        if entry.get("proto") in ONLY4 and 6 in versions:
+            yield f"{where}: ufw takes {entry['proto']} on IPv4 only (write an address of IPv4)"
         if entry.get("application") and entry.get("port"):
             yield f"{where}: has a port and an application profile (remove one of the two)"
 

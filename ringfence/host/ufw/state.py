@@ -13,12 +13,13 @@ from ringfence.host.nowhere import tried_nowhere
 from ringfence.host.packages import package_states
 from ringfence.host.running import HUNG, MISSING, Fault, run
 from ringfence.host.tables import iptables, live_text, parse_save
-from ringfence.host.ufw.rules import Lists, network, parse_tuple
+from ringfence.host.ufw.rules import PROTOCOLS, Lists, network, parse_tuple
 from ringfence.host.units import booted, unit_states
 
 ETC = Path("/etc/ufw")
 CONF = ETC / "ufw.conf"
 DEFAULTS = Path("/etc/default/ufw")
+TEMPLATES = Path("/usr/share/ufw/iptables")
 USER = {"4": ETC / "user.rules", "6": ETC / "user6.rules"}
 PREFIX = {"4": "ufw-", "6": "ufw6-"}
 # What ufw loads, in the order in which it hooks it into each built-in chain.
@@ -55,6 +56,8 @@ class State:
         live: what the kernel has, by family.
         hold: whether the hold is in force, as while ufw is stopped.
         beside: rules of INPUT that are not ufw's and let something in, as iptables-save prints them, by family.
+        added: rules that somebody has put into ufw's own before.rules or after.rules and that let something in, file
+            before rule, by family.
         chains: the kernel's filter table, rules as iptables-save prints them, by family.
         led: rules of others' chains that INPUT leads to and that let something in, chain before rule, by family.
         interfaces: names of the host's interfaces.
@@ -76,6 +79,7 @@ class State:
         self.live: dict[str, Live] = {}
         self.hold = False
         self.beside: dict[str, list[str]] = {"4": [], "6": []}
+        self.added: dict[str, list[str]] = {"4": [], "6": []}
         self.chains: dict[str, dict[str, list[str]]] = {"4": {}, "6": {}}
         self.led: dict[str, list[str]] = {"4": [], "6": []}
         self.interfaces: set[str] = set()
@@ -116,6 +120,11 @@ IMPLIED = {
 
 def canonical(rule: str) -> str:
     """One rule without the differences between how ufw writes it and how iptables-save prints it."""
+    return " ".join(sorted(options(rule)))
+
+
+def options(rule: str) -> list[str]:
+    """What a rule asks for and does, one option with its value each; "! " before what it asks the opposite of."""
     found = []
     option, negated = "", False
     values: list[str] = []
@@ -129,6 +138,8 @@ def canonical(rule: str) -> str:
         value = " ".join(values)
         if option in ("-s", "-d"):
             value = network(value)
+        if option == "-p" and value.isdecimal():
+            value = PROTOCOLS.get(int(value), value)
         if option == "--limit":
             value = value.replace("minute", "min")
         if option == "--ctstate":
@@ -136,7 +147,7 @@ def canonical(rule: str) -> str:
         if option not in ("", "-m", "--comment", "--mask") and (option.lstrip("! "), value) not in IMPLIED:
             found.append(f"{option} {value}".strip())
         option, values, negated = (f"! {word}" if negated else word), [], False
-    return " ".join(sorted(found))
+    return found
 
 
 def parse_rules(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
@@ -196,6 +207,7 @@ def gather() -> State:
         state.beside[family] = opening(chains.get("INPUT", []))
         state.led[family] = [f"{chain} {rule}" for chain in led_to(chains) for rule in opening(chains[chain])]
         if state.installed and family in state.families:
+            state.added[family] = added_rules(family)
             check_files(state, family)
     state.interfaces = {path.name for path in Path("/sys/class/net").iterdir()}
     state.tailscaled = runs_here("tailscaled")
@@ -218,7 +230,26 @@ def runs_here(name: str, proc: Path = Path("/proc")) -> bool:
 def opening(rules: list[str]) -> list[str]:
     """The rules of INPUT that let in what ufw does not know of: neither the host's own nor what is established."""
     harmless = re.compile(r"-i lo -j ACCEPT|-m (conntrack --ct|state --)state ((RELATED|ESTABLISHED),?)+ -j ACCEPT")
-    return [rule for rule in rules if re.search(r"(^|\s)-j ACCEPT$", rule) and not harmless.fullmatch(rule)]
+    return [rule for rule in rules if re.search(r"(^|\s)-j ACCEPT\b", rule) and not harmless.fullmatch(rule)]
+
+
+def added_rules(family: str) -> list[str]:
+    """What lets in by ufw's own files and is not in the packaged ones; of ICMP nothing, which differs by release."""
+    found = []
+    suffix = "6" if family == "6" else ""
+    for part in ("before", "after"):
+        path, packaged = ETC / f"{part}{suffix}.rules", TEMPLATES / f"{part}{suffix}.rules"
+        if not packaged.exists():
+            continue
+        chain = f"{PREFIX[family]}{part}-input"
+        known = {canonical(rule) for rule in parse_save(read(packaged)).get("filter", {}).get(chain, [])}
+        for line in read(path).splitlines():
+            words = line.split(None, 2)
+            if len(words) < 3 or words[0] not in ("-A", "-I") or words[1] != chain or "-j ACCEPT" not in line:
+                continue
+            if opening([re.sub(r"^1 ", "", words[2])]) and canonical(words[2]) not in known and "icmp" not in line:
+                found.append(f"{path}: {line}")
+    return found
 
 
 def led_to(chains: dict[str, list[str]]) -> list[str]:

@@ -6,10 +6,11 @@ import configparser
 import ipaddress
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
-from ringfence.verify.remote.commands import Json, ProbeFailedError, asked
+from ringfence.verify.remote.commands import Json, ProbeFailedError, asked, run
 from ringfence.verify.remote.slices import control_groups
 from ringfence.verify.remote.spaces import namespace_number
 
@@ -143,25 +144,77 @@ def engine() -> Json:
         return {**nothing, "complaints": [f"what Docker runs is not known: {failure}"]}
 
 
-def ufw_allows() -> list[Json]:
-    """What UFW's own rules let in to the host itself, whoever made them: [{proto, port, source, destination,
-    interface}], "any" for no limit, "" for every interface."""
+FOREIGN, UNMANAGED = "ufw_foreign: keep", "ufw_unmanaged: keep"  # what the user has said so that it stays
+_KEPT = b"rf:kept-".hex()
+
+
+def ufw_allows(etc: Path = Path("/etc/ufw")) -> list[Json]:
+    """What is let in to the host itself by UFW's rules, whoever made them, by its own files, and by INPUT beside it.
+
+    Returns:
+        ``[{proto, port, source, destination, interface, by}]``: "any" for every protocol or port, "" for every
+        interface; by: what lets in, and what the user has said of it.
+    """
     found = []
-    for name in ("user.rules", "user6.rules"):
-        try:
-            with Path("/etc/ufw", name).open(encoding="utf-8") as rules:
-                lines = [line.split()[3:] for line in rules if line.startswith("### tuple ###")]
-        except OSError:
+    for family, suffix in (("4", ""), ("6", "6")):
+        found += [entry for line in _lines(etc / f"user{suffix}.rules") for entry in _of_tuple(line)]
+        file, chain = etc / f"before{suffix}.rules", f"ufw{suffix}-before-input"
+        found += input_allows(_lines(file), chain, family, f"{file} ({FOREIGN})")
+        save = f"ip{suffix}tables-save"
+        if shutil.which(save):
+            live = (run(save, "-t", "filter") or "").splitlines()  # without an answer nothing is excused
+            found += input_allows(live, "INPUT", family, f"a rule of INPUT beside UFW ({FOREIGN})")
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _of_tuple(line: str) -> list[Json]:
+    """What one line of UFW's rules lets in to the host: at most one entry."""
+    body, _, comment = line.partition(" comment=")
+    fields = body.split()[3:] if body.startswith("### tuple ###") else []
+    # What goes out and what is routed ("route:allow") lets nobody in.
+    if len(fields) < 7 or fields[0].split("_")[0] not in ("allow", "limit"):
+        return []
+    way, _, interface = fields[-1].partition("_")
+    if way != "in":
+        return []
+    by = f"a UFW rule of the host ({UNMANAGED if comment.startswith(_KEPT) else FOREIGN})"
+    entry = {"proto": fields[1], "port": fields[2], "source": fields[5], "destination": fields[3]}
+    return [{**entry, "interface": interface, "by": by}]
+
+
+def input_allows(lines: list[str], chain: str, family: str, by: str) -> list[Json]:
+    """What rules of a chain, as iptables-save prints them, let in of new connections by TCP and UDP, but for loopback.
+
+    What else such a rule asks for is not looked at: it lets in less than is said here.
+    """
+    found = []
+    everywhere = "0.0.0.0/0" if family == "4" else "::/0"
+    for line in lines:
+        if not line.startswith((f"-A {chain} ", f"-I {chain} ")):
             continue
-        for fields in lines:
-            # What goes out and what is routed ("route:allow") lets nobody in.
-            if len(fields) < 7 or fields[0].split("_")[0] not in ("allow", "limit"):
-                continue
-            way, _, interface = fields[6].partition("_")
-            if way == "in":
-                source, destination = ("any" if n in ("0.0.0.0/0", "::/0") else n for n in (fields[5], fields[3]))
-                entry = {"proto": fields[1], "port": fields[2], "source": source, "destination": destination}
-                found.append({**entry, "interface": interface})
+        words = shlex.split(line)
+        given = {word: words[n + 1] for n, word in enumerate(words[:-1]) if word.startswith("-")}
+        state = given.get("--ctstate", given.get("--state", "NEW"))
+        narrow = given.get("-i") == "lo" or "--sport" in given or "NEW" not in state
+        if given.get("-j") != "ACCEPT" or narrow or given.get("-p", "all") not in ("tcp", "udp", "all"):
+            continue
+        found.append(
+            {
+                "proto": given.get("-p", "all").replace("all", "any"),
+                "port": given.get("--dport") or given.get("--dports") or "any",
+                "source": everywhere if "!" in words else given.get("-s", everywhere),
+                "destination": everywhere if "!" in words else given.get("-d", everywhere),
+                "interface": "" if "!" in words else given.get("-i", ""),
+                "by": by,
+            }
+        )
     return found
 
 

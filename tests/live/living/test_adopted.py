@@ -50,6 +50,8 @@ def test_it_is_told_who_loses_what_before_anything_is_changed(lab: Lab) -> None:
     for words in (
         "8123/tcp on every address, httpd", "9000/tcp on every address, python3", "80/tcp on every address, nginx",
         "8080/tcp on every address, the container web-app-1 of the compose project web", "ufw-docker",
+        "whoever reaches the host by IPv6, where docker-proxy answers for it", "546/udp on fe80::",
+        "112/ip (protocol vrrp) on every address, python3", "in lab_hosts.atlas.services",
         "ufw_unmanaged: keep", "base_theirs", UPDATES.strip(),
     ):  # fmt: skip
         assert words in text, (words, text)

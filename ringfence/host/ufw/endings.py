@@ -1,0 +1,64 @@
+"""Where INPUT ends: what is dropped there whatever ufw's rules say."""
+
+from __future__ import annotations
+
+import re
+
+from ringfence.host.ufw.state import HOLD, PREFIX, State, options
+
+# What a rule may ask for and still be about every new connection, and about all of an interface's or a protocol's.
+_EVERY = re.compile(r"! -i lo|--(ct)?state \S*NEW\S*|--reject-with \S+|-[jg] \S+")
+_WIDE = re.compile(_EVERY.pattern + r"|-i (?!lo$)\S+|-p (tcp|udp)")
+
+
+def closed(state: State, family: str) -> bool:
+    """Whether what comes in by an IP version is denied unless a rule lets it in, whoever has said so."""
+    return state.live[family].policies.get("INPUT") == "DROP" or bool(dead_end(state.chains[family], _EVERY))
+
+
+def dead_end(
+    chains: dict[str, list[str]], asks: re.Pattern[str] = _WIDE, chain: str = "INPUT", depth: int = 0
+) -> tuple[str, str] | None:
+    """Return the first rule, as (chain, rule), by which whatever no rule before it lets in is dropped; None where ufw's
+    own rules come before any.
+
+    Args:
+        chains: the filter table's, rules as iptables-save prints them.
+        asks: what such a rule may ask for.
+        depth: how many jumps led to the chain.
+    """
+    for rule in chains.get(chain, []):
+        asked = options(rule)
+        way = next((option.split()[1] for option in asked if option.startswith(("-j ", "-g "))), "")
+        if way.startswith(HOLD) or not all(asks.fullmatch(option) for option in asked):
+            continue
+        if way.startswith(tuple(PREFIX.values())) or way in ("ACCEPT", "RETURN"):
+            return None
+        if way in ("DROP", "REJECT"):
+            return chain, rule
+        if way in chains and depth < 9 and (found := dead_end(chains, asks, way, depth + 1)):
+            return found
+    return None
+
+
+def end_refusals(state: State) -> list[str]:
+    """Rules of INPUT that drop what ufw would let in, each with what to do."""
+    found = []
+    for family, command in (("4", "iptables"), ("6", "ip6tables")):
+        end = dead_end(state.chains[family]) if family in state.families else None
+        if end is None:
+            continue
+        chain, rule = end
+        delete = f"{command} -D {chain} {rule}"
+        whole = all(_EVERY.fullmatch(option) for option in options(rule))
+        found.append(
+            f"`{command} -A {chain} {rule}` drops what comes in before ufw's rules are asked: what they let in would "
+            "stay closed. "
+            + (
+                f"Say it by the policy, which keeps all as it is: `{command} -P INPUT DROP; {delete}`"
+                if whole
+                else f"Remove it: `{delete}`"
+            )
+            + ", also where it is made (a unit or script at boot). What other rules of yours let in is listed then"
+        )
+    return found
