@@ -196,8 +196,8 @@ def in_the_way(
 
 
 def _way_out(one: Listener) -> str:
-    if one.container:
-        return f"stop it (docker stop {one.container})"
+    if one.container:  # one that is only stopped starts again with Docker, where its restart policy says so
+        return f"end it (docker update --restart=no {one.container}; docker stop {one.container})"
     if one.holder.startswith("systemd-resolve"):
         return "have it leave the port (DNSStubListener=no in /etc/systemd/resolved.conf, and restart it)"
     return "stop it or move it to another port"
