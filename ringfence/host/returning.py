@@ -42,10 +42,13 @@ def returning(stopped: Iterable[str]) -> dict[str, list[Bound]]:
 
 def comes_back(said: dict[str, Any]) -> bool:
     """Whether the engine starts a container that has ended when it starts next; one that never ran it does not."""
-    policy = ((said.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name")
-    if str((said.get("State") or {}).get("StartedAt") or _NEVER).startswith(_NEVER):
+    policy, state = (said.get("HostConfig") or {}).get("RestartPolicy") or {}, said.get("State") or {}
+    if str(state.get("StartedAt") or _NEVER).startswith(_NEVER):
         return False
-    return policy == "always" or (policy == "unless-stopped" and not _stopped_by_hand(said))
+    if policy.get("Name") == "on-failure":  # also one that was stopped by hand, where that was no good end
+        most = int(policy.get("MaximumRetryCount") or 0)
+        return bool(state.get("ExitCode")) and (not most or int(said.get("RestartCount") or 0) < most)
+    return policy.get("Name") == "always" or (policy.get("Name") == "unless-stopped" and not _stopped_by_hand(said))
 
 
 def _stopped_by_hand(said: dict[str, Any]) -> bool:

@@ -250,7 +250,13 @@ def test_unless_stopped_comes_back_where_nobody_stopped_it(tmp_path: Path, by_ha
 
 def test_what_never_ran_does_not_come_back_and_ports_are_read_as_they_are_written() -> None:
     assert not ufw.comes_back(inspected("always", {}, "0001-01-01T00:00:00Z"))
-    assert not ufw.comes_back(inspected("on-failure", {}))
+    ended = inspected("on-failure", {})
+    assert not ufw.comes_back(ended)
+    ended["State"]["ExitCode"] = 137
+    assert ufw.comes_back(ended)
+    ended["HostConfig"]["RestartPolicy"]["MaximumRetryCount"] = 3
+    assert ufw.comes_back(ended)
+    assert not ufw.comes_back({**ended, "RestartCount": 3})
     ports: dict[str, Any] = {
         "80/tcp": [{"HostIp": "192.0.2.1", "HostPort": "8075"}], "53/udp": [{"HostIp": "", "HostPort": "53"}],
         "81/tcp": [{"HostPort": ""}], "82/tcp": [{"HostPort": "8000-8010"}], "83/tcp": None,
