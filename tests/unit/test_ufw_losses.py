@@ -264,10 +264,50 @@ def test_what_never_ran_does_not_come_back_and_ports_are_read_as_they_are_writte
     assert ufw.bound(inspected("always", ports)) == [("tcp", "192.0.2.1", 8075), ("udp", "", 53)]
 
 
-def test_a_port_of_the_host_that_a_container_publishes_is_refused(lived: Any) -> None:
-    declared = {"name": "web-from-lan", "proto": "tcp", "port": "8080", "source": "192.168.1.0/24"}
-    refusals = ufw.compare(wish(SSH, declared, unmanaged="close"), bare(), None)["refusals"]
-    assert any("does not pass through ufw" in line and "web-1" in line for line in refusals)
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"proto": "tcp", "port": "8080", "source": "192.168.1.0/24"}, True),
+        ({"port": "8080", "action": "deny"}, True),
+        ({"port": "443,8080", "action": "limit"}, True),
+        ({"application": "Web"}, True),
+        ({"port": "8080", "destination": "192.168.1.5"}, True),
+        ({"port": "8080", "proto": "udp"}, False),
+        # For what the host itself answers in it; for containers that ask the host; for what is forwarded.
+        ({"port": "8000:9000"}, False),
+        ({}, False),
+        ({"port": "8080", "source": "172.18.0.5"}, False),
+        ({"port": "8080", "direction": "route"}, False),
+        ({"port": "8081"}, False),
+    ],
+)
+def test_a_rule_for_a_port_that_a_container_publishes_is_refused_in_every_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rule: dict[str, Any], said: bool
+) -> None:
+    (tmp_path / "web").write_text("[Web]\ntitle=x\ndescription=x\nports=80,8080/tcp\n")
+    desired = wish(SSH, {"name": "web-from-lan", **rule}, unmanaged="close")
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground([], [], [], {}))
+    monkeypatch.setattr(ufw, "with_ports", lambda entries, inner=ufw.with_ports: inner(entries, tmp_path))
+    state = standing(desired)
+    monkeypatch.setattr(ufw, "gather", lambda: state)
+    monkeypatch.setattr(ufw, "ssh_login", lambda: None)
+    monkeypatch.setattr(ufw, "published", lambda: ufw.parse_published([WEB, OURS]))
+    monkeypatch.setattr(ufw, "foreign_networks", lambda: NETWORKS)
+    found = [line for line in ufw.check(desired)["refusals"] if "does not pass through ufw" in line]
+    assert len(found) == int(said)
+    assert all("web-from-lan" in line and "web-1" in line for line in found)
+    # The role watch puts the rule back all the same.
+    assert ufw.drift(desired)["refusals"] == []
+
+
+def test_a_rule_by_an_interface_that_is_not_there_is_told() -> None:
+    rules = [
+        {"name": name, "interface": name} for name in ("eth0", "eht0", "rf-backend", "wl+", "")
+    ] + [{"name": "out", "interface_out": "zz9"}]  # fmt: skip
+    typo, other = ufw.by_no_interface(rules, {"eth0", "lo"})
+    assert "rule eht0 decides nothing as long as there is no interface eht0" in typo
+    assert "did you mean eth0?" in typo
+    assert "did you mean" not in other
 
 
 def test_what_ufw_dockers_block_shields_is_named(lived: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

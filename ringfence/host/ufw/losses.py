@@ -170,9 +170,7 @@ def unanswered(found: Iterable[Loss], given: Answers, host: str) -> list[str]:
     ]
 
 
-def in_the_way(
-    desired: Desired, processes: Iterable[Listener], containers: Iterable[Listener], host: str
-) -> Iterator[str]:
+def in_the_way(desired: Desired, processes: Iterable[Listener], containers: Iterable[Listener]) -> Iterator[str]:
     """Say which declared ports somebody else holds, with the holder and the fix."""
     foreign = [one for one in containers if not one.own]
     for port in desired.get("published") or []:
@@ -183,16 +181,6 @@ def in_the_way(
                 f"{port['port']}/{port['proto']}, which {port['name']} publishes, is held by {one.holder} on {one.on}: "
                 f"{_way_out(one)}, or give {port['name']} another port (publish: published: …)"
             )
-    for entry in desired["rules"]:
-        if str(entry.get("port") or "").isdecimal() and entry.get("action", "allow") in ("allow", "limit"):
-            protos = [entry["proto"]] if entry.get("proto") in ("tcp", "udp") else ["tcp", "udp"]
-            for one in foreign:
-                if not one.inward and one.proto in protos and one.port == int(entry["port"]):
-                    yield (
-                        f"{one.key}, declared as the host's own ({entry['name']}), is published by {one.holder}: what "
-                        f"is published does not pass through ufw, so `from` would mean nothing. Take it out of "
-                        f"lab_hosts.{host}.services, or stop that container and declare the service in lab_services"
-                    )
 
 
 def _way_out(one: Listener) -> str:
