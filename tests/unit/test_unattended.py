@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 INVENTORY = """
-from ringfence.inventory import chosen, unattended
+from ringfence.inventory import chosen, openssh, unattended
 unattended.install()
 chosen.install()
+openssh.install()
 docker_hosts = [({name!r}, {data!r})]
 """
 
@@ -196,3 +198,63 @@ def test_pyinfra_still_chooses_by_the_names_that_are_laid_over() -> None:
     assert text.count("_get_inventory_pattern_matches(inventory, ") == 2
     assert "initial_limit = _apply_inventory_exclude(inventory, initial_limit, exclude)" in text
     assert "signal.signal(signal.SIGINT, _handle_interrupt)" in Path(main.__file__).read_text(encoding="utf-8")
+
+
+CONFIG = """
+Match host matched exec "test %h = matched"
+  HostName 192.0.2.7
+  Port 2207
+Match host matched exec "echo no >&2; false"
+  User nobody
+Host jumpless
+  HostName 192.0.2.8
+  ProxyJump none
+Host *
+  ProxyJump bastion
+"""
+
+
+def test_openssh_and_pyinfra_read_one_file_in_one_way(lab: Path) -> None:
+    (lab / ".ssh").mkdir()
+    (lab / ".ssh" / "config").write_text(CONFIG, encoding="utf-8")
+    (lab / "inventory.py").write_text(
+        INVENTORY.format(name="@local", data={})
+        + "import json\n"
+        + "from pyinfra.connectors.sshuserclient.client import get_ssh_config\n"
+        + f"read = get_ssh_config({str(lab / '.ssh' / 'config')!r})\n"
+        + "print(json.dumps({name: dict(read.lookup(name)) for name in ('matched', 'jumpless', 'other')}))\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [str(BIN / "pyinfra"), "--dry", "inventory.py", "deploy.py"], cwd=lab, stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    line = next(line for line in done.stdout.splitlines() if line.startswith("{"))
+    for name, found in json.loads(line).items():
+        said = subprocess.run(
+            ["ssh", "-F", str(lab / ".ssh" / "config"), "-G", name], capture_output=True, text=True, check=True
+        )
+        openssh = dict(one.split(" ", 1) for one in said.stdout.splitlines() if " " in one)
+        assert found["hostname"] == openssh["hostname"]
+        assert str(found.get("port", 22)) == openssh["port"]
+        assert found.get("proxyjump") == openssh.get("proxyjump")
+        assert "user" not in found
+
+
+def test_a_proxy_command_that_fails_is_a_line_of_its_host(lab: Path) -> None:
+    (lab / "config").write_text("Host atlas\n  ProxyCommand sh -c 'exit 1'\n", encoding="utf-8")
+    done = pyinfra(lab, "--yes", "inventory.py", "deploy.py", name="atlas", ssh_config_file=str(lab / "config"))
+    told(done, "[atlas]", "ProxyCommand")
+    assert "Exception" not in done.stderr
+    assert "ProcessLookupError" not in done.stderr
+
+
+def test_pyinfra_still_reads_openssh_by_the_names_that_are_laid_over() -> None:
+    import paramiko.config
+    from pyinfra.connectors.sshuserclient import config
+
+    assert "paramiko.config.invoke = FakeInvoke" in Path(config.__file__).read_text(encoding="utf-8")
+    assert "invoke.run(" in Path(paramiko.config.__file__).read_text(encoding="utf-8")
+    assert "lookup" not in vars(config.SSHConfig) or getattr(config.SSHConfig.lookup, "__module__", "").startswith(
+        "ringfence"
+    )
