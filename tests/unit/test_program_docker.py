@@ -166,10 +166,29 @@ def test_log_options_go_with_the_driver_that_knows_them() -> None:
 
 def test_what_the_role_wrote_is_corrected_and_taken_back() -> None:
     record = program.make_plan(desired(), running()).written | {"debug": True}
-    config = program.make_plan(desired(), running()).config | {"debug": True, "log-driver": "none"}
+    config = program.make_plan(desired(), running()).config | {"debug": True, "live-restore": False}
     plan = program.make_plan(desired(), running(config, record=record))
     assert "debug" not in plan.config
-    assert plan.config["log-driver"] == "json-file"
+    assert plan.config["live-restore"] is True
+
+
+def test_what_the_fence_does_not_need_is_the_users_also_later() -> None:
+    """A log driver, and pools, that somebody wrote after the first run were put back without a word."""
+    first = program.make_plan(desired(), running())
+    theirs = {"log-driver": "syslog", "default-address-pools": [{"base": "10.200.0.0/16", "size": 24}]}
+    plan = program.make_plan(desired(), running(first.config | theirs, record=first.written))
+    assert {key: plan.config[key] for key in theirs} == theirs
+    assert "log-opts" not in plan.config  # they are json-file's
+    for key in theirs:
+        assert any(f"daemon.json's own {key} is kept" in notice for notice in plan.notices)
+        assert key not in plan.written
+    again = program.make_plan(desired(), running(plan.config, record=plan.written))
+    assert (again.config, again.written) == (plan.config, plan.written)
+    # The role's own values follow its variables, as long as nobody else has changed them.
+    more = desired(log={"max_size": "20m", "max_file": 3})
+    assert program.make_plan(more, running(first.config, record=first.written)).config["log-opts"]["max-size"] == "20m"
+    declared = program.make_plan(desired(daemon={"log-driver": "local"}), running(plan.config, record=plan.written))
+    assert declared.config["log-driver"] == "local"
 
 
 def test_the_proxy_stays_where_foreign_containers_need_it_and_does_not_come_back() -> None:
