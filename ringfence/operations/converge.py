@@ -82,9 +82,10 @@ def is_for(host: Host, of: str = "", otherwise: str = "", also: str = "") -> boo
         )
     chosen = [one for one in host.inventory if current_state.is_host_in_limit(one)]
     if not any({GROUP, also} & set(one.groups) for one in chosen):
+        known = {str(one.data.get("inventory_hostname") or one.name) for one in host.inventory.get_group(GROUP)}
         raise DeployError(
             f"{of}none of the hosts that --limit and --exclude leave is in the group '{GROUP}', so nothing would be "
-            f"done (it has {', '.join(sorted(one.name for one in host.inventory.get_group(GROUP)))})"
+            f"done (it has {', '.join(sorted(known))})"
         )
     if GROUP in host.groups and host.data.get("ringfence_undeclared"):
         raise DeployError(
