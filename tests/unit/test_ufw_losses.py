@@ -157,6 +157,7 @@ def test_only_who_reached_it_is_let_in_where_one_family_was_open(monkeypatch: py
     assert ufw.compare(wish(SSH), state, None)["refusals"] == []
     named = wish(SSH, unmanaged_ports={"8123/tcp": "keep"})
     assert ufw.asked(named, state).desired["kept"] == []
+    assert any("8123/tcp: this host denies already" in line for line in ufw.asked(named, state).notices)
     state = bare()
     for family in ("4", "6"):
         state.chains[family]["INPUT"] = ["-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT", "-j DROP"]
@@ -258,6 +259,8 @@ def test_an_answer_for_a_port_where_nobody_listens_is_told(lived: Any, key: str,
     later = ufw.compare(wish(SSH, unmanaged_ports={key: "keep"}), standing(wish(SSH, unmanaged="close")), None)
     assert later["refusals"] == []
     assert f"{said}: it says nothing now" in later["notices"]
+    given_up = ufw.compare(wish(SSH, unmanaged_ports={key: "close"}), standing(wish(SSH, unmanaged="close")), None)
+    assert not any("nobody listens" in line for line in given_up["notices"])
 
 
 def test_a_kept_rule_whose_listener_is_gone_is_named(lived: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def missed(given: Answers, known: Collection[str], found: Iterable[Loss], new: b
         near = [other for other in asked if _alike(key, other)] if new else []
         if near:
             refusals.append(f"{said} (did you mean {' or '.join(near)}?)")
-        else:
+        elif new or given.each[key] == "keep":  # what was closed once may be gone for good
             notices.append(f"{said}: it says nothing now")
     return refusals, notices
 
