@@ -212,6 +212,9 @@ def test_protocols_without_ports_are_listed_and_kept_where_ufw_has_a_word(monkey
     seen(monkeypatch, "raw UNCONN 0 0 *:89 *:*")
     [refusal] = ufw.compare(wish(SSH, unmanaged="keep"), bare(), None)["refusals"]
     assert "-A ufw-before-input -p 89 -j ACCEPT" in refusal
+    closed = standing(wish(SSH, unmanaged="close"))
+    assert "89/ip" in "".join(ufw.compare(wish(SSH, unmanaged_ports={"89/ip": "keep"}), closed, None)["refusals"])
+    assert ufw.compare(wish(SSH, unmanaged="keep"), closed, None)["refusals"] == []
     state = bare()
     state.added["4"] = ["/etc/ufw/before.rules: -A ufw-before-input -p 89 -j ACCEPT"]
     assert ufw.compare(wish(SSH, unmanaged="keep", foreign="keep"), state, None)["refusals"] == []
