@@ -112,6 +112,18 @@ class Rules:
         }
 
     @cached_property
+    def _foreign_by_host(self) -> frozenset[tuple[str, str, int]]:
+        """(host, protocol, published port) of containers without IPv6 that ringfence does not manage: what comes
+        by it goes to the host's own process, and so through UFW."""
+        return frozenset(
+            (host, proto, port)
+            for host, one in self.seen.items()
+            for container in one.containers
+            if container.networks and not any(address6 for _, address6 in container.networks.values())
+            for proto, port, _ in container.published
+        )
+
+    @cached_property
     def _listeners(self) -> Mapping[str, Mapping[tuple[str, int], str]]:
         """Host → (protocol, port) → process that listens there."""
         return {h: {(proto, port): name for proto, port, name in one.sockets} for h, one in self.seen.items()}
@@ -225,6 +237,10 @@ class Rules:
                     return Verdict("either", f"{KEPT}{rule.by}")
         if source.service is None and (proto, port) in self._foreign_ports[machine.name]:
             name = self._foreign_ports[machine.name][proto, port]
+            if family(address) == 6 and (machine.name, proto, port) in self._foreign_by_host:
+                return Verdict(
+                    "closed", f"published by {name}, for which the host itself answers: its network has no IPv6"
+                )
             return Verdict("either", f"published by {name}, which ringfence does not manage")
         for verdict in verdicts:
             if verdict != NOT_DECLARED:

@@ -158,6 +158,7 @@ def test_only_who_reached_it_is_let_in_where_one_family_was_open(monkeypatch: py
     assert ufw.compare(wish(SSH), state, None)["refusals"] == []
     named = wish(SSH, unmanaged_ports={"8123/tcp": "keep"})
     assert ufw.asked(named, state).desired["kept"] == []
+    assert any("8123/tcp: this host denies already" in line for line in ufw.asked(named, state).notices)
     state = bare()
     for family in ("4", "6"):
         state.chains[family]["INPUT"] = ["-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT", "-j DROP"]
@@ -212,6 +213,9 @@ def test_protocols_without_ports_are_listed_and_kept_where_ufw_has_a_word(monkey
     seen(monkeypatch, "raw UNCONN 0 0 *:89 *:*")
     [refusal] = ufw.compare(wish(SSH, unmanaged="keep"), bare(), None)["refusals"]
     assert "-A ufw-before-input -p 89 -j ACCEPT" in refusal
+    closed = standing(wish(SSH, unmanaged="close"))
+    assert "89/ip" in "".join(ufw.compare(wish(SSH, unmanaged_ports={"89/ip": "keep"}), closed, None)["refusals"])
+    assert ufw.compare(wish(SSH, unmanaged="keep"), closed, None)["refusals"] == []
     state = bare()
     state.added["4"] = ["/etc/ufw/before.rules: -A ufw-before-input -p 89 -j ACCEPT"]
     assert ufw.compare(wish(SSH, unmanaged="keep", foreign="keep"), state, None)["refusals"] == []
@@ -259,6 +263,8 @@ def test_an_answer_for_a_port_where_nobody_listens_is_told(lived: Any, key: str,
     later = ufw.compare(wish(SSH, unmanaged_ports={key: "keep"}), standing(wish(SSH, unmanaged="close")), None)
     assert later["refusals"] == []
     assert f"{said}: it says nothing now" in later["notices"]
+    given_up = ufw.compare(wish(SSH, unmanaged_ports={key: "close"}), standing(wish(SSH, unmanaged="close")), None)
+    assert not any("nobody listens" in line for line in given_up["notices"])
 
 
 def test_a_kept_rule_whose_listener_is_gone_is_named(lived: Any, monkeypatch: pytest.MonkeyPatch) -> None:

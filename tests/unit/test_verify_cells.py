@@ -365,6 +365,12 @@ def test_what_is_not_managed_may_not_reach_in_and_keeps_its_own_ports() -> None:
     assert cell(matrix, "(their-web)", "10.213.0.10", "tcp", 9883).expected == "closed"
     assert not any(c.source == "(their-web)" and c.port == 22 and not c.forged for c in matrix.cells)
     assert cell(matrix, "lan", "10.213.0.10", "tcp", 8123).expected == "either"
+    # Its network has no IPv6: by it the host's own process answers, which UFW denies unless the user keeps it.
+    by_six = [c for c in matrix.cells if c.source == "lan" and c.port == 8123 and c.family == 6]
+    assert {c.expected for c in by_six} == {"closed"}
+    kept = replace(atlas, allows=(Allow("tcp", "8123", "::/0", "::/0"),))
+    six = [c for c in build(LAB, {**SEEN, "atlas": kept}, keep_rules=["atlas"]).cells if c.port == 8123]
+    assert {c.expected for c in six if c.source == "lan" and c.family == 6} == {"either"}
     assert cell(matrix, "web", "10.213.0.10", "tcp", 8123).expected == "closed"
     lines = outside(LAB, {**SEEN, "atlas": atlas}, judge(matrix, Answers({}, {}, {})))
     assert lines == ["atlas: container their-web (theirs; publishes tcp/8123)", "atlas: network theirs"]

@@ -89,7 +89,7 @@ def missed(given: Answers, known: Collection[str], found: Iterable[Loss], new: b
         near = [other for other in asked if _alike(key, other)] if new else []
         if near:
             refusals.append(f"{said} (did you mean {' or '.join(near)}?)")
-        else:
+        elif new or given.each[key] == "keep":  # what was closed once may be gone for good
             notices.append(f"{said}: it says nothing now")
     return refusals, notices
 
@@ -286,14 +286,16 @@ def _version(address: str) -> int:
     return ipaddress.ip_network(address, strict=False).version
 
 
-def unkept_refusals(found: Iterable[Loss], given: Answers) -> list[str]:
-    """What is to be kept and cannot be said to ufw."""
+def unkept_refusals(found: Iterable[Loss], given: Answers, first: bool) -> list[str]:
+    """What is to be kept and cannot be said to ufw; once ufw is in force only what is named."""
     return [
         f"{loss.line}: ufw has no word for this protocol, so it cannot keep it. Write `-A ufw-before-input -p "
         f"{loss.listener.port} -j ACCEPT` into /etc/ufw/before.rules (before6.rules for IPv6) yourself, above its "
         f"COMMIT, with `ufw_foreign: keep`, and say `ufw_unmanaged_ports: {{{loss.listener.key}: close}}`"
         for loss in found
-        if given.of(loss.listener.key) == "keep" and not _in_ufws_words(loss.listener.key)
+        if given.of(loss.listener.key) == "keep"
+        and not _in_ufws_words(loss.listener.key)
+        and (first or loss.listener.key in given.each)
     ]
 
 

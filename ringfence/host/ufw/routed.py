@@ -137,8 +137,8 @@ def routed_refusals(found: Routed, answer: str, declared: bool) -> list[str]:
         return []
     ways = sorted({name for pair in found.pairs for name in pair})
     return [
-        f"this host forwards whatever it gets, and ufw denies that by default. Whoever sends through it, by "
+        "this host forwards whatever it gets, and ufw denies that by default. Whoever sends through it, by "
         f"{', '.join(ways)}, is cut off ({'; '.join(found.why[:5])}). Say `ufw_unmanaged_routed: keep` (it stays open "
-        "between these interfaces) or `ufw_unmanaged_routed: close`, or declare what is to pass in ufw_rules "
-        "(direction: route)"
+        "between these interfaces) or `ufw_unmanaged_routed: close`, or declare what is to pass in rules of your own "
+        "with `direction: route` (docs/inventory.md)"
     ]
