@@ -244,6 +244,7 @@ def test_a_message_names_the_declaration_and_not_the_host_by_its_own_name(
     declared = {"name": "web-from-lan", "proto": "tcp", "port": "8080", "source": "192.168.1.0/24"}
     text = "\n".join(ufw.compare(wish(SSH, declared), bare(), None)["refusals"])
     assert "what the host is to answer in ufw_rules" in text
+    text += "".join(ufw.passed_by([declared], ufw.parse_published([WEB]), []))
     assert "Take it out of ufw_rules" in text
     assert "lab_hosts" not in text
 

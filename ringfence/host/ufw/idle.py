@@ -12,7 +12,7 @@ from ringfence.host.ufw.rules import expand, overlap
 
 
 def passed_by(
-    entries: Iterable[dict[str, Any]], containers: Iterable[Listener], networks: Iterable[str], host: str
+    entries: Iterable[dict[str, Any]], containers: Iterable[Listener], networks: Iterable[str]
 ) -> Iterator[str]:
     """Say which rules are about a port that somebody's container publishes: Docker decides that, before ufw.
 
@@ -20,7 +20,6 @@ def passed_by(
         entries: declared rules, profiles taken apart.
         containers: ports that containers publish.
         networks: of containers that ringfence did not make: what these ask of the host's address may come to ufw.
-        host: the host's name in the lab.
     """
     foreign = [one for one in containers if not one.own and not one.inward]
     inside = [ipaddress.ip_network(one, strict=False) for one in networks]
@@ -34,8 +33,8 @@ def passed_by(
             yield (
                 f"{one.key}, declared as the host's own ({entry['name']}, {entry.get('action') or 'allow'}), is "
                 f"published by {one.holder}: what is published does not pass through ufw, so `from` would mean "
-                f"nothing, and nothing is denied. Take it out of lab_hosts.{host}.services (or ufw_rules), or stop "
-                "that container and declare the service in lab_services"
+                f"nothing, and nothing is denied. Take it out of ufw_rules, or stop that "
+                " container and declare the service in lab_services"
             )
             break
 
