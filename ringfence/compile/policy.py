@@ -8,22 +8,7 @@ from ringfence.compile import between
 from ringfence.compile.plan import Plan
 from ringfence.host.slices import slice_of
 from ringfence.model import ANYWHERE
-
-# What "the internet" is not. Places and segments of the lab are added: a place may well be a public network.
-PRIVATE = (
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "224.0.0.0/3",
-    "::/127",
-    "fc00::/7",
-    "fe80::/10",
-    "ff00::/8",
-)
+from ringfence.model.values import PRIVATE
 
 
 def variables(plan: Plan, host: str) -> dict[str, Any]:
@@ -107,6 +92,7 @@ def _published(plan: Plan, here: set[str]) -> list[dict[str, Any]]:
             "published": publish.host_port,
             "sources": plan.sources(publish.sources),
         }
+        | ({"host_address": publish.on} if publish.on else {})
         for service in sorted(here)
         for publish in plan.lab.services[service].publish
         if not publish.inward
@@ -156,7 +142,9 @@ def _slices(plan: Plan, host: str) -> list[dict[str, Any]]:
             "doors": [
                 {"name": door, "proto": service.proto, "port": service.port}
                 for door, service in sorted(plan.doors(host).items())
-                if name in service.sources or door.rpartition("-")[0] == name
+                if name in service.sources
+                or door.rpartition("-")[0] == name
+                or (ANYWHERE in service.sources and door in plan.lab.hosts[host].services)
             ],
             "egress": [
                 {"name": f"{name} > {to}", "to": to, "proto": proto, "port": port}

@@ -114,7 +114,8 @@ def ports(service: Service) -> list[dict[str, Any]]:
 def _volume(volume: Volume) -> dict[str, Any]:
     kind = "source" if volume.source.startswith("/") else "name"
     found = {kind: volume.source, "target": volume.target, "read_only": volume.read_only}
-    return found if volume.external is None else {**found, "external": volume.external}
+    found |= {} if volume.external is None else {"external": volume.external}
+    return found | ({"shared": True} if volume.shared else {})
 
 
 def _reload(service: Service) -> dict[str, Any]:

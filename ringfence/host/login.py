@@ -46,9 +46,15 @@ def _login(environment: bytes, owner: int) -> Login | None:
         words = item.partition(b"=")[2].decode(errors="replace").split()
         if item.startswith(b"SSH_CONNECTION=") and len(words) == 4 and words[1].isdigit() and words[3].isdigit():
             client, server = (word.partition("%")[0].removeprefix("::ffff:") for word in (words[0], words[2]))
-            try:
-                user = pwd.getpwuid(owner).pw_name
-            except KeyError:
-                user = ""
-            return Login(client, int(words[1]), server, int(words[3]), user)
+            return Login(client, int(words[1]), server, int(words[3]), _user(environment, owner))
     return None
+
+
+def _user(environment: bytes, owner: int) -> str:
+    """Return whose process the login's is. A shell that only runs sudo becomes sudo, which is root's from then on, with
+    the environment of whoever has logged in."""
+    named = [item[8:].decode(errors="replace") for item in environment.split(b"\0") if item.startswith(b"LOGNAME=")]
+    try:
+        return pwd.getpwnam(named[0]).pw_name if named and owner == 0 else pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return ""

@@ -14,7 +14,7 @@ from typing import Any
 
 from ringfence.host.compose import HOST_NETWORK, Document, as_yaml, completed, digest, directories, rereads, shares
 from ringfence.host.grants import FORGING, capability_fault
-from ringfence.host.handing import CONFIRM, DOCKER_SOCKET, device_faults, gpu_fault, group_fault, handed
+from ringfence.host.handing import CONFIRM, DOCKER_SOCKET, Given, device_faults, gpu_fault, group_fault, handed
 from ringfence.host.mounts import is_socket, source_fault
 from ringfence.host.passing import calls_itself, passing_faults, shared_faults
 from ringfence.host.program import Desired
@@ -291,6 +291,11 @@ def _network_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterato
         yield f"network: {network!r} is no other service of the project (write host, none, or one of its services)"
     elif others[network]["network"]:
         yield f"network: {network!r} has no network of its own to share (name the one that has)"
+    elif others[network]["docker_socket"]:
+        yield (
+            f"network: {network!r} has docker_socket, and a network in which nobody else is (write networks in place "
+            "of network)"
+        )
 
 
 def _handing_faults(service: dict[str, Any]) -> Iterator[str]:
@@ -315,8 +320,20 @@ def _handing_faults(service: dict[str, Any]) -> Iterator[str]:
     yield from (f"gpus: {fault}" for gpu in service["gpus"] if (fault := gpu_fault(gpu)))
     if service["pid"] not in ("", "host"):
         yield f"pid: {service['pid']!r} is not known (write host, or leave it out)"
-    if service["docker_socket"] and service["ports"]:
+    if service["docker_socket"]:
+        yield from _socket_faults(service, found)
+
+
+def _socket_faults(service: dict[str, Any], found: list[Given]) -> Iterator[str]:
+    """Say what does not go with Docker's socket: a hole in the filter that has it must not lead further."""
+    if service["ports"]:
         yield "docker_socket: it is for callers inside, and has published ports (remove one of the two)"
+    if service["network"]:
+        yield "docker_socket: it needs a network of its own, where nobody else is (write networks in place of network)"
+    yield from (
+        f"{one.setting}: nothing else of the host goes with docker_socket (remove {one.subject or one.setting})"
+        for one in found
+    )
 
 
 def place_faults(project: dict[str, Any], service: dict[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ringfence.inventory import unattended
+from ringfence.inventory import chosen, openssh, unattended
 from ringfence.inventory.connection import connection, with_file
 from ringfence.inventory.kept import kept
 from ringfence.roles import ROLES
@@ -186,6 +186,8 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
 def for_pyinfra(root: Path = ROOT) -> dict[str, list[tuple[str, dict[str, Any]]]]:
     """Return the chosen lab's groups; on an error print it and end the program, without a traceback."""
     unattended.install()
+    chosen.install()
+    openssh.install()
     _seldom_collected()
     try:
         directory = lab_directory(root)

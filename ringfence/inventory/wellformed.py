@@ -1,7 +1,8 @@
 """What YAML reads otherwise than it was meant, and without a word: found in the text of a file, with its line.
 
-YAML 1.1, which ansible-core reads, takes ``022`` for 18, ``33:33`` for 2013, ``1.10`` for 1.1; the last of two equal
-keys wins; and what ``ansible-vault encrypt_string`` printed is plain text where its ``!vault`` was lost.
+YAML 1.1, which ansible-core reads, takes ``022`` for 18, ``33:33`` for 2013, ``1.10`` for 1.1, ``on`` for true; the
+last of two equal keys wins; and what ``ansible-vault encrypt_string`` printed is plain text where its ``!vault`` was
+lost.
 No message shows a value, which may be secret.
 """
 
@@ -18,6 +19,12 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
 _QUOTE = "put it in quotes if it is a text"
 _VAULTED = "$ANSIBLE_VAULT;"
+# Below these a lab has texts alone; elsewhere yes and on switch something, as they do in all of Ansible.
+_TEXTS = frozenset({
+    "annotations", "command", "config", "entrypoint", "environment", "files", "health", "labels", "secrets", "sysctls",
+    "validate",
+})  # fmt: skip
+_FREE = "settings"  # another program's configuration, with switches of its own
 
 
 def problems(text: str) -> list[str]:
@@ -29,18 +36,18 @@ def problems(text: str) -> list[str]:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.YAMLError:
         return []
-    return [] if root is None else list(dict.fromkeys(_walk(root, "", [])))
+    return [] if root is None else list(dict.fromkeys(_walk(root, (), [])))
 
 
-def _walk(node: yaml.Node, key: str, within: list[yaml.Node]) -> Iterator[str]:
+def _walk(node: yaml.Node, path: tuple[str, ...], within: list[yaml.Node]) -> Iterator[str]:
     """Problems of a node and of all in it.
 
     Args:
         node: where it stands.
-        key: the nearest key above it, for the message.
+        path: the keys above it; the nearest one is for the message.
         within: the nodes that it is in.
     """
-    line = node.start_mark.line + 1
+    line, key = node.start_mark.line + 1, path[-1] if path else ""
     if any(node is one for one in within):
         yield f"line {line}: '{key}' contains itself, by an alias (write out what is meant)"
     elif isinstance(node, yaml.MappingNode):
@@ -50,13 +57,29 @@ def _walk(node: yaml.Node, key: str, within: list[yaml.Node]) -> Iterator[str]:
             at = name.start_mark.line + 1
             if said in names and said != "<<":
                 yield f"line {at}: the key '{said}' is there twice, first in line {names[said]} (keep one of them)"
+            elif name.tag == f"{_TAG}bool" and _is_ringfences(path):
+                yield f"line {at}: YAML reads the key '{said}' as {_as_read(name)} (put it in quotes)"
             names.setdefault(said, at)
-            yield from _walk(value, said, [*within, node])
+            yield from _walk(value, (*path, said), [*within, node])
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            yield from _walk(item, key, [*within, node])
+            yield from _walk(item, path, [*within, node])
     elif isinstance(node, yaml.ScalarNode):
         yield from (f"line {line}: {key}: {what}" for what in _of_scalar(node))
+        if node.tag == f"{_TAG}bool" and _is_text(path) and node.value.lower() not in ("true", "false"):
+            yield f"line {line}: {key}: YAML reads it as {_as_read(node)}, and that would arrive (put it in quotes)"
+
+
+def _is_ringfences(path: tuple[str, ...]) -> bool:
+    return any(key.startswith(("lab_", "stack_")) for key in path)
+
+
+def _is_text(path: tuple[str, ...]) -> bool:
+    return _is_ringfences(path) and not _TEXTS.isdisjoint(path) and _FREE not in path
+
+
+def _as_read(node: yaml.Node) -> str:
+    return "true" if str(node.value).lower() in ("yes", "on", "true") else "false"
 
 
 def _of_scalar(node: yaml.ScalarNode) -> Iterator[str]:

@@ -6,6 +6,7 @@ Each check is a function from the draft to problems; `check_lab` runs them all.
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import combinations
@@ -13,7 +14,7 @@ from itertools import combinations
 from ringfence.host.grants import FORGING
 from ringfence.host.handing import device_of
 from ringfence.host.texts import device_place_fault, nested, place_of
-from ringfence.model.egress_checks import meaningless_egress
+from ringfence.model.egress_checks import mapped_to, meaningless_egress
 from ringfence.model.expand import ROLE_SERVICES
 from ringfence.model.hostnames import posing
 from ringfence.model.lab import ANYWHERE, INTERNET, SELF, Call, Publish, Segment, Service
@@ -205,6 +206,9 @@ def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
     except ValueError:
         yield Problem(owner, f"'{to}' is not a network (write it as 192.168.10.0/24 or fd00:1::/64)")
         return
+    if ours := mapped_to(to):
+        yield Problem(owner, f"'{to}' is IPv4 in the words of IPv6 (write to: {ours})")
+        return
     if str(network) != to and str(network.network_address) != to:
         yield Problem(owner, f"'{to}' has host bits set (did you mean '{network}'?)")
     elif "/" not in to:
@@ -214,6 +218,15 @@ def _egress_network(draft: Draft, owner: str, to: str) -> Iterator[Problem]:
     for name, segment in draft.lab.segments.items():
         if network.prefixlen and any(_overlap(network, subnet) for subnet in segment.subnet.values()):
             yield Problem(owner, f"'{to}' is inside the segment '{name}' (declare the service there under calls)")
+            return
+    outside = any(_within(network, place) for place in itertools.chain(*draft.lab.places.values()))
+    for name, own in (("lab_pool", draft.lab.pool), ("lab_ula", draft.lab.ula)):
+        if _within(network, own) and not outside:
+            yield Problem(
+                owner,
+                f"'{to}' is a part of {name}, of which segments get their networks, and egress leads to none of them "
+                f"(declare the service there under calls, or the network as a place in lab_places where it is another)",
+            )
 
 
 def _resolvers(draft: Draft) -> Iterator[Problem]:
@@ -305,16 +318,16 @@ def _bound_to(draft: Draft, owner: str, name: str, publish: Publish) -> Iterator
 
 def _ports(draft: Draft) -> Iterator[Problem]:
     lab = draft.lab
-    taken: dict[tuple[str, int, str], str] = {}
+    taken: dict[tuple[str, int, str], dict[str, str]] = {}
     for host_name, host in lab.hosts.items():
         for name, host_service in host.services.items():
             owner = f"lab_hosts.{host_name}.services.{name}.port"
-            yield from _take(taken, (host_name, host_service.port, host_service.proto), owner, name)
+            yield from _take(taken, (host_name, host_service.port, host_service.proto), "", owner, name)
     for name, service in lab.services.items():
         for publish in service.publish:
             owner = f"lab_services.{name}.publish.{publish.port}"
             for outer, _ in publish.pairs:
-                problems = list(_take(taken, (service.host, outer, publish.proto), owner, name))
+                problems = list(_take(taken, (service.host, outer, publish.proto), publish.on, owner, name))
                 yield from problems
                 if problems:
                     break
@@ -329,17 +342,15 @@ def _ports(draft: Draft) -> Iterator[Problem]:
 
 
 def _take(
-    taken: dict[tuple[str, int, str], str], key: tuple[str, int, str], owner: str, name: str
+    taken: dict[tuple[str, int, str], dict[str, str]], key: tuple[str, int, str], on: str, owner: str, name: str
 ) -> Iterator[Problem]:
+    """Take a port of a host on one of its addresses, "" for every one, with which each of them clashes."""
     host, port, proto = key
-    if key in taken:
-        yield Problem(
-            owner,
-            f"'{port}/{proto}' on '{host}' is already used by '{taken[key]}' (add published: with a free port)"
-            if "publish" in owner
-            else f"'{port}/{proto}' on '{host}' is already used by '{taken[key]}' (give one another port)",
-        )
-    taken.setdefault(key, name)
+    others = taken.setdefault(key, {})
+    if other := others.get(on) or others.get("") or ("" if on else next(iter(others.values()), "")):
+        fix = "add published: with a free port" if "publish" in owner else "give one another port"
+        yield Problem(owner, f"'{port}/{proto}' on '{host}' is already used by '{other}' ({fix})")
+    others.setdefault(on, name)
 
 
 def _storage(draft: Draft) -> Iterator[Problem]:
@@ -460,6 +471,10 @@ def _host_addresses(draft: Draft) -> Iterator[Problem]:
 
 def _private(network: Network) -> bool:
     return network.is_private or (network.version == 4 and network.subnet_of(ipaddress.IPv4Network("100.64.0.0/10")))
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    return _overlap(inner, outer) and inner.prefixlen >= outer.prefixlen
 
 
 def _overlap(a: Network, b: Network) -> bool:

@@ -22,6 +22,7 @@ from ringfence.model.values import (
     Text,
     UrlPath,
     UserId,
+    WholeNumber,
     as_mapping,
 )
 from ringfence.model.vpn import PublicKey, Tunnel
@@ -247,7 +248,7 @@ class Session(Declared):
 class Regulation(Declared):
     """When a person or an address is banned."""
 
-    max_retries: int = Field(3, ge=1, description="failures")
+    max_retries: WholeNumber = Field(3, ge=1, description="failures")
     find_time: str = Field("2 minutes", description="within")
     ban_time: str = Field("15 minutes", description="are banned for")
 

@@ -245,11 +245,18 @@ class Volume(Declared):
         description="true: the volume is on the host already, by this Docker name, and is mounted as it is; false: "
         "a new one, also where the host has one of this name",
     )
+    shared: bool = Field(
+        False,
+        description="whether a container that ringfence did not make may write there as well, such as to a media "
+        "library; for a directory of the host, or with external: true",
+    )
 
     @model_validator(mode="after")
     def _own_or_external(self) -> Volume:
         if fault := external_fault(self.source, self.external):
             raise ValueError(fault)
+        if self.shared and not (self.external or self.source.startswith("/")):
+            raise ValueError(f"'{self.source}' is a new volume, which nobody else writes to (leave shared out)")
         return self
 
 

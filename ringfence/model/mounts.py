@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ringfence.host.handing import CONFIRM, Given, device_of, handed
 from ringfence.host.mounts import Handed, handed_over, is_socket, plain
@@ -30,7 +30,7 @@ def mount_problems(owner: str, service: Service) -> Iterator[Problem]:
         if one.setting != "volumes" and not service.allow_host:
             yield Problem(f"{owner}.{one.setting}", f"{one} (leave it out, {CONFIRM})")
     if service.docker_socket:
-        yield from _socket_problems(owner, service)
+        yield from _socket_problems(owner, service, found)
 
 
 def given_of_host(service: Service) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _handed(service: Service) -> list[Given]:
     )  # fmt: skip
 
 
-def _socket_problems(owner: str, service: Service) -> Iterator[Problem]:
+def _socket_problems(owner: str, service: Service, found: Iterable[Given]) -> Iterator[Problem]:
     """A proxy for Docker's socket is for callers inside alone: a hole in its filter must not lead further."""
     for setting in ("publish", "egress", "site"):
         if getattr(service, setting):
@@ -70,5 +70,16 @@ def _socket_problems(owner: str, service: Service) -> Iterator[Problem]:
                 f"{owner}.{setting}",
                 f"it has Docker's socket, and is for those who call it (remove {setting}, or docker_socket)",
             )
+    if service.network:
+        yield Problem(
+            f"{owner}.network",
+            "it has Docker's socket, and so a network of its own, in which nobody else is (write segments: [NAME] in "
+            "place of network)",
+        )
+    for one in found:
+        yield Problem(
+            f"{owner}.{one.setting}",
+            f"it has Docker's socket, and nothing else of the host goes with it (remove {one.subject or one.setting})",
+        )
     if not service.port:
         yield Problem(f"{owner}.port", "its callers need the port at which it filters Docker's socket (add port: 2375)")

@@ -12,6 +12,9 @@ from ringfence.model.read import Draft
 # What belongs to a network, and so is not said by who has none.
 _OF_NONE = ("publish", "calls", "egress", "resolvers", "site", "port", "tls")
 
+# Words of compose's network_mode for what every service here has anyway.
+_COMPOSE_HAS = ("bridge", "default")
+
 
 def network_problems(draft: Draft) -> Iterator[Problem]:
     """Check `network` of each service, and what does not go with it."""
@@ -103,7 +106,12 @@ def _shared(draft: Draft, owner: str, name: str, service: Service) -> Iterator[P
     services = draft.lab.services
     of = services.get(service.network)
     if of is None:
-        if service.network not in draft.names["services"]:
+        if service.network in _COMPOSE_HAS and service.network not in draft.names["services"]:
+            yield Problem(
+                f"{owner}.network",
+                f"'{service.network}' is not a service (remove network: each of its segments is a bridge of its own)",
+            )
+        elif service.network not in draft.names["services"]:
             fix = did_you_mean(service.network, services, f"host, none, or one of {listed(services)}")
             yield Problem(f"{owner}.network", f"'{service.network}' is not a service ({fix})")
         return
@@ -113,6 +121,12 @@ def _shared(draft: Draft, owner: str, name: str, service: Service) -> Iterator[P
         )
     elif of.network == HOST_NETWORK:
         yield Problem(f"{owner}.network", f"'{service.network}' is in the host's network (write network: host)")
+    if of.docker_socket:
+        yield Problem(
+            f"{owner}.network",
+            f"'{service.network}' has Docker's socket, and a network in which nobody else is (write segments in place "
+            f"of network, and calls: [{service.network}] if it is to ask it)",
+        )
     if (of.host, draft.lab.project(service.network)) != (service.host, draft.lab.project(name)):
         yield Problem(
             f"{owner}.network",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -323,7 +324,8 @@ def _explain(detail: Any, owner: str) -> Problem:
         description = _description(owner, steps)
         return Problem(_path(owner, steps[:-1]), f"'{steps[-1]}' is missing (add {steps[-1]}: … - {description})")
     if detail["type"] == "value_error":
-        return Problem(path, str(detail["ctx"]["error"]))
+        answer = words.in_long_form(_setting(steps), detail["input"])
+        return Problem(path, f"{_shown(detail['input'])} {answer}" if answer else _plainly(detail))
     value = "the value" if any(step in _CONFIDENTIAL for step in steps) else _shown(detail["input"])
     if answer := words.misshapen(_setting(steps), detail["input"]):
         return Problem(path, f"{value} {answer}")
@@ -339,9 +341,27 @@ def _explain(detail: Any, owner: str) -> Problem:
         "int_type": "is not a whole number",
         "int_parsing": "is not a whole number",
         "string_pattern_mismatch": "is not written as it has to be",  # pydantic's words would show a regular expression
+        "greater_than_equal": f"is too small (write {detail.get('ctx', {}).get('ge')} or more)",
+        "less_than_equal": f"is too large (write {detail.get('ctx', {}).get('le')} or less)",
+        "literal_error": f"is not known here (write {_one_of(detail)})",
     }.get(detail["type"], f"is not usable: {str(detail['msg']).lower()}")
     expected = _description(owner, steps)
     return Problem(path, f"{value} {reason}" + (f"; expected: {expected}" if expected else ""))
+
+
+def _plainly(detail: Any) -> str:
+    """Return the message of a value's own check, without Python's words for what is no text."""
+    message, value = str(detail["ctx"]["error"]), detail["input"]
+    for shown in (f"'{value}'", repr(str(value))) if isinstance(value, Mapping | list | bool) else ():
+        if message.startswith(shown):
+            return _shown(value) + message.removeprefix(shown)
+    return message
+
+
+def _one_of(detail: Any) -> str:
+    """Return the words that a setting takes, and that it may be left out where that is one of them."""
+    words_ = re.findall(r"'([^']*)'", str(detail.get("ctx", {}).get("expected", "")))
+    return " or ".join([*filter(None, words_), *(["leave it out"] if "" in words_ else [])])
 
 
 def _setting(steps: Collection[object]) -> str:
@@ -375,6 +395,8 @@ def _description(owner: str, steps: list[Any]) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "'true'" if value else "'false'"
     nested = isinstance(value, list | tuple) and any(isinstance(item, Mapping | list) for item in value)
     if value and (nested or isinstance(value, Mapping)):
         return "a mapping" if isinstance(value, Mapping) else "a list"  # what is inside may be secret

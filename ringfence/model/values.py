@@ -38,6 +38,22 @@ _INTERFACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _CONTAINERS = re.compile(r"lo|docker0|(?:rf-|br-[0-9a-f]{12}$|veth|docker_gwbridge).*")
 _SIZE = re.compile(r"[1-9][0-9]*[kmg]", re.IGNORECASE | re.ASCII)
 
+# What "the internet" is not. Places and segments of the lab are added: a place may well be a public network.
+PRIVATE = (
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "224.0.0.0/3",
+    "::/127",
+    "fc00::/7",
+    "fe80::/10",
+    "ff00::/8",
+)
+
 # Longest segment name whose bridge `rf-<name>` still is a valid interface name (15 characters).
 SEGMENT_NAME_LENGTH = 12
 
@@ -58,6 +74,9 @@ def _name(kind: str, longest: int) -> BeforeValidator:
 
 
 def _network_mode(value: object) -> object:
+    mode, _, name = str(value).partition(":")
+    if mode in ("service", "container") and name:
+        raise ValueError(f"'{value}' is said without {mode}: here (write network: {name}, a service of lab_services)")
     if not isinstance(value, str) or (value and not _NAME.fullmatch(value)):
         raise ValueError(f"'{value}' is no network (write host, none, or the service whose network it shares)")
     return value
@@ -290,7 +309,16 @@ Content = Annotated[str, BeforeValidator(lambda value: _whole(value) if isinstan
 
 
 def _words(value: object) -> object:
-    return shlex.split(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        # The line itself is not shown: it may hold a secret.
+        what = "a quotation mark in it is not closed" if "quotation" in str(error) else "it ends in a backslash"
+        raise ValueError(
+            f"the line cannot be taken apart into words: {what} (correct it, or write a list of words: [app, --now])"
+        ) from None
 
 
 Words = Annotated[tuple[Text, ...], BeforeValidator(_words)]
@@ -486,4 +514,11 @@ def as_mapping(value: object, key: str) -> dict[str, Any] | object:
     return {key: value} if isinstance(value, str | int) and not isinstance(value, bool) else value
 
 
-PositiveInt = Annotated[int, Field(ge=1, le=4194304)]
+def _number(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"'{'true' if value else 'false'}' is not a whole number (write one, such as 200)")
+    return value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_number)]
+PositiveInt = Annotated[WholeNumber, Field(ge=1, le=4194304)]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from ringfence.model.base import Declared
-from ringfence.model.values import AnyAddress, Network4, Network6, PortNumber, PositiveInt, Text
+from ringfence.model.values import AnyAddress, Network4, Network6, PortNumber, PositiveInt, Text, WholeNumber
 
 # The place of everything inside the VPN: hosts and devices.
 VPN = "vpn"
@@ -67,7 +67,9 @@ class Vpn(Declared):
     network6: Network6 | None = Field(None, description="IPv6 network of the tunnels; by default the first of lab_ula")
     port: PortNumber = Field(51820, description="UDP port, on every host")
     mesh: bool = Field(False, description="whether hosts that reach each other talk directly, and not by the hub")
-    mtu: int = Field(1420, ge=1280, le=9000, description="largest packet in a tunnel; 1412 where the line is PPPoE")
+    mtu: WholeNumber = Field(
+        1420, ge=1280, le=9000, description="largest packet in a tunnel; 1412 where the line is PPPoE"
+    )
     dns: tuple[AnyAddress, ...] = Field(
         (), description="DNS servers that devices ask in the tunnel, such as your router"
     )

@@ -12,7 +12,7 @@ _DROPPED = "leave it out: everything is dropped already, and capabilities: [CHOW
 _CALLS = "write calls: [db]; whom it calls it finds by name"
 _NAMES = "leave it out: names follow from calls, segments and egress, and are asked of lab_resolvers"
 _SEGMENTS = "write segments: [frontend]; fixed addresses are under address"
-# What the fence owns of a compose service, with the field that says it; what has several has the first that there is.
+# What the fence owns of a compose service, with the field that says it.
 _SERVICE: Mapping[str, str] = {
     "build": "nothing is built here: write image: with a version, of a registry or of the host",
     "cap_add": "write capabilities: [NET_BIND_SERVICE]",
@@ -32,17 +32,15 @@ _SERVICE: Mapping[str, str] = {
     "links": _CALLS,
     "mac_address": "leave it out: it follows from the address, which address: fixes",
     "mem_limit": "write memory: 512m",
-    "network_mode": _SEGMENTS,
+    "network_mode": "write network: host, network: none or network: <service>, or segments: [frontend] for networks of "
+    "its own",
     "networks": _SEGMENTS,
     "pids_limit": "write pids: 200",
     "ports": "write publish: [{port: 80, published: 8080, from: [lan]}], with the places that may use it",
     "profiles": "leave out the services that shall not run",
+    "services": "write each service under lab_services, by its own name; nothing is inside of one",
     "security_opt": "leave it out: no-new-privileges is set, and Docker's own seccomp and AppArmor profiles are kept",
     "volumes_from": "write the same volume in both services",
-}
-# Fields that answer better, where a service has them.
-_BETTER: Mapping[str, tuple[str, str]] = {
-    "network_mode": ("network", "write network: host, network: none or network: <service>"),
 }
 # What compose passes on to the container and the fence does not care about.
 _PASSED = frozenset(PASSED)
@@ -109,7 +107,10 @@ _VARIABLES: Mapping[str, str] = {
     "lab_volumes": "write volumes in the service",
 }
 _MANY = 10  # names that are listed where a word is near none of them
-_PORTS = re.compile(r"(?:(?P<ip>\[.+\]|[0-9]+\.[0-9.]+):)?(?:(?P<published>[0-9]+):)?(?P<port>[0-9]+(?:/(?:tcp|udp))?)")
+_PORTS = re.compile(
+    r"(?:(?P<ip>\[.+\]|[0-9]+\.[0-9.]+):)?(?:(?P<published>[0-9]+(?:-[0-9]+)?):)?"
+    r"(?P<port>[0-9]+(?:-[0-9]+)?(?:/(?:tcp|udp))?)"
+)
 
 
 def instead(model: str, word: str, names: Sequence[str]) -> str:
@@ -138,9 +139,6 @@ def variable_instead(name: str) -> str:
 def _of_compose(model: str, word: str, names: Collection[str]) -> str:
     if model != "Service":
         return _OTHERS.get(model, {}).get(word, "")
-    field, better = _BETTER.get(word, ("", ""))
-    if field in names and better:
-        return better
     if word in _SERVICE:
         return _SERVICE[word]
     if word in _REFUSED:
@@ -169,13 +167,34 @@ def misshapen(setting: str, value: object) -> str:
         return (
             "is not a list of words (write what test says alone: health: [CMD, …]; how often is stack_health_seconds)"
         )
-    if setting == "publish" and isinstance(value, str | int) and (found := _PORTS.fullmatch(str(value))):
-        published = f", published: {found['published']}" if found["published"] else ""
-        return (
-            f"says no place (write {{port: {found['port']}{published}, from: [lan]}}, with the places that may use it)"
-        )
-    if setting in ("segments", "calls", "depends", "tmpfs", "capabilities", "volumes", "publish") and isinstance(
-        value, str
-    ):
+    if setting == "publish" and isinstance(value, str | int):
+        return _published(str(value))
+    if setting in ("segments", "calls", "depends", "tmpfs", "capabilities", "volumes") and isinstance(value, str):
         return f"is not a list (write {setting}: [{value}])"
     return ""
+
+
+def in_long_form(setting: str, value: object) -> str:
+    """Return what to write for compose's long form of what the lab has in a short one alone, "" for all else."""
+    if not isinstance(value, Mapping):
+        return ""
+    if setting == "devices" and value.get("source"):
+        parts = [str(value[key]) for key in ("source", "target", "permissions") if value.get(key)]
+        return f"is not written as here (write {':'.join(parts)})"
+    if setting == "network":
+        mode = value.get("mode")
+        return f"is not written as here (write network: {mode if isinstance(mode, str) else 'host'})"
+    return ""
+
+
+def _published(text: str) -> str:
+    """Return what to write for a port that is published in compose's short form."""
+    found = _PORTS.fullmatch(text)
+    if not found:
+        return "is no port with its places (write {port: 80, from: [lan]}, with the places that may use it)"
+    port = f"port: {found['port']}" + (f", published: {found['published']}" if found["published"] else "")
+    address = (found["ip"] or "").strip("[]")
+    if address in ("127.0.0.1", "::1"):
+        return f"says not whose it is (write {{{port}, address: self}}: the host's alone)"
+    port += f", address: {address}" if address not in ("", "0.0.0.0", "::") else ""
+    return f"says no place (write {{{port}, from: [lan]}}, with the places that may use it)"

@@ -61,17 +61,31 @@ def is_run_alone(role: Role) -> bool:
     return is_for(_host(), f"role {role.name}: ", f", or call {role.name}() in a deploy of your own")
 
 
-def is_for(host: Host, of: str = "", otherwise: str = "") -> bool:
+def is_for(host: Host, of: str = "", otherwise: str = "", also: str = "") -> bool:
     """Whether a host is one that roles are for.
 
+    Args:
+        host: of the inventory.
+        of: what begins a message.
+        otherwise: what else to do than to put hosts into the group.
+        also: a group for whose hosts there is something to do as well.
+
     Raises:
-        DeployError: the inventory has no group ``docker_hosts``: nothing would be done, and it would look well; or the
-            host is in it, and the lab does not have it: all that runs there would be taken away.
+        DeployError: the inventory has no group ``docker_hosts``, or none of the chosen hosts is in it: nothing would be
+            done, and it would look well; or the host is in it, and the lab does not have it: all that runs there would
+            be taken away.
     """
     if GROUP not in host.inventory.groups:
         raise DeployError(
             f"{of}the inventory has no group '{GROUP}' with a host in it, so nothing would be done "
             f"(put the hosts into it{otherwise})"
+        )
+    chosen = [one for one in host.inventory if current_state.is_host_in_limit(one)]
+    if not any({GROUP, also} & set(one.groups) for one in chosen):
+        known = {str(one.data.get("inventory_hostname") or one.name) for one in host.inventory.get_group(GROUP)}
+        raise DeployError(
+            f"{of}none of the hosts that --limit and --exclude leave is in the group '{GROUP}', so nothing would be "
+            f"done (it has {', '.join(sorted(known))})"
         )
     if GROUP in host.groups and host.data.get("ringfence_undeclared"):
         raise DeployError(

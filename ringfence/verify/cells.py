@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from ringfence.host.slices import path_within, slice_of
 from ringfence.verify.declared import (
     ANY,
     HOST_NETWORK,
@@ -331,6 +332,8 @@ def _problems(declared: Declared, seen: Mapping[str, Seen]) -> Iterator[str]:
             continue
         yield from _attachments(service, container)
         yield from _namespace(service, container, seen[service.host], declared)
+        if container.mode == HOST_NETWORK and service.name in seen[service.host].fenced:
+            yield from _strays(service, container)
         if service.socket:
             yield from unfiltered(service, seen[service.host])
     for vantage in declared.vantages:
@@ -356,6 +359,21 @@ def _namespace(service: Service, container: Container, here: Seen, declared: Dec
     found = here.find(other) if other else None
     if found and found.space != container.space:
         yield f"{service.name}: is not in the network of {service.network}, as it is declared"
+
+
+def _strays(service: Service, container: Container) -> Iterator[str]:
+    """Name a container in the host's network that runs beside the slice by which the policy tells it from the host."""
+    declared = f"/{path_within(slice_of(service.name))}"
+    for group in container.strays(declared):
+        yield (
+            f"{service.name}: runs in {group}, so nothing holds what it sends: declared is {declared} (take away what "
+            "moves it, such as an annotation org.systemd.property.Slice or a cgroup_parent, and deploy again)"
+        )
+    if not container.groups:
+        yield (
+            f"{service.name}: in which control group it runs could not be seen, so it is not known whether anything "
+            "holds what it sends"
+        )
 
 
 def _attachments(service: Service, container: Container) -> Iterator[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from ringfence.verify.declared import Declared, Service
 from ringfence.verify.seen import Seen
 
+SHOWN = 4  # requests that are named; one that lets everything through lets many
+
 
 def notices(declared: Declared) -> Iterator[str]:
     """Yield a line per service that has something of the host, or Docker's socket."""
@@ -27,9 +29,10 @@ def unfiltered(service: Service, seen: Seen) -> Iterator[str]:
         return
     passed, error = found
     if passed:
+        rest = f" and {len(passed) - SHOWN} more" if len(passed) > SHOWN else ""
         yield (
-            f"{service.name}: lets {', '.join(passed)} through to Docker, with which its callers have the host "
-            "(switch that off in its configuration)"
+            f"{service.name}: lets {', '.join(passed[:SHOWN])}{rest} through to Docker, with which its callers have "
+            "the host, or what runs on it (switch that off in its configuration)"
         )
     elif error:
         yield f"{service.name}: has Docker's socket, and whether it filters it is not known: {error}"

@@ -9,7 +9,7 @@ from ringfence.host.slices import path_within, slice_of
 from ringfence.verify.cells import Matrix, doors
 from ringfence.verify.declared import HOST_NETWORK, Declared
 from ringfence.verify.expected import Rules, Source
-from ringfence.verify.seen import Seen
+from ringfence.verify.seen import Container, Seen
 
 SECONDS = 2.0  # how long a connection may take: one lost packet is sent again within it
 PARALLEL = 2000  # connections at once: nearly all of them only wait for an answer that must not come
@@ -48,7 +48,7 @@ def probe_request(
         source = matrix.sources[name]
         if source.container:
             entry = {"pid": source.container.pid, "space": source.container.space}
-            slice_ = {"slice": path_within(slice_of(name))} if rules.is_held(source) else {}
+            slice_ = {"slice": _home(name, source.container)} if rules.is_held(source) else {}
             sources.append({**entry, **slice_})
             continue
         targets = {
@@ -68,6 +68,13 @@ def probe_request(
         ],
     }
     return request, names
+
+
+def _home(service: str, container: Container) -> str:
+    """Return below which control group sockets of a service are made: where it runs, also where that is another one."""
+    declared = path_within(slice_of(service))
+    strays = [group for group in container.strays(f"/{declared}")[:1] if ".." not in group.split("/")]
+    return strays[0].rpartition("/")[0].lstrip("/") if strays else declared
 
 
 def _vantage(rules: Rules, source: Source, targets: Mapping[str, str]) -> dict[str, Any]:

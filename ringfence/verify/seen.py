@@ -19,7 +19,8 @@ class Container:
     """A running container. ``networks``: network → (IPv4 address, IPv6 address), "" where there is none.
 
     ``published`` are (protocol, published port, container port); ``mode`` is Docker's network mode where it has none of
-    its own: "host", "none", "container:ID"; ``task``: the swarm service whose task it is.
+    its own: "host", "none", "container:ID"; ``task``: the swarm service whose task it is; ``groups``: the control
+    groups of its processes where it is in the host's network, that of the first one first.
     """
 
     name: str
@@ -31,10 +32,15 @@ class Container:
     published: tuple[tuple[str, int, int], ...] = ()
     mode: str = ""
     task: str = ""
+    groups: tuple[str, ...] = ()
 
     def addresses(self) -> list[tuple[str, str]]:
         """Return (network, address) of every address, both families."""
         return [(network, address) for network, both in sorted(self.networks.items()) for address in both if address]
+
+    def strays(self, home: str) -> list[str]:
+        """Return the control groups of its processes that are not below a given one."""
+        return [group for group in self.groups if group != home and not group.startswith(f"{home}/")]
 
 
 @dataclass(frozen=True)
@@ -158,7 +164,7 @@ def read(host: str, answer: Mapping[str, Any]) -> Seen:
                 c["name"], c["pid"], c["space"], c["project"], c["service"],
                 {name: (n["address"], n["address6"]) for name, n in c["networks"].items()},
                 tuple(_once((p["proto"], p["published"], p["port"]) for p in c["published"])),
-                c.get("mode", ""), c.get("task", ""),
+                c.get("mode", ""), c.get("task", ""), tuple(c.get("groups", ())),
             )
             for c in answer["containers"]
         ),

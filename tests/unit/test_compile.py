@@ -124,6 +124,30 @@ def test_publishing_gives_a_segment_without_internet_a_route() -> None:
     assert got["verify_published"][0]["addresses"] == ["192.168.10.5"]
 
 
+def test_one_port_is_published_on_several_addresses_of_the_host_each_for_its_own_places() -> None:
+    hosts = {"atlas": {"addresses": ["192.168.10.5", "192.168.10.6", "fd00:10::5"], "services": {}}}
+    services = {
+        "a": {"segments": ["front"], "publish": [
+            {"port": 53, "from": ["lan"], "address": "192.168.10.5"}, {"port": 53, "address": "self"},
+        ]},
+        "b": {"segments": ["back"], "publish": [
+            {"port": 53, "from": ["vpn"], "address": "192.168.10.6"},
+            {"port": 53, "from": ["lan"], "address": "fd00:10::5"},
+        ]},
+    }  # fmt: skip
+    got = compiled(services, lab_hosts=hosts)
+    assert {(e["name"], e["host_address"]) for e in got["policy_published"]} == {
+        ("a 53", "192.168.10.5"), ("b 53", "192.168.10.6"), ("b 53", "fd00:10::5"),
+    }  # fmt: skip
+    made = {s["name"]: s["ports"] for project in got["stack_projects"] for s in project["services"]}
+    assert [p["address"] for p in made["a"]] == ["192.168.10.5", "127.0.0.1"]
+    assert [p["address"] for p in made["b"]] == ["192.168.10.6", "fd00:10::5"]
+    assert {(p["name"], p["address"]) for p in got["ufw_published"]} >= {("a", "127.0.0.1"), ("b", "192.168.10.6")}
+    assert {(p["service"], p["only"]) for p in got["verify_published"]} == {
+        ("a", "192.168.10.5"), ("b", "192.168.10.6"), ("b", "fd00:10::5"),
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("ports", [{"port": "53/udp", "published": 5353}, {"port": 53, "published": "5353/udp"}])
 def test_either_port_may_say_the_protocol(ports: dict[str, Any]) -> None:
     got = compiled({"a": {"segments": ["front"], "publish": [{**ports, "from": ["lan"]}]}})

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from ringfence.inventory.connection import (
     ssh_options,
     with_file,
 )
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def of(**values: Any) -> dict[str, Any]:
@@ -147,3 +152,32 @@ def test_a_jump_host_that_is_taken_back_is_none(tmp_path: Path) -> None:
     assert ssh_file(connection("a", {"ansible_ssh_common_args": "-o ProxyJump=none"}), "a") == ""
     both = connection("a", {"ansible_ssh_args": "-J one", "ansible_ssh_common_args": "-o ProxyCommand='nc %h %p'"})
     assert both.options == (("proxyjump", "one"),)
+
+
+@pytest.mark.parametrize(("said", "found"), [("", "accept-new"), ("-o StrictHostKeyChecking=yes", "yes")])
+def test_a_stricter_wish_about_host_keys_wins_with_both_engines(tmp_path: Path, said: str, found: str) -> None:
+    """Of an option that is there twice, ssh takes the first: ansible.cfg's own stood in front."""
+    fake, asked = tmp_path / "ssh", tmp_path / "asked"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >> {asked}\n')
+    fake.chmod(0o755)
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("all: {hosts: {atlas: {}}}\n")
+    words = [
+        "-i",
+        str(hosts),
+        "atlas",
+        "-m",
+        "ansible.builtin.raw",
+        "-a",
+        "true",
+        "-e",
+        f"ansible_ssh_executable={fake}",
+    ]
+    subprocess.run(
+        [str(Path(sys.executable).parent / "ansible"), *words, "-e", json.dumps({"ansible_ssh_common_args": said})],
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    options = [line for line in asked.read_text().splitlines() if line.startswith("StrictHostKeyChecking=")]
+    assert options[0] == f"StrictHostKeyChecking={found}"
+    data = of(ansible_ssh_common_args=said)
+    assert data.get("ssh_strict_host_key_checking", "accept-new") == found  # pyinfra's own is accept-new

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -371,6 +372,25 @@ def test_the_login_is_the_connection_and_who_came_by_it(monkeypatch: pytest.Monk
     out = subprocess.run(outer, env=given, capture_output=True, text=True, check=True).stdout
     assert "client='10.0.0.5', client_port=40000, server='fe80::1', server_port=22" in out
     assert login._login(b"SSH_CONNECTION=broken", 0) is None
+
+
+def test_a_login_whose_shell_has_become_sudo_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bash -c 'sudo …' becomes sudo, which belongs to root: it was taken for root's login, with root's keys."""
+    names = {1000: "bob", 0: "root"}
+    known = {"bob": SimpleNamespace(pw_name="bob"), "root": SimpleNamespace(pw_name="root")}
+    monkeypatch.setattr(login.pwd, "getpwuid", lambda number: SimpleNamespace(pw_name=names[number]))
+    monkeypatch.setattr(login.pwd, "getpwnam", lambda name: known[name])
+    ends = b"SSH_CONNECTION=192.0.2.9 50000 10.0.0.1 22"
+    for environment, owner, user in (
+        (b"LOGNAME=bob\0" + ends, 0, "bob"),
+        (b"LOGNAME=root\0" + ends, 0, "root"),
+        (ends, 0, "root"),
+        (b"LOGNAME=root\0" + ends, 1000, "bob"),
+        (b"LOGNAME=gone\0" + ends, 0, ""),
+    ):
+        found = login._login(environment, owner)
+        assert found is not None
+        assert found.user == user
 
 
 # -- the engine ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ringfence.compile import compile_lab
 from ringfence.host.policy.nft import nft_text
 from ringfence.host.policy.rule import Around
@@ -122,7 +124,8 @@ def test_what_it_sends_is_dropped_but_for_what_is_declared() -> None:
         in lines
     )
     assert chain[1].startswith("fib saddr type != local drop "), "it poses as nobody"
-    assert chain[-1].startswith("drop ")
+    assert chain[-1].startswith("goto RF-OUT/home/drop ")
+    assert lines[lines.index("chain RF-OUT/home/drop {") + 2].startswith("drop ")
     assert any("tcp dport 443" in line and "ip daddr != {" in line and " accept " in line for line in chain)
     assert any("icmp type 8" in line and "192.168.10.0/24" in line for line in chain)
     assert not any("icmpv6 type 128" in line for line in chain)
@@ -130,6 +133,34 @@ def test_what_it_sends_is_dropped_but_for_what_is_declared() -> None:
     assert lines.index(next(line for line in lines if "goto RF-OUT/home" in line)) < lines.index(
         next(line for line in lines if line.startswith('oifname != "rf-*" accept'))
     )
+
+
+def test_its_egress_leads_to_no_bridge_and_to_no_address_of_the_host_however_wide_it_is() -> None:
+    """Behind bridges are containers that it does not call; what the host's own addresses publish comes back to them."""
+    wide = {
+        "home": {**HOME["home"], "egress": [{"to": to, "port": "any"} for to in ("10.0.0.0/8", "172.16.0.0/12")]},
+        "broker": HOME["broker"],
+    }  # fmt: skip
+    slices = compiled(wide)["policy_slices"]
+    rules = [rule for rule in build(wish(slices=slices), AROUND._replace(slices=True)) if rule.chain == "RF-OUT/home"]
+    ends = next(n for n, rule in enumerate(rules) if rule.keys == ("!oifname",))
+    assert (rules[ends].elements, rules[ends].verdict) == ((("eth0",),), "goto RF-OUT/home/drop")
+    assert not [rule for rule in rules[:ends] if rule.name.startswith("egress") or rule.destination == "10.0.0.0/8"]
+    assert [rule.name for rule in rules[:ends] if rule.name.startswith("flow")], "declared calls are before"
+    egress = [rule for rule in rules[ends:] if rule.name.startswith("egress")]
+    assert {rule.destination for rule in egress} >= {"10.0.0.0/8", "172.16.0.0/12"}
+    # Where no way out is known, nothing goes out.
+    text = nft_text(build(wish(slices=slices), Around(slices=True)))
+    lines = [line.strip() for line in text[text.index("chain RF-OUT/home {") :].splitlines()]
+    closed = next(n for n, line in enumerate(lines) if line.startswith("goto RF-OUT/home/drop"))
+    assert not [line for line in lines[:closed] if "egress" in line]
+
+
+@pytest.mark.parametrize(("source", "open_"), [("anywhere", True), ("home", True), ("lan", False)])
+def test_what_the_host_itself_answers_it_by_its_own_address_is_declared_there(source: str, open_: bool) -> None:
+    atlas = {"addresses": ["192.168.10.5"], "services": {"dns": {"port": "53/udp", "from": [source]}}}
+    [one] = compiled(HOME, lab_hosts={"atlas": atlas})["policy_slices"]
+    assert [door["name"] for door in one["doors"]] == [*(["dns"] if open_ else []), "home-8123"]
 
 
 def test_without_control_groups_no_rule_pretends_to_hold_it() -> None:

@@ -91,6 +91,9 @@ def test_flows(expected: bool, case: bool) -> None:
         (False, allows("10.0.0.5", WEB, 80)),  # past the published port
         (False, allows("10.0.0.5", "10.0.0.1", 8080, WEB, 80, published=[])),
         (False, allows("10.0.0.5", "10.0.0.1", 8080, WEB, 80, published=[{**PUBLISHED, "sources": ["10.0.9.0/24"]}])),
+        # By the address of the host that it is published on, and by no other.
+        (True, allows("10.0.0.5", "10.0.0.1", 8080, WEB, 80, published=[{**PUBLISHED, "host_address": "10.0.0.1"}])),
+        (False, allows("10.0.0.5", "10.0.0.1", 8080, WEB, 80, published=[{**PUBLISHED, "host_address": "10.0.0.2"}])),
         # Answered by the userland proxy.
         (True, allows("10.0.0.5", "10.0.0.1", 8080)),
         (False, allows("192.0.2.5", "10.0.0.1", 8080)),

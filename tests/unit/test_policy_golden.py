@@ -108,6 +108,16 @@ CASES: dict[str, dict[str, Any]] = {
             published("open 8080", "any"),
         ],
     },
+    "publish-on-addresses": {
+        "policy_segments": [FRONTEND],
+        "policy_endpoints": endpoints("frontend.10"),
+        "policy_places": PLACES,
+        "policy_published": [
+            {**published("web 8080", "192.168.10.0/24", "fd00:10::/64"), "host_address": "192.168.10.5"},
+            {**published("other 8080", "10.99.0.0/24", "any"), "host_address": "10.99.0.1"},
+            {**published("six 8080", "fd00:10::/64"), "host_address": "fd00:10:0::5"},
+        ],
+    },
     "egress": {
         "policy_segments": [FRONTEND],
         "policy_endpoints": endpoints("frontend.10"),

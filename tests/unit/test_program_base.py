@@ -145,6 +145,43 @@ def test_keys_from_a_command_or_a_certificate_are_believed(base: Any, user: Path
     assert base.has_key("ann", {"trustedusercakeys": ["/etc/ssh/ca.pub"]})
 
 
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("Accepted password for bob from 192.0.2.9 port 50000 ssh2", True),
+        ("Accepted keyboard-interactive/pam for bob from 192.0.2.9 port 50000 ssh2", True),
+        ("Accepted publickey for bob from 192.0.2.9 port 50000 ssh2: ED25519 SHA256:x", False),
+        # An earlier one of that port, another's.
+        ("Accepted publickey for bob from 192.0.2.9 port 50000 a\nAccepted password for bob from 192.0.2.9 port 50000",
+         False),
+        ("Accepted password for eve from 192.0.2.9 port 50000 ssh2", False),
+        ("", False),
+    ],
+)  # fmt: skip
+def test_a_run_that_came_by_password_is_refused_though_somebodys_key_is_there(
+    base: Any, user: Path, monkeypatch: pytest.MonkeyPatch, said: str, refused: bool
+) -> None:
+    """The guard took the change back, after the run was cut off."""
+    (user / ".ssh").mkdir(exist_ok=True)
+    (user / ".ssh" / "authorized_keys").write_text("ssh-ed25519 AAAA somebody\n")
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(base, "ssh_login", lambda: base.Login("192.0.2.9", 50000, "10.0.0.1", 22, "bob"))
+    monkeypatch.setattr(
+        base, "run", lambda *words, **_: asked.append(words) or subprocess.CompletedProcess(words, 0, said, "")
+    )
+    found = report()
+    base.refuse_password_login(wish(), {}, found)
+    assert bool(found["refusals"]) is refused
+    if refused:
+        assert "bob (192.0.2.9) came by password" in found["refusals"][0]
+    # A host that has the setting already is not asked.
+    asked.clear()
+    base.OURS.write_text(base.dropin(wish()))
+    found = report()
+    base.refuse_password_login(wish(), {}, found)
+    assert (found["refusals"], asked) == ([], [])
+
+
 def test_force_says_what_it_overrides(base: Any, user: Path) -> None:
     result = report()
     base.refuse_password_login(wish(force=True), {}, result)

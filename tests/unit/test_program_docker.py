@@ -41,7 +41,7 @@ def bare(**changes: Any) -> dict[str, Any]:
         "apparmor_missing": False, "br_netfilter": True, "info": {}, "swarm": False, "firewall_backend": "",
         "containers": {}, "publishing": [], "bridge": "", "loaded": None,
         "nft": True, "sysctl": "", "forwarding": dict.fromkeys(program.FORWARDING, "1"), "remains": [],
-        "disorder": [], "ring": "",
+        "disorder": [], "ring": "", "resting": [], "adopted": False,
     } | changes  # fmt: skip
 
 
@@ -166,10 +166,29 @@ def test_log_options_go_with_the_driver_that_knows_them() -> None:
 
 def test_what_the_role_wrote_is_corrected_and_taken_back() -> None:
     record = program.make_plan(desired(), running()).written | {"debug": True}
-    config = program.make_plan(desired(), running()).config | {"debug": True, "log-driver": "none"}
+    config = program.make_plan(desired(), running()).config | {"debug": True, "live-restore": False}
     plan = program.make_plan(desired(), running(config, record=record))
     assert "debug" not in plan.config
-    assert plan.config["log-driver"] == "json-file"
+    assert plan.config["live-restore"] is True
+
+
+def test_what_the_fence_does_not_need_is_the_users_also_later() -> None:
+    """A log driver, and pools, that somebody wrote after the first run were put back without a word."""
+    first = program.make_plan(desired(), running())
+    theirs = {"log-driver": "syslog", "default-address-pools": [{"base": "10.200.0.0/16", "size": 24}]}
+    plan = program.make_plan(desired(), running(first.config | theirs, record=first.written))
+    assert {key: plan.config[key] for key in theirs} == theirs
+    assert "log-opts" not in plan.config  # they are json-file's
+    for key in theirs:
+        assert any(f"daemon.json's own {key} is kept" in notice for notice in plan.notices)
+        assert key not in plan.written
+    again = program.make_plan(desired(), running(plan.config, record=plan.written))
+    assert (again.config, again.written) == (plan.config, plan.written)
+    # The role's own values follow its variables, as long as nobody else has changed them.
+    more = desired(log={"max_size": "20m", "max_file": 3})
+    assert program.make_plan(more, running(first.config, record=first.written)).config["log-opts"]["max-size"] == "20m"
+    declared = program.make_plan(desired(daemon={"log-driver": "local"}), running(plan.config, record=plan.written))
+    assert declared.config["log-driver"] == "local"
 
 
 def test_the_proxy_stays_where_foreign_containers_need_it_and_does_not_come_back() -> None:
@@ -200,6 +219,48 @@ def test_who_publishes_is_known_while_it_is_down(tmp_path: Path) -> None:
         config = {"Name": f"/{name}", "Config": {"Labels": labels}}
         (tmp_path / "containers" / name / "config.v2.json").write_text(json.dumps(config))
     assert program.publishing_at_rest(tmp_path) == ["theirs"]
+
+
+STOPPED = {**running()["unit"], "ActiveState": "inactive", "UnitFileState": "disabled", "MainPID": "0"}
+
+
+def test_an_engine_that_is_stopped_hides_what_its_containers_publish() -> None:
+    """It counted as one without containers: it was started, and they were cut, in the middle of the first run."""
+    stopped = running(unit=STOPPED, info={}, resting=["db", "web"])
+    (told,) = program.make_plan(desired(), stopped).refusals
+    assert "docker.service is not running, and has containers (db; web)" in told
+    assert "systemctl start docker" in told
+    # What a run of ours has begun, the next one finishes; and an engine without a container hides nothing.
+    assert program.make_plan(desired(), {**stopped, "adopted": True}).refusals == []
+    plan = program.make_plan(desired(), {**stopped, "resting": []})
+    assert (plan.refusals, plan.start) == ([], True)
+
+
+def test_what_a_stopped_engine_has_is_read_where_it_keeps_it(tmp_path: Path) -> None:
+    for name, text in (("a" * 64, '{"Name": "/web"}'), ("b" * 64, "{}")):
+        (tmp_path / "containers" / name).mkdir(parents=True)
+        (tmp_path / "containers" / name / "config.v2.json").write_text(text)
+    assert program.at_rest(tmp_path) == ["b" * 12, "web"]
+    assert program.at_rest(tmp_path / "nothing") == []
+    assert program.data_root(running({"data-root": "/data"})) == "/data"
+    assert program.data_root(running({}, flags={"data-root": "/flag"})) == "/flag"
+    assert program.data_root(running()) == "/var/lib/docker"
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_a_stopped_engine_is_looked_at_without_starting_it(
+    host: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool
+) -> None:
+    host(dockerd="echo Docker version 26.1.5, build a72d7cd")
+    (tmp_path / "containers" / "a").mkdir(parents=True)
+    (tmp_path / "containers" / "a" / "config.v2.json").write_text('{"Name": "/web"}')
+    monkeypatch.setattr(program, "daemon_config", lambda path: {"data-root": str(tmp_path)})
+    monkeypatch.setattr(program, "KEPT", tmp_path)
+    monkeypatch.setattr(program, "program", lambda name: f"{tmp_path}/{name}" if name == "dockerd" else None)
+    if ours:
+        program.RECORD.write_text("{}")
+    facts = program.look()
+    assert (facts["resting"], facts["adopted"]) == (["web"], ours)
 
 
 def test_swarm_and_flags_are_respected() -> None:

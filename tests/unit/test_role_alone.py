@@ -60,8 +60,14 @@ def test_a_host_outside_the_group_is_left_alone(lab: Path) -> None:
         "docker_hosts = [('never-reached', {'ssh_hostname': '127.0.0.1', 'ssh_port': 1})]\nothers = ['@local']\n",
         encoding="utf-8",
     )
+    done = pyinfra(lab, "--yes", "both.py", "roles/tiny/deploy.py")
+    assert "Grand total" in done.stderr
+    assert "[@local] Error" not in done.stderr
+    assert state(lab) == ""
+    # Where it is the only one that is chosen, the run says so.
     done = pyinfra(lab, "--yes", "--limit", "@local", "both.py", "roles/tiny/deploy.py")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode != 0
+    assert "so nothing would be done (it has never-reached)" in done.stderr
     assert state(lab) == ""
 
 

@@ -59,6 +59,7 @@ def lived(monkeypatch: pytest.MonkeyPatch) -> Any:
     containers = ufw.parse_published([WEB, OURS])
     foreign = [one for one in containers if not one.own]
     monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground(own, containers, foreign, NETWORKS))
+    monkeypatch.setattr(ufw, "stopped_holders", list)
 
 
 def test_listeners_are_read_as_ss_prints_them() -> None:
@@ -267,6 +268,7 @@ def test_a_message_names_the_declaration_and_not_the_host_by_its_own_name(
     declared = {"name": "web-from-lan", "proto": "tcp", "port": "8080", "source": "192.168.1.0/24"}
     text = "\n".join(ufw.compare(wish(SSH, declared), bare(), None)["refusals"])
     assert "what the host is to answer in ufw_rules" in text
+    text += "".join(ufw.passed_by([declared], ufw.parse_published([WEB]), []))
     assert "Take it out of ufw_rules" in text
     assert "lab_hosts" not in text
 
@@ -453,7 +455,8 @@ def test_a_port_that_the_engine_kept_for_a_container_that_is_gone_is_no_processs
             8080,
             "tcp",
             "",
-            "the container web-1 of the compose project web on every address: stop it (docker stop web-1)",
+            "the container web-1 of the compose project web on every address: end it (docker update --restart=no "
+            "web-1; docker stop web-1)",
         ),
         (9000, "tcp", "", ""),
     ],
@@ -465,10 +468,103 @@ def test_a_held_port_is_refused_with_its_holder(lived: Any, port: int, proto: st
     assert bool(refusals) is bool(said)
 
 
-def test_a_port_of_the_host_that_a_container_publishes_is_refused(lived: Any) -> None:
-    declared = {"name": "web-from-lan", "proto": "tcp", "port": "8080", "source": "192.168.1.0/24"}
-    refusals = ufw.compare(wish(SSH, declared, unmanaged="close"), bare(), None)["refusals"]
-    assert any("does not pass through ufw" in line and "web-1" in line for line in refusals)
+def test_a_stopped_container_that_comes_back_holds_its_port(lived: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: dict[str, Any] = {
+        "/containers/stp/json": inspected("always", {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8075"}]}),
+        "/containers/off/json": inspected("no", {"80/tcp": [{"HostIp": "", "HostPort": "8076"}]}),
+    }
+    ended = [{"Id": one, "Names": [f"/{one}"], "Labels": {}} for one in ("stp", "off")]
+    ended.append({"Id": "ours", "Names": ["/ours"], "Labels": {"ringfence.project": "x"}})
+    monkeypatch.undo()
+    monkeypatch.setattr(ufw, "booted", lambda: True)
+    monkeypatch.setattr(ufw, "docker_runs", lambda: True)
+    monkeypatch.setattr(ufw, "engine", lambda _, path: answers.get(path, ended))
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground([], [], [], {}))
+    published = [{"name": "app", "proto": "tcp", "port": port, "address": ""} for port in (8075, 8076)]
+    [told] = ufw.compare(wish(SSH, published=published), standing(wish(SSH, unmanaged="close")), None)["refusals"]
+    assert "8075/tcp, which app publishes, is held by the container stp, which is stopped, but starts again" in told
+    assert "docker update --restart=no stp" in told
+
+
+def inspected(policy: str, ports: dict[str, Any], started: str = "2026-11-01T00:00:00Z") -> dict[str, Any]:
+    return {
+        "Id": "stp",
+        "HostConfig": {"RestartPolicy": {"Name": policy}, "PortBindings": ports},
+        "State": {"StartedAt": started},
+    }
+
+
+@pytest.mark.parametrize(("by_hand", "comes"), [(True, False), (False, True), (None, True)])
+def test_unless_stopped_comes_back_where_nobody_stopped_it(tmp_path: Path, by_hand: bool | None, comes: bool) -> None:
+    """The engine could not start it when it started itself, and tries again the next time."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "stp").mkdir()
+    if by_hand is not None:
+        (tmp_path / "stp/config.v2.json").write_text(f'{{"HasBeenManuallyStopped": {str(by_hand).lower()}}}')
+    said = {**inspected("unless-stopped", {}), "ResolvConfPath": str(tmp_path / "other" / "resolv.conf")}
+    assert ufw.comes_back(said) is comes
+
+
+def test_what_never_ran_does_not_come_back_and_ports_are_read_as_they_are_written() -> None:
+    assert not ufw.comes_back(inspected("always", {}, "0001-01-01T00:00:00Z"))
+    ended = inspected("on-failure", {})
+    assert not ufw.comes_back(ended)
+    ended["State"]["ExitCode"] = 137
+    assert ufw.comes_back(ended)
+    ended["HostConfig"]["RestartPolicy"]["MaximumRetryCount"] = 3
+    assert ufw.comes_back(ended)
+    assert not ufw.comes_back({**ended, "RestartCount": 3})
+    ports: dict[str, Any] = {
+        "80/tcp": [{"HostIp": "192.0.2.1", "HostPort": "8075"}], "53/udp": [{"HostIp": "", "HostPort": "53"}],
+        "81/tcp": [{"HostPort": ""}], "82/tcp": [{"HostPort": "8000-8010"}], "83/tcp": None,
+    }  # fmt: skip
+    assert ufw.bound(inspected("always", ports)) == [("tcp", "192.0.2.1", 8075), ("udp", "", 53)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"proto": "tcp", "port": "8080", "source": "192.168.1.0/24"}, True),
+        ({"port": "8080", "action": "deny"}, True),
+        ({"port": "443,8080", "action": "limit"}, True),
+        ({"application": "Web"}, True),
+        ({"port": "8080", "destination": "192.168.1.5"}, True),
+        ({"port": "8080", "proto": "udp"}, False),
+        # For what the host itself answers in it; for containers that ask the host; for what is forwarded.
+        ({"port": "8000:9000"}, False),
+        ({}, False),
+        ({"port": "8080", "source": "172.18.0.5"}, False),
+        ({"port": "8080", "direction": "route"}, False),
+        ({"port": "8081"}, False),
+    ],
+)
+def test_a_rule_for_a_port_that_a_container_publishes_is_refused_in_every_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rule: dict[str, Any], said: bool
+) -> None:
+    (tmp_path / "web").write_text("[Web]\ntitle=x\ndescription=x\nports=80,8080/tcp\n")
+    desired = wish(SSH, {"name": "web-from-lan", **rule}, unmanaged="close")
+    monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground([], [], [], {}))
+    monkeypatch.setattr(ufw, "with_ports", lambda entries, inner=ufw.with_ports: inner(entries, tmp_path))
+    state = standing(desired)
+    monkeypatch.setattr(ufw, "gather", lambda: state)
+    monkeypatch.setattr(ufw, "ssh_login", lambda: None)
+    monkeypatch.setattr(ufw, "published", lambda: ufw.parse_published([WEB, OURS]))
+    monkeypatch.setattr(ufw, "foreign_networks", lambda: NETWORKS)
+    found = [line for line in ufw.check(desired)["refusals"] if "does not pass through ufw" in line]
+    assert len(found) == int(said)
+    assert all("web-from-lan" in line and "web-1" in line for line in found)
+    # The role watch puts the rule back all the same.
+    assert ufw.drift(desired)["refusals"] == []
+
+
+def test_a_rule_by_an_interface_that_is_not_there_is_told() -> None:
+    rules = [
+        {"name": name, "interface": name} for name in ("eth0", "eht0", "rf-backend", "wl+", "")
+    ] + [{"name": "out", "interface_out": "zz9"}]  # fmt: skip
+    typo, other = ufw.by_no_interface(rules, {"eth0", "lo"})
+    assert "rule eht0 decides nothing as long as there is no interface eht0" in typo
+    assert "did you mean eth0?" in typo
+    assert "did you mean" not in other
 
 
 def test_what_ufw_dockers_block_shields_is_named(lived: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

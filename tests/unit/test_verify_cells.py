@@ -231,6 +231,43 @@ def test_who_is_in_the_hosts_network_lies_about_every_call_where_the_fence_can_t
     assert (lies >= calls) if held else not lies
 
 
+IN_ITS_SLICE = "/ringfence.slice/ringfence-hub.slice/docker-a.scope"
+
+
+@pytest.mark.parametrize(
+    ("groups", "said", "home"),
+    [
+        ([IN_ITS_SLICE], "", "ringfence.slice/ringfence-hub.slice"),
+        (["/ringfence.slice/ringfence-hub.slice"], "", "ringfence.slice/ringfence-hub.slice"),
+        (["/system.slice/docker-a.scope"], "hub: runs in /system.slice/docker-a.scope, so nothing", "system.slice"),
+        ([IN_ITS_SLICE, "/a.slice/b.scope"], "hub: runs in /a.slice/b.scope, so nothing holds", "a.slice"),
+        (
+            ["/ringfence.slice/ringfence-hub.slice2/docker-a.scope"],
+            "hub: runs in /ringfence.slice/ringfence-hub.slice2/docker-a.scope, so nothing",
+            "ringfence.slice/ringfence-hub.slice2",
+        ),
+        (["/../../x/y"], "hub: runs in /../../x/y, so nothing", "ringfence.slice/ringfence-hub.slice"),
+        (["/"], "hub: runs in /, so nothing", ""),
+        ([], "hub: in which control group it runs could not be seen", "ringfence.slice/ringfence-hub.slice"),
+    ],
+)
+def test_who_is_in_the_hosts_network_runs_in_its_slice(groups: list[str], said: str, home: str) -> None:
+    """By the slice the policy tells it from the host: beside it, what it sends is the host's own."""
+    services = [*VARIABLES["verify_services"], {**service("hub", []), "network": "host"}]
+    lab = declaration.read({**VARIABLES, "verify_services": services})
+    hub = Container("hub-hub-1", 9, 9, "hub", "hub", {"host": ("", "")}, mode="host", groups=tuple(groups))
+    seen = {**SEEN, "atlas": replace(ATLAS, containers=(*running(LAB), hub), fenced=frozenset({"hub"}))}
+    matrix = build(lab, seen)
+    found = [problem for problem in matrix.problems if problem.startswith("hub: ")]
+    assert [line for line in found if line.startswith(said)] == found
+    assert bool(found) == bool(said)
+    asked, names = probe_request(lab, seen, matrix, "atlas", "t")
+    assert asked["sources"][names.index("hub")]["slice"] == home
+    # Where the host cannot tell control groups, nothing holds it anyway, and that is said elsewhere.
+    untold = {**SEEN, "atlas": replace(seen["atlas"], fenced=frozenset())}
+    assert not [problem for problem in build(lab, untold).problems if problem.startswith("hub: ")]
+
+
 def test_a_forged_packet_that_arrives_is_named_with_the_address_that_it_claims() -> None:
     one = next(c for c in MATRIX.cells if c.forged and c.source == "lone" and c.address == "172.21.0.20")
     answers = perfect(MATRIX)

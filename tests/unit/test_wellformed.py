@@ -41,6 +41,52 @@ EVEN = (
 )  # fmt: skip
 
 
+def of_a_service(text: str) -> str:
+    return f"lab_services:\n  app: {text}"
+
+
+TRUE = "line 2: {}: YAML reads it as true, and that would arrive (put it in quotes)"
+FALSE = TRUE.replace("true", "false")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{environment: {Y: yes}}", TRUE.format("Y")),
+        ("{environment: {Y: No}}", FALSE.format("Y")),
+        ("{environment: {Y: ON}}", TRUE.format("Y")),
+        ("{environment: {Y: Off}}", FALSE.format("Y")),
+        ("{compose: {labels: {a.b: yes}}}", TRUE.format("a.b")),
+        ("{compose: {annotations: {a.b: off}}}", FALSE.format("a.b")),
+        ("{command: [app, --log, on]}", TRUE.format("command")),
+        ("{secrets: {token: {value: no}}}", FALSE.format("value")),
+        ("{environment: {ON: x}}", "line 2: YAML reads the key 'ON' as true (put it in quotes)"),
+        ("{environment: {no: x}}", "line 2: YAML reads the key 'no' as false (put it in quotes)"),
+    ],
+)
+def test_a_text_that_yaml_reads_as_a_switch_is_told(text: str, said: str) -> None:
+    assert problems(of_a_service(text)) == [said]
+    assert problems(of_a_service(text).replace("lab_services", "theirs")) == [], "what is not ringfence's stays"
+    assert yaml.safe_load("[yes, No, ON, Off, y, n]") == [True, False, True, False, "y", "n"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{init: yes, read_only: no, publish: [{allow_database: on}]}", "{environment: {A: true, B: False, C: y, D: n}}",
+        "{environment: {A: 'yes', B: \"on\", 'on': x}}", "{compose: {tty: yes, stdin_open: on}}", "{tls: yes}",
+        "{settings: {config: {debug: yes}}}", "{environment: [A=yes, ON=1]}",
+    ],
+)  # fmt: skip
+def test_switches_and_what_is_in_quotes_stay(text: str) -> None:
+    assert problems(of_a_service(text)) == []
+
+
+def test_a_text_of_a_part_by_an_anchor_is_told_as_well() -> None:
+    text = "x: &all\n  DEBUG: yes\nlab_part_photos:\n  services:\n    app:\n      environment:\n        <<: *all\n"
+    assert problems(text) == [TRUE.format("DEBUG")]
+
+
 @pytest.mark.parametrize("text", ODD)
 def test_what_is_read_otherwise_is_told_with_its_line_and_without_its_value(text: str) -> None:
     (found,) = problems(text)

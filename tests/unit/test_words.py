@@ -76,7 +76,30 @@ def test_a_misspelt_setting_is_still_told() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "answer"),
     [
-        ("publish", ["127.0.0.1:8080:80"], "write {port: 80, published: 8080, from: [lan]}"),
+        ("publish", ["127.0.0.1:8080:80"], "write {port: 80, published: 8080, address: self}: the host's alone"),
+        ("publish", ["[::1]:8080:80"], "write {port: 80, published: 8080, address: self}: the host's alone"),
+        ("publish", ["10.0.0.5:80:80"], "write {port: 80, published: 80, address: 10.0.0.5, from: [lan]}"),
+        ("publish", ["0.0.0.0:80:80"], "write {port: 80, published: 80, from: [lan]}"),
+        ("publish", ["80-90:80-90"], "write {port: 80-90, published: 80-90, from: [lan]}"),
+        ("publish", ["8080-8090/udp"], "write {port: 8080-8090/udp, from: [lan]}"),
+        ("publish", ["80/sctp"], "write {port: 80, from: [lan]}"),
+        ("publish", "80:80", "write {port: 80, published: 80, from: [lan]}"),
+        ("devices", [{"source": "/dev/a", "target": "/dev/b", "permissions": "rw"}], "(write /dev/a:/dev/b:rw)"),
+        ("devices", [{"source": "/dev/a"}], "(write /dev/a)"),
+        ("network", {"mode": "host"}, "(write network: host)"),
+        ("network", "bridge", "'bridge' is not a service (remove network: each of its segments is a bridge"),
+        ("network", "service:broker", "(write network: broker, a service of lab_services)"),
+        ("compose", {"network_mode": "host"}, "write network: host, network: none or network: <service>"),
+        ("services", {"a": {}}, "write each service under lab_services"),
+        ("command", "a 'hunter2", "a quotation mark in it is not closed (correct it, or write a list of words"),
+        ("validate", 'a "b', "a quotation mark in it is not closed"),
+        ("reload", "a \\", "it ends in a backslash"),
+        ("pids", -1, "'-1' is too small (write 1 or more)"),
+        ("pids", 4194305, "'4194305' is too large (write 4194304 or less)"),
+        ("pids", True, "'true' is not a whole number (write one, such as 200)"),
+        ("pid", "x", "'x' is not known here (write host or leave it out)"),
+        ("image", {"a": "hunter2"}, "a mapping is not an image"),
+        ("port", {"target": 80}, "a mapping is not a port"),
         ("publish", ["53:53/udp"], "write {port: 53/udp, published: 53, from: [lan]}"),
         ("publish", ["80"], "write {port: 80, from: [lan]}"),
         ("publish", [80], "write {port: 80, from: [lan]}"),
@@ -91,6 +114,12 @@ def test_a_value_of_composes_shape_is_answered(setting: str, value: Any, answer:
     text = told(**{setting: value})
     assert answer in text
     assert "hunter2" not in text
+    assert not re.search(r"input should|\{'|True\b", text), "Python's words, or pydantic's"
+
+
+def test_a_call_that_is_wrong_inside_is_not_told_as_one_of_composes() -> None:
+    assert "is not a port" in (text := told(calls=[{"service": "app-db", "port": 99999}]))
+    assert "is not a list" not in text
 
 
 def models() -> list[type[BaseModel]]:

@@ -177,23 +177,25 @@ class Allowed:
 
 
 class _Door(NamedTuple):
-    """A published port. `sources` is None for any."""
+    """A published port. `sources` is None for any, `on` the address of the host, "" for every one."""
 
     proto: str
     published: str
     port: str
     addresses: frozenset[str]
     sources: list[IpNetwork] | None
+    on: str = ""
 
     @classmethod
     def of(cls, entry: dict[str, Any]) -> _Door:
         places = entry["sources"]
         networks = None if "any" in places else [ipaddress.ip_network(place, strict=False) for place in places]
         addresses = frozenset(own for _, own in ends(entry, "destination"))
-        return cls(entry["proto"], span(entry["published"]), span(entry["port"]), addresses, networks)
+        on = address(entry.get("host_address") or "")
+        return cls(entry["proto"], span(entry["published"]), span(entry["port"]), addresses, networks, on)
 
     def answers(self, c: Connection) -> bool:
-        return self.proto == c.proto and within(c.dport, self.published)
+        return self.proto == c.proto and within(c.dport, self.published) and self.on in ("", c.destination)
 
     def is_of(self, c: Connection) -> bool:
         return c.callee in self.addresses and within(c.callee_port, self.port)

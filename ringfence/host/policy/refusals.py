@@ -159,7 +159,8 @@ def is_port(text: str) -> bool:
 def address_refusals(wish: dict[str, Any]) -> list[str]:
     """Values that are no addresses."""
     found = []
-    keys = ("subnet", "subnet6", "address", "address6", "source", "source6", "destination", "destination6", "to")
+    keys = ("subnet", "subnet6", "address", "address6", "source", "source6", "destination", "destination6", "to",
+            "host_address")  # fmt: skip
     for kind in ("segments", "endpoints", "flows", "egress", "published", "host"):
         for entry in wish[kind]:
             values = [(key, entry[key]) for key in keys if entry.get(key)]

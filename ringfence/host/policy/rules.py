@@ -215,9 +215,13 @@ def _public(wish: dict[str, Any]) -> Iterator[Rule]:
     yield Rule("RF-DROP", "fence", "drop")
 
 
-def _published_ports(wish: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Published ports, each once: a service in two segments has its own twice."""
-    return {(entry["proto"], span(entry["published"])): entry for entry in wish["published"]}
+def _published_ports(wish: dict[str, Any]) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Published ports (protocol, port, address of the host or ""), each once: a service in two segments has its own
+    twice."""
+    return {
+        (entry["proto"], span(entry["published"]), address(entry.get("host_address") or "")): entry
+        for entry in wish["published"]
+    }
 
 
 def _host(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
@@ -236,7 +240,7 @@ def _host(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     yield host("drop", into=EVERY)
     ports = _published_ports(wish)
     for proto in ("tcp", "udp"):
-        own = among(port for of, port in ports if of == proto)
+        own = among(port for of, port, _ in ports if of == proto)
         yield host("goto RF-PROXY", "published", proto=proto, keys=("th dport",), elements=own)
     yield host("jump RF-GUESTS", "inside", **outside(around, "!iifname"))
     for segment in wish["segments"]:
@@ -262,20 +266,23 @@ def _segment_host(wish: dict[str, Any], segment: dict[str, Any], chain: str) -> 
     yield Rule(chain, name, "drop")
 
 
-def _proxy(wish: dict[str, Any], around: Around, ports: dict[tuple[str, str], dict[str, Any]]) -> Iterator[Rule]:
+def _proxy(wish: dict[str, Any], around: Around, ports: dict[tuple[str, str, str], dict[str, Any]]) -> Iterator[Rule]:
     names = {segment["bridge"]: segment["name"] for segment in wish["segments"]}
     if ports:
         yield Rule("RF-PROXY", "inside", "log RF DROP other bridge", **outside(around, "!iifname"))
         yield Rule("RF-PROXY", "inside", "drop", **outside(around, "!iifname"))
-    for (proto, port), entry in ports.items():
+    for (proto, port, on), entry in ports.items():
         for place in entry["sources"]:
             found: dict[str, Any] = {"family": family_of(place), "source": address(place)} if place != "any" else {}
-            name = f"published {entry['name']} {proto} from {place}"
-            yield Rule("RF-PROXY", name, "accept", proto=proto, dport=port, **found)
-    for (proto, port), entry in ports.items():
+            found |= {"family": family_of(on), "destination": on} if on else {}
+            if place == "any" or not on or family_of(place) == family_of(on):
+                name = f"published {entry['name']} {proto} from {place}"
+                yield Rule("RF-PROXY", name, "accept", proto=proto, dport=port, **found)
+    for (proto, port, on), entry in ports.items():
         segment = names.get(entry["bridge"], entry["bridge"])
         name = f"published {entry['name']} {proto}"
-        yield Rule("RF-PROXY", name, f"log RF DROP into {segment}", proto=proto, dport=port)
+        found = {"family": family_of(on), "destination": on} if on else {}
+        yield Rule("RF-PROXY", name, f"log RF DROP into {segment}", proto=proto, dport=port, **found)
     if ports:
         yield Rule("RF-PROXY", "published", "drop")
 
@@ -311,9 +318,8 @@ def _from_host(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     yield out("accept", out=f"!{EVERY}")
     yield out("accept", state="established")
     yield out("accept", "root of the host", words="meta skuid 0")
-    ports = _published_ports(wish)
     # One by one: nft 1.0 lists a set of them in words that it does not read.
-    for proto, port in ports:
+    for proto, port in dict.fromkeys((proto, port) for proto, port, _ in _published_ports(wish)):
         yield out("accept", "published", proto=proto, original=port, words="ct status dnat")
     # What the kernel itself says to its neighbours.
     for kind in (*NEIGHBOURS, "130", "131", "132", "143"):

@@ -24,6 +24,7 @@ from ringfence.host.policy.rule import (
     family_of,
     networks,
     of_proto,
+    outside,
     span,
 )
 from ringfence.host.running import HUNG, MISSING, Fault, must, search_path
@@ -91,10 +92,10 @@ def from_slices(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
 def slice_chains(wish: dict[str, Any], around: Around) -> Iterator[Rule]:
     """The chains that `from_slices` leads to."""
     for one in slices_of(wish) if around.slices else ():
-        yield from _chain(wish, one)
+        yield from _chain(wish, one, around)
 
 
-def _chain(wish: dict[str, Any], one: dict[str, Any]) -> Iterator[Rule]:
+def _chain(wish: dict[str, Any], one: dict[str, Any], around: Around) -> Iterator[Rule]:
     chain, name = f"RF-OUT/{one['name']}", f"service {one['name']}"
     # Who makes packets by hand could pose as anybody towards whom it may call, and towards the host itself.
     yield Rule(chain, name, "drop", words="fib saddr type != local")
@@ -113,10 +114,13 @@ def _chain(wish: dict[str, Any], one: dict[str, Any]) -> Iterator[Rule]:
     for door in one["doors"]:  # what the host itself answers it
         label = of_proto(f"host {door['name']}", door["proto"], door["port"])
         yield Rule(chain, label, "accept", out="lo", proto=door["proto"], dport=span(door["port"]))
+    # As for segments: egress is for what is outside. Behind anything else are containers, and the host's own addresses.
+    yield Rule(chain, name, f"goto {chain}/drop", **outside(around, "!oifname"))
     for entry in one["egress"]:
         yield from _egress(wish, chain, entry)
-    yield Rule(chain, name, f"log RF DROP {one['name']}")
-    yield Rule(chain, name, "drop")
+    yield Rule(chain, name, f"goto {chain}/drop")
+    yield Rule(f"{chain}/drop", name, f"log RF DROP {one['name']}")
+    yield Rule(f"{chain}/drop", name, "drop")
 
 
 def _egress(wish: dict[str, Any], chain: str, entry: dict[str, Any]) -> Iterator[Rule]:

@@ -43,6 +43,7 @@ def containers(label: str = "") -> list[Container]:
             "ports": sorted({f"{p['PublicPort']}/{p['Type']}" for p in c.get("Ports") or [] if p.get("PublicPort")}),
             "volumes": [m["Name"] for m in c.get("Mounts") or [] if m.get("Type") == "volume" and m.get("Name")],
             "written": [m["Name"] for m in c.get("Mounts") or [] if m.get("Name") and m.get("RW")],
+            "places": [m["Source"] for m in c.get("Mounts") or [] if m.get("Type") == "bind" and m.get("RW")],
         })  # fmt: skip
     return found
 

@@ -1,4 +1,4 @@
-"""Volumes that were on the host before: mounted as they are, by their Docker name, and never made."""
+"""What was on the host before: volumes, mounted as they are, and what others hold and write to."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ringfence.host.engine import engine
 from ringfence.host.mounts import Led, leading, led_below
+from ringfence.host.returning import returning
 from ringfence.host.stack.containers import Container, there
+from ringfence.host.stack.places import bound_directory, meeting
 
 _RUNS = frozenset({"running", "paused", "restarting"})
 
@@ -23,11 +26,15 @@ class Existing:
         external: Docker name of each that is to be there → what the engine says of it, {} where it is not there.
         strangers: names of declared volumes that are not there yet, of which the host has one of the very same name.
         returning: ids of stopped containers that the engine starts again by itself.
+        held: port and protocol that one of those publishes on every address → its name.
+        directories: volume of the engine → the directory of the host that it is; of those that others write to.
     """
 
     external: dict[str, dict[str, Any]] = field(default_factory=dict)
     strangers: set[str] = field(default_factory=set)
     returning: set[str] = field(default_factory=set)
+    held: dict[str, str] = field(default_factory=dict)
+    directories: dict[str, str] = field(default_factory=dict)
 
 
 def docker_name(project: str, volume: dict[str, Any]) -> str:
@@ -54,18 +61,27 @@ def look_at_volumes(projects: Iterable[dict[str, Any]], found: Iterable[Containe
                     existing.external[name] = _volume(name)
             elif volume.get("external") is None and full not in mounted and not _volume(full) and _volume(name):
                 existing.strangers.add(name)
-    for c in _theirs(seen):
-        if c["state"] not in _RUNS and set(c["volumes"]) & set(existing.external):
-            policy = (there(f"/containers/{c['id']}/json").get("HostConfig") or {}).get("RestartPolicy") or {}
-            if policy.get("Name") == "always":
-                existing.returning.add(c["id"])
     return existing
+
+
+def look_at_others(projects: Iterable[dict[str, Any]], found: Iterable[Container], existing: Existing) -> None:
+    """Ask the engine what those hold that come back with it, and where the volumes are that others write to."""
+    services = [service for project in projects for service in project["services"]]
+    theirs = _theirs(found)
+    ended = {c["id"]: c["name"] for c in theirs if c["state"] == "exited"} if services else {}
+    for identity, ports in returning(ended).items():
+        existing.returning.add(identity)
+        existing.held |= {f"{one.port}/{one.proto}": ended[identity] for one in ports}
+    binds = any(v.get("source") or v.get("external") for s in services for v in s["volumes"])
+    if binds and any(c.get("written") for c in theirs):
+        volumes = engine("GET", "/volumes").get("Volumes") or []
+        existing.directories = {str(v["Name"]): place for v in volumes if (place := bound_directory(v))}
 
 
 def existing_faults(
     project: str, service: dict[str, Any], existing: Existing, found: Iterable[Container], docker: bool
 ) -> Iterator[str]:
-    """Say why a service cannot have its named volumes as they are declared.
+    """Say why a service cannot have its volumes as they are declared.
 
     Args:
         project: name of its project.
@@ -74,7 +90,8 @@ def existing_faults(
         found: all containers of the host.
         docker: whether an engine runs.
     """
-    theirs = _theirs(found)
+    theirs = [c for c in _theirs(found) if c["state"] in _RUNS or c["id"] in existing.returning]
+    yield from _written_by_others(service, existing, theirs)
     for volume in (v for v in service["volumes"] if v.get("name")):
         name, read_only = str(volume["name"]), bool(volume.get("read_only"))
         if volume.get("external"):
@@ -83,9 +100,6 @@ def existing_faults(
                 yield _missing(name, docker)
                 continue
             yield from (f"the volume {name} is {led}" for led in _ways(said, read_only))
-            for c in theirs if not read_only else []:
-                if name in c.get("written", ()) and (c["state"] in _RUNS or c["id"] in existing.returning):
-                    yield _in_use(name, c)
         elif name in existing.strangers and volume.get("external") is None:
             yield (
                 f"the volume {name} would be a new and empty one, {project}_{name}, and this host has one that is"
@@ -101,11 +115,28 @@ def _missing(name: str, docker: bool) -> str:
     )
 
 
-def _in_use(name: str, container: Container) -> str:
+def _written_by_others(service: dict[str, Any], existing: Existing, theirs: list[Container]) -> Iterator[str]:
+    """Yield who else writes to what the service is to write to, unless that is meant."""
+    for volume in service["volumes"]:
+        name, external = str(volume.get("name") or ""), bool(volume.get("external"))
+        if volume.get("read_only") or volume.get("shared") or not (external or volume.get("source")):
+            continue
+        source = bound_directory(existing.external.get(name, {})) if external else str(volume["source"])
+        for c in theirs:
+            if external and name in c.get("written", ()):
+                yield _in_use(f"the volume {name}", c)
+            elif source and (place := meeting(source, c, existing.directories)):
+                yield _in_use(place if place == source else f"{place}, which meets {source}", c)
+
+
+def _in_use(what: str, container: Container) -> str:
     of = container["labels"].get("com.docker.compose.project")
     end = f"docker compose -p {of} down, without --volumes" if of else f"docker rm -f {container['name']}"
     how = "writes to" if container["state"] in _RUNS else "is stopped, but starts again with Docker, and writes to"
-    return f"the container {container['name']} {how} the volume {name}, and two would spoil it: end it first: {end}"
+    return (
+        f"the container {container['name']} {how} {what}; two would spoil it. End it first: {end}; or, where both are"
+        " meant to write there (a media library), add shared: true to that entry of volumes"
+    )
 
 
 def _ways(said: dict[str, Any], read_only: bool) -> Iterator[Led]:

@@ -334,21 +334,11 @@ def in_the_way(desired: Desired, processes: Iterable[Listener], containers: Iter
                 f"{port['port']}/{port['proto']}, which {port['name']} publishes, is held by {one.holder} on {one.on}: "
                 f"{_way_out(one)}, or give {port['name']} another port (publish: published: …)"
             )
-    for entry in desired["rules"]:
-        if str(entry.get("port") or "").isdecimal() and entry.get("action", "allow") in ("allow", "limit"):
-            protos = [entry["proto"]] if entry.get("proto") in ("tcp", "udp") else ["tcp", "udp"]
-            for one in foreign:
-                if not one.inward and one.proto in protos and one.port == int(entry["port"]):
-                    yield (
-                        f"{one.key}, declared as the host's own ({entry['name']}), is published by {one.holder}: what "
-                        f"is published does not pass through ufw, so `from` would mean nothing. Take it out of "
-                        "ufw_rules, or stop that container and declare the service in lab_services"
-                    )
 
 
 def _way_out(one: Listener) -> str:
-    if one.container:
-        return f"stop it (docker stop {one.container})"
+    if one.container:  # one that is only stopped starts again with Docker, where its restart policy says so
+        return f"end it (docker update --restart=no {one.container}; docker stop {one.container})"
     if one.holder.startswith("systemd-resolve"):
         return "have it leave the port (DNSStubListener=no in /etc/systemd/resolved.conf, and restart it)"
     return "stop it or move it to another port"

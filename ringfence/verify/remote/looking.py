@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError, asked, run
+from ringfence.verify.remote.slices import control_groups
 from ringfence.verify.remote.spaces import namespace_number
 
 
@@ -71,6 +72,7 @@ def containers() -> list[Json]:
     for one in inspected(["docker", "ps", "-q", "--no-trunc"], ["docker", "inspect"]):
         labels = one["Config"].get("Labels") or {}
         network = one["NetworkSettings"]
+        mode = alien(one["HostConfig"].get("NetworkMode", ""))
         published = [
             {
                 "proto": key.partition("/")[2],
@@ -87,7 +89,8 @@ def containers() -> list[Json]:
                 "id": one["Id"],
                 "pid": one["State"]["Pid"],
                 "space": namespace_number(one["State"]["Pid"]),
-                "mode": alien(one["HostConfig"].get("NetworkMode", "")),
+                "mode": mode,
+                "groups": control_groups(one["State"]["Pid"]) if mode == "host" else [],
                 "task": labels.get("com.docker.swarm.service.name", ""),
                 "project": labels.get("com.docker.compose.project", ""),
                 "service": labels.get("com.docker.compose.service", ""),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ringfence.verify.cells import PROBE_PORT
 from tests.live.labs import Lab, waited_for
 from tests.live.living.crowd import IMAGE
 from tests.live.living.test_adopted import answered
@@ -29,6 +30,11 @@ def services(lab: Lab) -> dict[str, Any]:
             network="host", command=["httpd", "-f", "-p", "8124", "-h", "/bin"], port=8124, calls=["broker"],
             publish=[{"port": 8124, "from": ["lan"]}], egress=[{"to": outside, "port": 8443}],
         ),
+        # The lab's pool and its prefix are in there, and the places: outside is open, what is inside is not.
+        "wide": service(
+            network="host", egress=[{"to": to, "port": "any"} for to in ("10.0.0.0/8", "172.16.0.0/12", "fd00::/9")],
+        ),
+        "quiet": service(network="host"),
         "client": service(segments=["backend"], calls=["hub"]),
         "tunnel": service(
             segments=["frontend"], stack="media", publish=[{"port": 8090, "from": ["lan"]}],
@@ -39,6 +45,15 @@ def services(lab: Lab) -> dict[str, Any]:
             port=8090, capabilities=["NET_RAW"],  # its ping needs it
         ),
         "alone": service(network="none"),
+        # One port on two addresses of the host, each its own service's.
+        "lans": service(
+            segments=["backend"], command=["httpd", "-f", "-p", "8091", "-h", "/bin"],
+            publish=[{"port": 8091, "address": lab.address(), "from": ["lan"]}],
+        ),
+        "selfs": service(
+            segments=["backend"], command=["httpd", "-f", "-p", "80", "-h", "/bin"],
+            publish=[{"port": 80, "published": 8091, "address": "self"}],
+        ),
     }  # fmt: skip
 
 
@@ -58,8 +73,13 @@ def test_they_run_where_they_are_declared_and_exactly_what_is_declared_passes(la
     lab.pyinfra()
     assert lab.reaches(8124)
     assert lab.reaches(8090), "published by whose network it shares"
+    assert lab.reaches(8091)
+    bound = lab.sh("docker ps --format '{{.Names}} {{.Ports}}' | grep 8091").split()
+    assert any(word.startswith(f"{lab.address()}:8091->8091") for word in bound), bound
+    assert any(word.startswith("127.0.0.1:8091->80") for word in bound), bound
     lab.must_verify()
     opened = lab.opened()
+    assert {(source, host, port) for source, host, _, port, _ in opened if port == 8091} == {("lan", "atlas", 8091)}
     assert {
         ("hub", "broker", "tcp", 1880, 4),
         ("tunnel", "broker", "tcp", 1880, 4),
@@ -71,8 +91,22 @@ def test_they_run_where_they_are_declared_and_exactly_what_is_declared_passes(la
     assert not {
         entry for entry in opened if entry[:2] in (("hub", "secret"), ("tunnel", "secret"), ("client", "broker"))
     }
+    assert ("wide", "lan", "tcp", PROBE_PORT, 4) in opened
+    assert not {entry for entry in opened if entry[0] in ("wide", "quiet") and entry[1] in ("broker", "secret", "hub")}
     lab.must_be_converged()
     assert lab.ansible("--tags", "stack,policy,ufw").changed == []
+
+
+def test_wide_egress_leads_outside_and_to_nothing_inside(lab: Lab) -> None:
+    broker, outside = address_of(lab, "broker-broker-1"), lab.address("outside")
+    theirs = lab.sh("docker inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web-app-1").strip()
+    assert reached(lab, "wide-wide-1", outside, 22)
+    assert not reached(lab, "quiet-quiet-1", outside, 22)
+    # A service of the lab, a container of others, and what the host publishes by its own address.
+    for address, port in ((broker, 1880), (theirs, 80), (lab.address(), 8090), (lab.address(), 22)):
+        assert not reached(lab, "wide-wide-1", address, port), (address, port)
+    assert reached_by_host(lab, broker, 1880)
+    assert reached_by_host(lab, theirs, 80)
 
 
 def test_one_in_the_hosts_network_is_held_although_it_is_root_there(lab: Lab) -> None:
@@ -101,6 +135,22 @@ def test_verify_sees_a_fence_that_does_not_hold_it(lab: Lab) -> None:
         assert any("hub" in line and "secret" in line for line in lab.verify().changed)
     finally:
         lab.pyinfra()
+    lab.must_verify()
+
+
+def test_verify_sees_that_one_runs_beside_its_slice(lab: Lab) -> None:
+    lab.unwatch()
+    stray = "/sys/fs/cgroup/system.slice/stray"
+    pid = lab.sh("docker inspect -f '{{.State.Pid}}' hub-hub-1").strip()
+    own = lab.sh(f"sed -n 's/^0:://p' /proc/{pid}/cgroup").strip()
+    lab.sh(f"mkdir {stray} && echo {pid} > {stray}/cgroup.procs")
+    try:
+        found = lab.verify().changed
+    finally:
+        lab.sh(f"echo {pid} > /sys/fs/cgroup{own}/cgroup.procs && rmdir {stray}")
+        lab.pyinfra()
+    assert any("hub: runs in /system.slice/stray, so nothing holds what it sends" in line for line in found), found
+    assert any("hub → secret" in line and "got open" in line for line in found), "it is tried from where it runs"
     lab.must_verify()
 
 

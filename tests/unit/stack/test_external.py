@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,9 +119,7 @@ def test_the_engine_is_asked_for_no_more_than_is_declared(
     desired: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    known: dict[str, dict[str, Any]] = {"/volumes/wiki_data": WIKI, "/containers/old/json": {
-        "HostConfig": {"RestartPolicy": {"Name": "always"}}
-    }}  # fmt: skip
+    known: dict[str, dict[str, Any]] = {"/volumes/wiki_data": WIKI}
     monkeypatch.setattr(program, "there", lambda path: asked.append(path) or known.get(path, {}))
     declare(desired)
     mounted = {"id": "a", "labels": {"ringfence.project": "shop"}, "state": "running", "volumes": ["shop_wiki_data"]}
@@ -133,11 +132,93 @@ def test_the_engine_is_asked_for_no_more_than_is_declared(
     assert program.look_at_volumes(desired["projects"], others[1:]).strangers == {"wiki_data"}
     declare(desired, external=True)
     asked.clear()
-    old = {"id": "old", "labels": {}, "state": "exited", "volumes": ["wiki_data"]}
-    found = program.look_at_volumes(desired["projects"], [*others, old])
+    found = program.look_at_volumes(desired["projects"], others)
     assert found.external == {"wiki_data": WIKI}
-    assert found.returning == {"old"}
-    assert asked == ["/volumes/wiki_data", "/containers/old/json"]
+    assert asked == ["/volumes/wiki_data"]
+
+
+def test_what_is_stopped_and_comes_back_is_known_with_what_it_holds(
+    desired: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"State": {"StartedAt": "2026-11-01T00:00:00Z"}}
+    ports = {"80/tcp": [{"HostIp": "", "HostPort": "8075"}]}
+    bind = {"Name": "nas", "Driver": "local", "Options": {"o": "bind,rw", "device": "/srv/nas"}}
+    asked: list[str] = []
+    known: dict[str, Any] = {
+        "/containers/old/json": {**said, "HostConfig": {"RestartPolicy": {"Name": "always"}, "PortBindings": ports}},
+        "/containers/gone/json": {**said, "HostConfig": {"RestartPolicy": {"Name": "no"}, "PortBindings": ports}},
+        "/volumes": {"Volumes": [WIKI, bind]},
+    }
+    monkeypatch.setattr(program, "engine", lambda _, path: asked.append(path) or known[path])
+    declare(desired, name="", source="/srv/db")
+    found = [
+        foreign(id="old", name="old", state="exited"), foreign(id="gone", state="exited"),
+        foreign(id="new", state="created"), foreign(written=["nas"]),
+    ]  # fmt: skip
+    existing = program.Existing()
+    program.look_at_others(desired["projects"], found, existing)
+    assert (existing.returning, existing.held) == ({"old"}, {"8075/tcp": "old"})
+    assert existing.directories == {"nas": "/srv/nas"}
+    asked.clear()
+    program.look_at_others([], found, program.Existing())
+    assert asked == []
+
+
+def test_a_port_of_one_that_comes_back_is_refused(desired: dict[str, Any]) -> None:
+    desired["projects"][0]["services"][0]["ports"] = [{"published": 8075, "port": 80, "proto": "tcp"}]
+    told = faults(desired, on(desired, held={"8075/tcp": "stp"}))
+    assert "port 8075/tcp is published by stp, which is stopped, but starts again with Docker" in told
+    assert "docker update --restart=no stp" in told
+    desired["projects"][0]["services"][0]["ports"][0]["address"] = "192.0.2.1"
+    assert faults(desired, on(desired, held={"8075/tcp": "stp"})) == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "changes", "told"),
+    [
+        ("", {}, True),
+        ("/inside", {}, True),
+        ("/..", {}, True),
+        ("", {"state": "exited"}, False),
+        ("beside", {}, False),
+        ("", {"places": []}, False),
+    ],
+)
+def test_two_never_write_to_one_directory(
+    desired: dict[str, Any], tmp_path: Path, place: str, changes: dict[str, Any], told: bool
+) -> None:
+    own = tmp_path / "srv" / "db"
+    own.mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to(own)
+    said = {"name": "", "source": str(link), "read_only": False}
+    facts = on(desired)
+    facts.containers.append(foreign(**{"name": "olddb", "places": [f"{own}{place}"], **changes}))
+    declare(desired, **said)
+    found = faults(desired, facts)
+    assert bool(found) is told
+    if told:
+        assert f"the container olddb writes to {own}{place}, which meets {link}; two would spoil it" in found
+        assert "docker rm -f olddb" in found
+        assert "shared: true" in found
+    for fine in ({"read_only": True}, {"shared": True}):
+        declare(desired, **{**said, **fine})
+        assert faults(desired, facts) == ""
+
+
+def test_what_keeps_no_data_is_written_by_many(desired: dict[str, Any]) -> None:
+    for source, place in (("/srv/db", "/"), ("/etc/localtime", "/etc/localtime"), ("/dev/shm", "/dev/shm")):
+        assert program.meeting(source, foreign(places=[place]), {}) == ""
+    assert program.meeting("/srv/db", foreign(written=["nas"]), {"nas": "/srv"}) == "/srv"
+    assert program.bound_directory(WIKI) == ""
+
+
+def test_an_external_volume_that_is_a_directory_is_one_too(desired: dict[str, Any]) -> None:
+    declare(desired, external=True)
+    bind = {**WIKI, "Options": {"type": "none", "o": "bind", "device": "/srv/db"}}
+    facts = on(desired, external={"wiki_data": bind})
+    facts.containers.append(foreign(name="olddb", places=["/srv/db"]))
+    assert "the container olddb writes to /srv/db" in faults(desired, facts)
 
 
 def test_an_upgrade_copies_it_where_it_is(desired: dict[str, Any]) -> None:

@@ -348,6 +348,11 @@ def test_apply_takes_networks_as_they_are(desired: dict[str, Any]) -> None:
         ({"capabilities": ["SYS_RAWIO"]}, "would read and write the host's memory"),
         ({"volumes": [{"source": "/dev/mem", "target": "/m"}]}, "hands the host's kernel and its devices"),
         ({"volumes": [{"source": "//run/./docker.sock", "target": "/s"}]}, "hands the whole host to the container"),
+        ({"docker_socket": True, "network": "host", "networks": []}, "docker_socket: it needs a network of its own"),
+        (
+            {"docker_socket": True, "privileged": True, "allow_host": True},
+            "nothing else of the host goes with docker_so",
+        ),
         ({"name": "../x"}, "cannot be the name of a service"),
         ({"image": ""}, "has no image"),
         ({"depends": ["nobody"]}, "is no other service of the project"),
@@ -405,6 +410,19 @@ def test_no_container_answers_to_the_name_of_another_beside_it() -> None:
     there = foreign(labels=labels, networks={"rf-a": {"id": "n", "address": "172.20.0.9", "address6": ""}})
     [told] = refused("broker", docker=True, containers=[there])
     assert told.endswith(f"; that is the container {there['name']}")
+
+
+def test_nobody_shares_the_network_of_who_has_the_docker_socket() -> None:
+    leg = {"network": "rf-a", "address": "172.20.0.9"}
+    proxy = {"name": "proxy", "image": "i", "networks": [leg], "docker_socket": True}
+    sharer = {"name": "front", "image": "i", "network": "proxy"}
+    given = program.whole({"projects": [{"name": "p", "services": [sharer, proxy]}]})
+    assert list(program.unfit(given)) == [
+        "project p, service front: network: 'proxy' has docker_socket, and a network in which nobody else is (write "
+        "networks in place of network)"
+    ]
+    del proxy["docker_socket"]
+    assert list(program.unfit(program.whole({"projects": [{"name": "p", "services": [sharer, proxy]}]}))) == []
 
 
 def test_a_link_that_leads_to_the_docker_socket_is_refused(desired: dict[str, Any], tmp_path: Path) -> None:
