@@ -27,6 +27,7 @@ ufw: Any = load("ufw")
 def nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """This machine's own listeners are none of the captured host's."""
     monkeypatch.setattr(ufw, "ground", lambda: ufw.Ground([], [], [], {}))
+    monkeypatch.setattr(ufw, "nft_tables", list)
 
 
 @pytest.fixture

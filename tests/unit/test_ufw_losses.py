@@ -47,6 +47,12 @@ def bare() -> Any:
     return state
 
 
+@pytest.fixture(autouse=True)
+def no_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's own tables of nftables are none of the host's."""
+    monkeypatch.setattr(ufw, "nft_tables", list)
+
+
 @pytest.fixture
 def lived(monkeypatch: pytest.MonkeyPatch) -> Any:
     own, _ = ufw.apart(ufw.parse_ss(SS), [])
@@ -163,6 +169,24 @@ def test_only_who_reached_it_is_let_in_where_one_family_was_open(monkeypatch: py
     for family in ("4", "6"):
         state.chains[family]["INPUT"] = ["-i lo -j ACCEPT", "-p tcp -m tcp --dport 22 -j ACCEPT", "-j DROP"]
     assert ufw.asked(keep, state).desired["kept"] == []
+
+
+def test_an_own_table_of_nftables_that_drops_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, "")
+    chain = "chain input {{ type filter hook {} priority filter; policy {}; tcp dport 22 accept }}"
+    tables = {
+        "ip filter": chain.format("input", "drop"),  # iptables' own, read as such
+        "inet ringfence": chain.format("input", "drop"),
+        "inet f2b-table": chain.format("input", "accept"),
+        "inet guests": chain.format("forward", "drop"),
+        "inet mine": chain.format("input", "drop"),
+    }
+    monkeypatch.setattr(ufw, "nft_tables", lambda: list(tables))
+    monkeypatch.setattr(ufw, "nft_table", tables.get)
+    [refusal] = ufw.compare(wish(SSH), bare(), None)["refusals"]
+    assert "nft's table inet mine drops" in refusal
+    assert "`nft delete table inet mine`" in refusal
+    assert ufw.compare(wish(SSH), standing(wish(SSH)), None)["refusals"] == []
 
 
 def test_what_was_kept_by_one_family_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:

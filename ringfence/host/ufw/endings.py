@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+from ringfence.host.nft import nft_table, nft_tables
 from ringfence.host.ufw.state import HOLD, PREFIX, State, options
 
 # What a rule may ask for and still be about every new connection, and about all of an interface's or a protocol's.
 _EVERY = re.compile(r"! -i lo|--(ct)?state \S*NEW\S*|--reject-with \S+|-[jg] \S+")
 _WIDE = re.compile(_EVERY.pattern + r"|-i (?!lo$)\S+|-p (tcp|udp)")
+# iptables' own tables as nft shows them, which are read as iptables', and those of Docker and ringfence.
+_TABLES = re.compile(r"\w+ (raw|mangle|nat|filter|security|docker-bridges|ringfence.*)")
+
+
+def others_tables() -> Iterator[tuple[str, str]]:
+    """Yield somebody's own tables of nftables, name and text. Raises Fault."""
+    for name in nft_tables():
+        if not _TABLES.fullmatch(name):
+            yield name, nft_table(name)
 
 
 def closed(state: State, family: str) -> bool:
@@ -62,3 +73,14 @@ def end_refusals(state: State) -> list[str]:
             + ", also where it is made (a unit or script at boot). What other rules of yours let in is listed then"
         )
     return found
+
+
+def table_refusals() -> list[str]:
+    """Tables of nftables that drop by default what comes in, each with what to do. Raises Fault."""
+    return [
+        f"nft's table {name} drops what comes in by its own policy, whatever ufw lets in. Declare what it lets in, and "
+        f"remove it: `nft delete table {name}`, also where it is made; of what is listed then, say `close` for what it "
+        "kept shut (ufw_unmanaged_ports)"
+        for name, text in others_tables()
+        if re.search(r"hook input priority [^;]*; policy drop;", text)
+    ]

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from ringfence.host.engine import bridge_of, docker_runs, engine
 from ringfence.host.files import read, sysctl_path
-from ringfence.host.nft import nft_table, nft_tables
 from ringfence.host.running import must
 from ringfence.host.tables import live_text, parse_save
+from ringfence.host.ufw.endings import others_tables
 from ringfence.host.ufw.kernel import policies
 from ringfence.host.ufw.rules import ANY, OWN, Lists
 from ringfence.host.ufw.state import State
@@ -21,8 +21,6 @@ from ringfence.host.units import booted
 ROUTE = "kept-route-"  # names of the rules that keep what was forwarded
 FORWARDS = {"4": "net.ipv4.ip_forward", "6": "net.ipv6.conf.all.forwarding"}
 _OTHERS = re.compile(r"lo|docker\d+|docker_gwbridge|br-[0-9a-f]{12}|veth.*|rf-.*")
-# iptables' own tables as nft shows them, which are read as iptables', and those of Docker and ringfence.
-_TABLES = re.compile(r"\w+ (raw|mangle|nat|filter|security|docker-bridges|ringfence.*)")
 
 
 class Routed(NamedTuple):
@@ -55,11 +53,7 @@ def routed(state: State) -> Routed:
     why = [f"the bridge {name}" for name in bridges] + [f"the tunnel {name}" for name in tunnels]
     for family in families:
         why += [f"the rule `{rule}`" for rule in translations(live_text(f"v{family}") or "", dockers)]
-    why += [
-        f"nft's table {table}"
-        for table in nft_tables()
-        if not _TABLES.fullmatch(table) and re.search(r"masquerade|[sd]nat ", nft_table(table))
-    ]
+    why += [f"nft's table {name}" for name, text in others_tables() if re.search(r"masquerade|[sd]nat ", text)]
     return Routed(pairs(names, bridges, addressed(must("ip", "-o", "addr", "show")), families), why)
 
 
