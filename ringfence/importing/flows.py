@@ -11,7 +11,7 @@ from ringfence.importing.files import Project
 from ringfence.importing.forms import text_of
 from ringfence.importing.mentions import Mention, line, mentions
 from ringfence.importing.names import Names, built_in, networks_of
-from ringfence.importing.ports import DNS_PORT, asked_by, image_name, own_port
+from ringfence.importing.ports import DNS_PORT, asked_by, image_name, is_store, own_port
 
 # Variables that name others without calling them.
 _NO_CALL = re.compile(
@@ -156,7 +156,12 @@ def _unreached(project: Project, found: Flows) -> dict[str, list[str]]:
             continue
         if any((sections.get(network) or {}).get("external") for network in own):
             continue  # others may call it, which is asked for already
-        near = [other for other, one in project.services.items() if other != name and own & set(networks_of(one))]
+        # Whom it calls itself answers it; databases and caches call nobody.
+        near = [
+            other
+            for other, one in project.services.items()
+            if other not in (name, *found.calls[name]) and own & set(networks_of(one)) and not is_store(one)
+        ]
         if near:
             unreached[name] = near
     return unreached

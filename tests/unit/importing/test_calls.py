@@ -221,6 +221,11 @@ def test_who_would_be_out_of_reach_is_named(tmp_path: Path) -> None:
     assert found == {"imaginary": ["app", "jobs", "once", "served", "vpn", "worker"]}
 
 
+def test_who_only_calls_others_is_not_out_of_reach(tmp_path: Path) -> None:
+    services = {"broker": {"image": "eclipse-mosquitto:2"}, "client": {"image": "x:1", "links": ["broker"]}}
+    assert flows(tmp_path, services).unreached == {}
+
+
 # -- names
 
 
