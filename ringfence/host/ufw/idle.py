@@ -33,8 +33,8 @@ def passed_by(
             yield (
                 f"{one.key}, declared as the host's own ({entry['name']}, {entry.get('action') or 'allow'}), is "
                 f"published by {one.holder}: what is published does not pass through ufw, so `from` would mean "
-                f"nothing, and nothing is denied. Take it out of ufw_rules, or stop that "
-                " container and declare the service in lab_services"
+                "nothing, and nothing is denied. Take it out of ufw_rules, or stop that "
+                "container and declare the service in lab_services"
             )
             break
 
