@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Generator
 
 import pytest
@@ -27,6 +28,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """What pyinfra's command line makes of its process's threads leaves a worker of xdist waiting in vain."""
+    assert "pyinfra_cli" not in sys.modules, f"{item.nodeid} imports pyinfra_cli into the process of the tests"
 
 
 def pytest_collection_finish() -> None:
