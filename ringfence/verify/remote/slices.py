@@ -102,7 +102,7 @@ class Maker:
         while os.waitpid(self._child, os.WNOHANG) == (0, 0):
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.01)
+            time.sleep(0.01)  # waitpid knows no deadline
         return True
 
 
