@@ -149,7 +149,8 @@ def hears_vrrp(lab: Lab) -> bool:
     said = os.urandom(8).hex()
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, 112) as neighbour:
         neighbour.sendto(said.encode(), (lab.address(), 0))
-    return said in lab.sh("sleep 0.2; cat /run/vrrp", check=False)
+    heard = f"timeout 2 sh -c 'until grep -qs {said} /run/vrrp; do sleep 0.05; done' && echo heard"
+    return "heard" in lab.sh(heard, check=False)
 
 
 def works(lab: Lab) -> dict[str, bool]:
