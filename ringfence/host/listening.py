@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ringfence.host.engine import bridge_of, docker_runs, engine, engine_version
@@ -206,7 +207,7 @@ class Ground(NamedTuple):
     containers: list[Listener]
     through: list[Listener]
     networks: dict[str, str]
-    proxied: list[Listener] = []  # noqa: RUF012 - nobody changes it
+    proxied: Sequence[Listener] = ()
 
 
 def ground() -> Ground:

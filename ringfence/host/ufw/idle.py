@@ -33,8 +33,8 @@ def passed_by(
             yield (
                 f"{one.key}, declared as the host's own ({entry['name']}, {entry.get('action') or 'allow'}), is "
                 f"published by {one.holder}: what is published does not pass through ufw, so `from` would mean "
-                "nothing, and nothing is denied. Take it out of ufw_rules, or stop that "
-                "container and declare the service in lab_services"
+                "nothing, and nothing is denied. Take it out of ufw_rules, or stop that container and declare the "
+                "service in lab_services"
             )
             break
 
@@ -53,7 +53,7 @@ def _from_within(source: str, networks: Iterable[ipaddress.IPv4Network | ipaddre
     if source == "any":
         return False
     asked = ipaddress.ip_network(source, strict=False)
-    return any(asked.version == one.version and asked.subnet_of(one) for one in networks)  # type: ignore[arg-type]
+    return any(asked.network_address in one and asked.broadcast_address in one for one in networks)
 
 
 def by_no_interface(entries: Iterable[dict[str, Any]], interfaces: Collection[str]) -> Iterator[str]:
