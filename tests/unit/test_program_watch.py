@@ -138,6 +138,20 @@ def test_what_is_not_put_back_as_somebody_began_to_work_is_not_called_left(
     assert host.lines == [("ufw", "mended", ["~ kernel"])]
 
 
+def test_what_is_found_while_somebody_is_at_work_is_told_by_the_next_look(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `ufw allow` holds its lock for a while after the rule is there: what is found then may be half a change."""
+    answers = iter(["", "ufw is at work"])
+    host.drift["docker"] = ["~ restart of docker needed"]
+    monkeypatch.setattr(watch, "busy", lambda: next(answers, ""))
+    watch.run_once()
+    assert host.lines == []
+    watch.run_once()
+    watch.run_once()
+    assert host.lines == [("docker", "left", ["~ restart of docker needed"])]
+
+
 @pytest.mark.parametrize("take", [fcntl.flock, fcntl.lockf])
 def test_hands_off_while_somebody_holds_a_lock(host: Host, take: Any) -> None:
     host.drift["ufw"] = ["~ kernel"]

@@ -255,15 +255,17 @@ def test_what_a_person_has_to_decide_is_told_once_and_left(lab: Lab) -> None:
     assert waited_for(lambda: _as_intended(lab), PROMISED, SELDOM), _status(lab)
     since = float(lab.sh("date +%s"))
     lab.sh(f"ufw allow {UNDECLARED}/tcp")
-    assert waited_for(lambda: bool(_told(lab, since)), PROMISED, SELDOM)
-    # It does not keep the rest from being put back.
-    lab.sh("ip6tables -F ufw6-user-input")
-    assert waited_for(lambda: _results(lab, since)[1:] != [], PROMISED, SELDOM), _status(lab)
-    assert _looked_twice(lab)
-    assert _results(lab, since) == ["left", "mended"], _told(lab, since)
-    left, mended = _told(lab, since)
-    assert f"ufw allow proto tcp from any to any port {UNDECLARED}" in left["MESSAGE"]
-    assert "ufw6-user-input" in mended["MESSAGE"]
-    assert _status(lab).rstrip().endswith("\nnot as intended")
-    lab.sh(f"ufw --force delete allow {UNDECLARED}/tcp")
+    try:
+        assert waited_for(lambda: bool(_told(lab, since)), PROMISED, SELDOM), _status(lab)
+        # It does not keep the rest from being put back.
+        lab.sh("ip6tables -F ufw6-user-input")
+        assert waited_for(lambda: _results(lab, since)[1:] != [], PROMISED, SELDOM), _status(lab)
+        assert _looked_twice(lab)
+        assert _results(lab, since) == ["left", "mended"], _told(lab, since)
+        left, mended = _told(lab, since)
+        assert f"ufw allow proto tcp from any to any port {UNDECLARED}" in left["MESSAGE"]
+        assert "ufw6-user-input" in mended["MESSAGE"]
+        assert _status(lab).rstrip().endswith("\nnot as intended")
+    finally:  # else no test after it would find the host as it was
+        lab.sh(f"ufw --force delete allow {UNDECLARED}/tcp")
     assert _as_intended(lab), _status(lab)
