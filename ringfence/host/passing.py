@@ -208,7 +208,7 @@ def ends(compose: Mapping[str, Any]) -> bool:
 def passed(entry: dict[str, Any], compose: Mapping[str, Any]) -> dict[str, Any]:
     """Return a service of a compose document with what is passed on; what stands in it already of labels stays."""
     made = {**entry, **compose}
-    if compose.get("labels") or ends(compose):
+    if "labels" in compose or ends(compose):  # also where it says that there are none
         once = {"ringfence.once": "true"} if ends(compose) else {}
         made["labels"] = {**_mapping(compose, "labels"), **entry["labels"], **once}
     if "logging" in compose:

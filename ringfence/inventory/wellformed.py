@@ -24,6 +24,8 @@ _TEXTS = frozenset({
     "annotations", "command", "config", "entrypoint", "environment", "files", "health", "labels", "secrets", "sysctls",
     "validate",
 })  # fmt: skip
+# Below these stand names, which may be words of the above.
+_NAMED = frozenset({"lab_devices", "lab_hosts", "lab_people", "lab_segments", "lab_services", "services"})
 _FREE = "settings"  # another program's configuration, with switches of its own
 
 
@@ -75,7 +77,8 @@ def _is_ringfences(path: tuple[str, ...]) -> bool:
 
 
 def _is_text(path: tuple[str, ...]) -> bool:
-    return _is_ringfences(path) and not _TEXTS.isdisjoint(path) and _FREE not in path
+    said = [key for above, key in zip(("", *path), path, strict=False) if above not in _NAMED]
+    return _is_ringfences(path) and not _TEXTS.isdisjoint(said) and _FREE not in said
 
 
 def _as_read(node: yaml.Node) -> str:

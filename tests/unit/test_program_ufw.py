@@ -643,6 +643,7 @@ def test_what_is_forwarded_is_not_cut_without_a_question(bare: Any, monkeypatch:
         ("ACCEPT", "ACCEPT", "1", False),  # left as ufw has it configured
         ("DROP", "DROP", "1", False),  # nothing is forwarded that no rule lets through
         ("DROP", "ACCEPT", "0", False),
+        ("DROP", "", "1", True),  # no table yet, as nobody has used iptables
     ],
 )
 def test_only_what_would_change_is_looked_for(
@@ -650,6 +651,8 @@ def test_only_what_would_change_is_looked_for(
 ) -> None:
     captured.conf["DEFAULT_FORWARD_POLICY"] = forward
     captured.live["4"].policies["FORWARD"], captured.live["6"].policies["FORWARD"] = policy, "DROP"
+    if not policy:
+        del captured.live["4"].policies["FORWARD"]
     captured.interfaces = {"lo", "eth0", "wan0", "docker0", "br-0123456789ab", "rf-web", "mine0"}
     monkeypatch.setattr(ufw, "read", lambda path: forwards if "forward" in str(path) else "")
     monkeypatch.setattr(ufw, "booted", lambda: True)
@@ -657,8 +660,14 @@ def test_only_what_would_change_is_looked_for(
     bridge = {"Id": "0" * 64, "Options": {"com.docker.network.bridge.name": "mine0"}}
     monkeypatch.setattr(ufw, "engine", lambda *_: [bridge])
     monkeypatch.setattr(ufw, "live_text", lambda _: NAT)
-    monkeypatch.setattr(ufw, "nft_tables", lambda: ["ip nat", "ip docker-bridges", "inet guests"])
-    monkeypatch.setattr(ufw, "nft_table", lambda _: "masquerade")
+    monkeypatch.setattr(ufw, "nft_tables", lambda: ["ip nat", "ip docker-bridges", "inet guests", "inet nat"])
+    chain = "chain {} {{ type nat hook postrouting priority srcnat; policy accept; masquerade }}"
+    tables = {
+        "ip nat": chain.format("POSTROUTING"),
+        "inet guests": chain.format("out"),
+        "inet nat": chain.format("out"),
+    }
+    monkeypatch.setattr(ufw, "nft_table", tables.get)
     names = ("eth0", "wan0", "docker0", "mine0")
     text = "".join(f"2: {name} inet 192.0.2.1/24 scope global {name}\n" for name in names)
     monkeypatch.setattr(ufw, "must", lambda *_, **__: text)
@@ -666,8 +675,8 @@ def test_only_what_would_change_is_looked_for(
     assert set(found.pairs) == ({("eth0", "wan0"), ("wan0", "eth0")} if asked else set())
     assert bool(found.why) is asked
     if asked:
-        assert found.why[-1] == "nft's table inet guests"
-        assert len(found.why) == 3
+        assert found.why[-2:] == ["nft's table inet guests", "nft's table inet nat"]
+        assert len(found.why) == 4
 
 
 # -- while ufw is stopped --------------------------------------------------------------------------------------------
@@ -884,6 +893,8 @@ def test_rules_of_input_that_let_in_beside_ufw_are_known(rule: str, opens: bool)
         (["-j REJECT --reject-with icmp-host-prohibited", "-j ufw-before-logging-input"], "-D INPUT -j REJECT"),
         (["-i eth0 -j DROP"], "Remove it: `iptables -D INPUT -i eth0 -j DROP`"),
         (["-m conntrack --ctstate INVALID,NEW -j DROP"], "-P INPUT DROP"),
+        (["-m conntrack ! --ctstate RELATED,ESTABLISHED -j DROP"], "-P INPUT DROP"),
+        (["-m conntrack ! --ctstate NEW -j DROP"], ""),
         (["-j MINE"], "`iptables -P INPUT DROP; iptables -D MINE -j DROP`"),
         (["-j ufw-before-logging-input", "-j DROP"], ""),  # behind ufw's own it drops what ufw drops
         (["-j ufw-h-input"], ""),
@@ -913,9 +924,13 @@ def test_what_somebody_lets_in_by_ufws_own_files_is_a_foreign_rule(
     with monkeypatch.context() as patch:
         patch.setattr(ufw, "ETC", tmp_path)
         patch.setattr(ufw, "TEMPLATES", tmp_path / "packaged")
-        assert ufw.added_rules("4") == [f"{tmp_path}/before.rules: {mine}"]
+        found = (f"{tmp_path}/before.rules", "ufw-before-input", mine.removeprefix("-A ufw-before-input "))
+        assert ufw.added_rules("4", None) == [found]
+        monkeypatch.setattr(ufw, "tried", lambda _, text: ufw.parse_rules(text)[1])  # as where it can be tried
+        listed = ufw.parse_rules((tmp_path / "before.rules").read_text())[1]
+        assert ufw.added_rules("4", listed) == [found]
     captured.rules = {"4": [], "6": []}
-    captured.added["4"] = [f"/etc/ufw/before.rules: {mine}"]
+    captured.added["4"] = [("/etc/ufw/before.rules", *found[1:])]
     for foreign in ("stop", "remove"):
         [refusal] = ufw.compare(wish(SSH, foreign=foreign), captured, None)["refusals"]
         assert f"/etc/ufw/before.rules: {mine}" in refusal
@@ -923,6 +938,41 @@ def test_what_somebody_lets_in_by_ufws_own_files_is_a_foreign_rule(
     told = ufw.compare(wish(SSH, foreign="keep"), captured, None)
     assert told["refusals"] == []
     assert any(mine in line for line in told["notices"])
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("-A ufw-before-input --jump ACCEPT -p tcp --dport 8123", True),
+        ("-A ufw-before-input -s 192.168.1.10,192.168.1.11 -p tcp --dport 8123 -j ACCEPT", True),
+        ("-A ufw-before-input -s nas.lan -p tcp --dport ssh -j ACCEPT -m comment --comment 'no icmp'", True),
+        ("-A ufw-before-input -p tcp --dport :1024 -m comment --comment 'of one -j ACCEPT", True),
+        ("-A ufw-before-input -p ipv6-icmp -j ACCEPT", False),
+        ("-A ufw-before-input -m state --state ESTABLISHED -j ACCEPT", False),
+        ("-A ufw-user-input -p tcp --dport 8123 -j ACCEPT", False),  # ufw's own file makes that chain anew
+        (":mine - [0:0]\n-A ufw-before-input -i br0 -j mine\n-A mine -p tcp --dport 8123 -j ACCEPT", True),
+        (":mine - [0:0]\n-A mine -p tcp --dport 8123 -j ACCEPT", False),  # nothing leads there
+    ],
+)
+def test_whatever_somebody_writes_into_ufws_own_files_is_read(
+    captured: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, found: bool
+) -> None:
+    packaged = (FIXTURES / "before.rules").read_text()
+    (tmp_path / "packaged").mkdir()
+    (tmp_path / "packaged/before.rules").write_text(packaged)
+    chains = "".join(f"{one}\n" for one in line.splitlines() if one.startswith(":"))
+    rules = "".join(f"{one}\n" for one in line.splitlines() if not one.startswith(":"))
+    text = packaged.replace("*filter\n", f"*filter\n{chains}", 1).replace("COMMIT\n", f"{rules}COMMIT\n", 1)
+    (tmp_path / "before.rules").write_text(text)
+    with monkeypatch.context() as patch:
+        patch.setattr(ufw, "ETC", tmp_path)
+        patch.setattr(ufw, "TEMPLATES", tmp_path / "packaged")
+        added = ufw.added_rules("4", None)
+    assert bool(added) is found, added
+    captured.added["4"] = added
+    captured.rules = {"4": [], "6": []}
+    refusals = ufw.compare(wish(SSH), captured, None)["refusals"]
+    assert (f"{tmp_path}/before.rules: {rules.splitlines()[-1]}" in "\n".join(refusals)) is found
 
 
 def test_a_rule_beside_ufw_is_treated_as_a_foreign_one(captured: Any) -> None:

@@ -137,7 +137,7 @@ def test_what_listens_on_a_link_is_kept_for_whatever_address_it_has_there(monkey
     seen(monkeypatch, "udp UNCONN 0 0 [fe80::42:aff:fed5:20a]%eth0:546 [::]:*")
     assert "546/udp on fe80::42:aff:fed5:20a of eth0" in ufw.compare(wish(SSH), bare(), None)["refusals"][0]
     [command] = kept_commands(wish(SSH, unmanaged="keep"), bare())
-    assert command == "ufw allow in on eth0 proto udp from any to fe80::/10 port 546 comment rf:kept-546-udp-eth0"
+    assert command == "ufw allow in on eth0 proto udp from any to fe80::/10 port 546 comment rf:kept-546-udp-link6-eth0"
     declared = {"name": "x", "proto": "udp", "port": "546", "destination": "fe80::/10"}
     assert ufw.compare(wish(SSH, declared), bare(), None)["refusals"] == []
 
@@ -175,7 +175,7 @@ def test_an_own_table_of_nftables_that_drops_is_refused_with_what_to_do(monkeypa
     seen(monkeypatch, "")
     chain = "chain input {{ type filter hook {} priority filter; policy {}; tcp dport 22 accept }}"
     tables = {
-        "ip filter": chain.format("input", "drop"),  # iptables' own, read as such
+        "ip filter": chain.format("input", "drop").replace("chain input", "chain INPUT"),  # iptables', read as such
         "inet ringfence": chain.format("input", "drop"),
         "inet f2b-table": chain.format("input", "accept"),
         "inet guests": chain.format("forward", "drop"),
@@ -187,6 +187,65 @@ def test_an_own_table_of_nftables_that_drops_is_refused_with_what_to_do(monkeypa
     assert "nft's table inet mine drops" in refusal
     assert "`nft delete table inet mine`" in refusal
     assert ufw.compare(wish(SSH), standing(wish(SSH)), None)["refusals"] == []
+    del tables["inet mine"]
+    for name in ("inet filter", "ip6 filter"):  # as in Debian's own /etc/nftables.conf; iptables reads neither
+        with monkeypatch.context() as patch:
+            patch.setitem(tables, name, chain.format("input", "drop"))
+            [refusal] = ufw.compare(wish(SSH), bare(), None)["refusals"]
+        assert f"`nft delete table {name}`" in refusal
+
+
+LISTENS = "tcp LISTEN 0 9 *:8123 *:*"
+BOUND = "udp UNCONN 0 0 0.0.0.0%wg0:8123 0.0.0.0:*"
+
+
+@pytest.mark.parametrize(
+    ("rule", "line", "lost"),
+    [
+        ("-i wg0 -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-i wg0 -j ACCEPT", BOUND, ""),
+        ("-i eth0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-d 224.0.0.0/4 -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-m pkttype --pkt-type multicast -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-p tcp -m tcp --sport 53 -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-p tcp -m tcp ! --dport 22 -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-p tcp -m tcp --dport http-alt -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-s nas.lan,10.0.0.1 -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-p tcp -j ACCEPT", LISTENS, "whoever reaches the host by IPv6,"),
+        ("-m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT", LISTENS, "whoever reaches the host by IPv6,"),
+        ("-p tcp -m tcp --dport 8000: -j ACCEPT", LISTENS, ""),
+        ("-s 10.0.0.0/8 -p tcp -m tcp --dport 8123 -j ACCEPT", LISTENS, ""),  # who wrote it has decided
+    ],
+)
+def test_a_rule_beside_ufw_excuses_what_it_lets_in_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, rule: str, line: str, lost: str
+) -> None:
+    seen(monkeypatch, line)
+    state = bare()
+    state.beside["4"] = [rule]
+    text = "\n".join(ufw.compare(wish(SSH, foreign="keep"), state, None)["refusals"])
+    assert lost in text
+    assert bool(text) is bool(lost)
+
+
+def test_what_listens_by_several_interfaces_and_families_is_kept_by_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = [
+        "[fe80::1]%eth0",
+        "[fe80::1]%br1",
+        "[ff02::1:2]%eth0",
+        "[ff02::1:2]%br1",
+        "192.168.1.1%eth0",
+        "169.254.1.1%eth0",
+    ]
+    seen(monkeypatch, "\n".join(f'udp UNCONN 0 0 {one}:547 *:* users:(("kea",pid=5,fd=9))' for one in of))
+    [refusal] = ufw.compare(wish(SSH), bare(), None)["refusals"]
+    assert refusal.count("547/udp on ") == len(of)
+    commands = kept_commands(wish(SSH, unmanaged="keep"), bare())
+    ends = {(command.split(" in on ")[1].split()[0], command.split(" to ")[1].split()[0]) for command in commands}
+    assert ends == {
+        ("eth0", "fe80::/10"), ("br1", "fe80::/10"), ("eth0", "ff02::1:2"), ("br1", "ff02::1:2"),
+        ("eth0", "192.168.1.1"), ("eth0", "169.254.0.0/16"),
+    }  # fmt: skip
 
 
 def test_what_was_kept_by_one_family_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +300,7 @@ def test_protocols_without_ports_are_listed_and_kept_where_ufw_has_a_word(monkey
     assert "89/ip" in "".join(ufw.compare(wish(SSH, unmanaged_ports={"89/ip": "keep"}), closed, None)["refusals"])
     assert ufw.compare(wish(SSH, unmanaged="keep"), closed, None)["refusals"] == []
     state = bare()
-    state.added["4"] = ["/etc/ufw/before.rules: -A ufw-before-input -p 89 -j ACCEPT"]
+    state.added["4"] = [("/etc/ufw/before.rules", "ufw-before-input", "-p 89 -j ACCEPT")]
     assert ufw.compare(wish(SSH, unmanaged="keep", foreign="keep"), state, None)["refusals"] == []
 
 

@@ -82,6 +82,13 @@ def test_switches_and_what_is_in_quotes_stay(text: str) -> None:
     assert problems(of_a_service(text)) == []
 
 
+@pytest.mark.parametrize("name", ["files", "config", "secrets", "labels"])
+def test_the_name_of_a_service_makes_no_texts_of_its_switches(name: str) -> None:
+    assert problems(f"lab_services:\n  {name}: {{init: yes}}") == []
+    assert problems(f"lab_part_x:\n  services:\n    {name}: {{init: yes}}") == []
+    assert problems(f"lab_services:\n  {name}: {{environment: {{Y: yes}}}}") == [TRUE.format("Y")]
+
+
 def test_a_text_of_a_part_by_an_anchor_is_told_as_well() -> None:
     text = "x: &all\n  DEBUG: yes\nlab_part_photos:\n  services:\n    app:\n      environment:\n        <<: *all\n"
     assert problems(text) == [TRUE.format("DEBUG")]

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ringfence.host.engine import engine
-from ringfence.host.mounts import Led, leading, led_below
+from ringfence.host.mountinfo import MountTable
+from ringfence.host.mounts import Led, host_mounts, leading, led_below
 from ringfence.host.returning import returning
 from ringfence.host.stack.containers import Container, there
 from ringfence.host.stack.places import bound_directory, meeting
@@ -35,6 +36,13 @@ class Existing:
     returning: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
     directories: dict[str, str] = field(default_factory=dict)
+    _mounts: list[MountTable] = field(default_factory=list, repr=False, compare=False)
+
+    def mounts(self) -> MountTable:
+        """What is mounted on the host, read when it is first asked for. Raises Fault."""
+        if not self._mounts:
+            self._mounts.append(host_mounts())
+        return self._mounts[0]
 
 
 def docker_name(project: str, volume: dict[str, Any]) -> str:
@@ -125,7 +133,7 @@ def _written_by_others(service: dict[str, Any], existing: Existing, theirs: list
         for c in theirs:
             if external and name in c.get("written", ()):
                 yield _in_use(f"the volume {name}", c)
-            elif source and (place := meeting(source, c, existing.directories)):
+            elif source and (place := meeting(source, c, existing.directories, existing.mounts)):
                 yield _in_use(place if place == source else f"{place}, which meets {source}", c)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from ringfence.host.mountinfo import MountTable
 from ringfence.host.stack.containers import Container
 
 # The host's clock, kernel, devices and sockets: nobody's data.
@@ -20,20 +20,25 @@ def bound_directory(volume: Mapping[str, Any]) -> str:
     return options.get("device", "") if is_bind and volume.get("Driver", "local") == "local" else ""
 
 
-def meeting(source: str, container: Container, directories: Mapping[str, str]) -> str:
+def meeting(source: str, container: Container, directories: Mapping[str, str], mounts: Callable[[], MountTable]) -> str:
     """Return where a container writes to a directory of the host that a service is to write to, "" where it does not.
 
     Args:
         source: absolute path on this host.
         container: one that runs or comes back.
         directories: volume of the engine → the directory of the host that it is.
+        mounts: gives what is mounted on the host: one directory has several paths there.
+
+    Raises:
+        Fault: what is mounted cannot be read.
     """
     own = os.path.realpath(source)
     if not _keeps_data(own):
         return ""
     volumes = (directories.get(name, "") for name in container.get("written", ()))
     places = [*container.get("places", ()), *filter(None, volumes)]
-    return next((str(place) for place in places if _meet(own, os.path.realpath(place))), "")
+    names = _names(own, mounts()) if places else ()
+    return next((str(place) for place in places if _meet(names, os.path.realpath(place))), "")
 
 
 def _keeps_data(place: str) -> bool:
@@ -41,15 +46,14 @@ def _keeps_data(place: str) -> bool:
     return place != "/" and not any(_within(place, one) for one in _NO_DATA)
 
 
-def _meet(own: str, other: str) -> bool:
-    if not _keeps_data(other):
-        return False
-    if _within(own, other) or _within(other, own):
-        return True
-    try:
-        return Path(own).samefile(other)  # mounted elsewhere once more
-    except OSError:
-        return False
+def _names(place: str, table: MountTable) -> set[str]:
+    """Return by which paths the host has a directory, something in it, and what is mounted in it."""
+    return {place}.union(*(table.names(one) for one in (place, *table.mounts_below(place))))
+
+
+def _meet(names: Iterable[str], other: str) -> bool:
+    """Whether a directory, by any of its names, lies in another one or around it."""
+    return _keeps_data(other) and any(_within(name, other) or _within(other, name) for name in names)
 
 
 def _within(place: str, above: str) -> bool:

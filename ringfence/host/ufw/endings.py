@@ -9,17 +9,25 @@ from ringfence.host.nft import nft_table, nft_tables
 from ringfence.host.ufw.state import HOLD, PREFIX, State, options
 
 # What a rule may ask for and still be about every new connection, and about all of an interface's or a protocol's.
-_EVERY = re.compile(r"! -i lo|--(ct)?state \S*NEW\S*|--reject-with \S+|-[jg] \S+")
+_EVERY = re.compile(r"! -i lo|--(ct)?state \S*NEW\S*|! --(ct)?state (?!\S*NEW)\S+|--reject-with \S+|-[jg] \S+")
 _WIDE = re.compile(_EVERY.pattern + r"|-i (?!lo$)\S+|-p (tcp|udp)")
-# iptables' own tables as nft shows them, which are read as iptables', and those of Docker and ringfence.
-_TABLES = re.compile(r"\w+ (raw|mangle|nat|filter|security|docker-bridges|ringfence.*)")
+# Those of Docker and ringfence.
+_OURS = re.compile(r"\w+ (docker-bridges|ringfence.*)")
+# iptables' own tables as nft shows them, which are read as iptables', and the chains that the kernel asks in them:
+# somebody may call a table of his own so.
+_TABLES = re.compile(r"(ip|ip6|arp|bridge) (raw|mangle|nat|filter|security)")
+_BUILT_IN = frozenset({"BROUTING", "PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
+_ASKED = re.compile(r"chain (\S+) \{\s*type \w+ hook ")
 
 
 def others_tables() -> Iterator[tuple[str, str]]:
     """Yield somebody's own tables of nftables, name and text. Raises Fault."""
     for name in nft_tables():
-        if not _TABLES.fullmatch(name):
-            yield name, nft_table(name)
+        if _OURS.fullmatch(name):
+            continue
+        text = nft_table(name)
+        if not (_TABLES.fullmatch(name) and _BUILT_IN.issuperset(_ASKED.findall(text))):
+            yield name, text
 
 
 def closed(state: State, family: str) -> bool:

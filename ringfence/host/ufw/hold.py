@@ -11,8 +11,19 @@ from ringfence.host.files import read, replace_file
 from ringfence.host.lock import lock
 from ringfence.host.running import Fault, must, run, say
 from ringfence.host.tables import families, iptables, live_text, parse_policies, parse_save
-from ringfence.host.ufw.kernel import configured, section
-from ringfence.host.ufw.state import CONF, DEFAULTS, DIRECTIONS, ETC, HOLD, HOOKS, PREFIX, assignments, ufw_chains
+from ringfence.host.ufw.kernel import configured
+from ringfence.host.ufw.state import (
+    CONF,
+    DEFAULTS,
+    DIRECTIONS,
+    ETC,
+    HOLD,
+    HOOKS,
+    PREFIX,
+    assignments,
+    section,
+    ufw_chains,
+)
 
 COMMANDS = Path("/run/ufw.lock")  # held by each of ufw's commands
 # There while the hold may be in force, so that a boot need not ask the kernel.

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from ringfence.host.files import read
-from ringfence.host.ufw.state import DIRECTIONS, ETC, HOLD, HOOKS, PREFIX, USER, Live, State, canonical, parse_rules
+from ringfence.host.ufw.state import (
+    DIRECTIONS,
+    ETC,
+    HOLD,
+    HOOKS,
+    PREFIX,
+    USER,
+    Live,
+    State,
+    canonical,
+    parse_rules,
+    section,
+)
 
 
 def kernel_drift(state: State) -> list[str]:
@@ -139,15 +151,3 @@ def kernel_text(state: State, family: str) -> str:
             if f"{prefix}before-{way}" in counts
         ]
     return "\n".join([*lines, "COMMIT", ""])
-
-
-def section(text: str) -> list[str]:
-    """The lines of the filter table of a rules file."""
-    found, table = [], ""
-    for raw in text.splitlines():
-        line = raw.strip()
-        if line.startswith("*"):
-            table = line[1:]
-        elif table == "filter":
-            found.append(line)
-    return found

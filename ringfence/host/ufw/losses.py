@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from ringfence.host.listening import RAW, Ground, Listener, same_port
@@ -130,20 +131,52 @@ def served(one: Listener) -> bool:
     return one.holder.startswith(tuple(f"{name} " for name in SERVED.get((one.proto, one.port), ())))
 
 
-def let_in_beside(rules: Iterable[str], listener: Listener) -> bool:
-    """Whether one of somebody's rules of iptables lets in to a listener; one for every port only where it is for
-    everybody."""
+def let_in_beside(rules: Mapping[str, Iterable[str]], listener: Listener) -> str:
+    """By which IP versions somebody's rules of iptables decide who reaches a listener.
+
+    One for its port does by both, whomever it lets in; one for every port only by its own, and where it lets in whoever
+    comes to the listener. What cannot be read decides nothing: then it is asked about.
+
+    Args:
+        rules: by IP version.
+        listener: what answers.
+    """
     protos = (
         {listener.proto, "all"} if listener.proto != RAW else {str(listener.port), PROTOCOLS.get(listener.port, "")}
     )
-    for rule in rules:
+    found = ""
+    for family, rule in ((family, rule) for family, own in rules.items() for rule in own):
         asked = dict(option.partition(" ")[::2] for option in options(rule))
-        ports_ = asked.get("--dport") or asked.get("--dports") or "any"
-        if ports_ == "any" and "-s" in asked and listener.proto != RAW:
+        ports_ = asked.pop("--dport", "") or asked.pop("--dports", "")
+        states = asked.pop("--ctstate", asked.pop("--state", "NEW"))
+        if "!" in asked or asked.pop("-p", listener.proto if listener.proto != RAW else "all") not in protos:
             continue
-        if asked.get("-p", listener.proto) in protos and (listener.proto == RAW or overlap(ports_, str(listener.port))):
-            return True
-    return False
+        if "NEW" not in states.split(",") or {"--sport", "--sports"} & asked.keys():
+            continue
+        to = asked.pop("-d", "")
+        if not _comes_to(listener, to) and (listener.address or not (ports_ or listener.proto == RAW)):
+            continue
+        if listener.proto == RAW or (ports_ and _among(listener.port, ports_)):
+            return "46"
+        # What comes by one interface is all that comes to whoever is bound to it.
+        if not ports_ and asked.pop("-i", listener.device) == listener.device and asked.keys() == {"-j"}:
+            found += family
+    return found
+
+
+def _comes_to(listener: Listener, network: str) -> bool:
+    """Whether what goes to addresses of a network alone is all that comes to a listener."""
+    try:
+        return not network or bool(listener.address and _inside(listener.address, network))
+    except (ValueError, TypeError):  # a name, or several
+        return False
+
+
+def _among(port: int, ports_: str) -> bool:
+    try:
+        return overlap(ports_, str(port))
+    except ValueError:  # a name
+        return False
 
 
 def losses(
@@ -151,7 +184,7 @@ def losses(
     final: Lists,
     open_: str = "46",
     fleeting: tuple[int, int] = (0, 0),
-    beside: Collection[str] = (),
+    beside: Mapping[str, Collection[str]] = MappingProxyType({}),
 ) -> list[Loss]:
     """Who loses what once ufw denies: what processes answer, what containers ask of the host's own address, and what
     the host answers for a container whose network has no IPv6. What else comes to containers does not pass through ufw.
@@ -161,37 +194,36 @@ def losses(
         final: ufw's rules as they will be.
         open_: IP versions by which the host is open: by another one nobody loses anything.
         fleeting: first and last of the ports that the kernel hands out to who asks for any.
-        beside: rules of iptables, not ufw's, that let in and stay.
+        beside: rules of iptables, not ufw's, that let in and stay, by IP version.
     """
     rules = [*final["4"], *final["6"]]
-    found: dict[tuple[str, str, str], Loss] = {}
+    found: dict[tuple[str, ...], Loss] = {}
     for one in around.processes:
-        families = "".join(family for family in one.families if family in open_)
+        decided = let_in_beside(beside, one)
+        families = "".join(family for family in one.families if family in open_ and family not in decided)
         if one.inward or not families or served(one) or let_in(rules, one):
-            continue
-        if let_in_beside(beside, one):
             continue
         whom = f"whoever reaches {one.address or 'the host'}{'' if one.address else _by(families)}"
         who = f"{whom}, containers included"
         if one.proto != RAW and fleeting[0] <= one.port <= fleeting[1]:
             who += "; unless it is pinned, it has another port at its next start, and keeping this one is lost then"
-        key = (one.key, one.address or one.device, one.holder)
-        found.setdefault(key, Loss(one, who, {"any" if one.address else _sources(families): ""}))
+        of = (one.key, one.address, one.device, one.holder)
+        found.setdefault(of, Loss(one, who, {"any" if one.address else _sources(families): ""}))
     for one in around.through:
         if one.own or one.inward or let_in(rules, one) or not around.networks:
             continue
         who = f"containers of {', '.join(sorted(set(around.networks.values())))} that ask for it by the host's address"
-        found.setdefault((one.key, "", one.holder), Loss(one, who, around.networks))
+        found.setdefault((one.key, "", "", one.holder), Loss(one, who, around.networks))
     for one in around.proxied:
         families = "".join(family for family in one.families if family in open_)
         if not families or let_in([rule for family in families for rule in final[family]], one):
             continue
         who = f"whoever reaches {one.address or 'the host'}{_by(families)}, where docker-proxy answers for it"
-        before = found.get((one.key, "", one.holder))
+        before = found.get((one.key, "", "", one.holder))
         sources = {"any" if one.address else _sources(families): ""}
         if before:
             who, sources = f"{before.who}; {who}", {**before.sources, **sources}
-        found[one.key, "", one.holder] = Loss(one, who, sources)
+        found[one.key, "", "", one.holder] = Loss(one, who, sources)
     return sorted(found.values(), key=lambda loss: (loss.listener.port, loss.listener.proto, loss.listener.address))
 
 
@@ -241,10 +273,11 @@ def kept_entries(found: Iterable[Loss], rules: Lists, given: Answers, first: boo
         for source, label in loss.sources.items():
             if source != "any" and address and _version(source) != _version(address):
                 continue
+            of = address
             # An address of a link alone is another one after the next start; whoever reaches it is on the link.
             if one.device and address and ipaddress.ip_address(address).is_link_local:
-                address = LINKS[_version(address)]
-            parts = filter(None, [label, "" if one.device else address, one.device])
+                of, address = f"link{_version(address)}", LINKS[_version(address)]
+            parts = filter(None, [label, of, one.device])
             name = "-".join([f"{KEEPING}{one.port}", one.proto, *parts])
             if label:
                 name += f"-{_version(source)}"

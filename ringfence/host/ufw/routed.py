@@ -39,11 +39,9 @@ def routed(state: State) -> Routed:
     """Look what ufw's default would cut. Raises Fault."""
     if policies(state)["FORWARD"] == "ACCEPT":
         return Routed({}, [])
-    families = [
-        family
-        for family in state.families
-        if state.live[family].policies.get("FORWARD") == "ACCEPT" and read(sysctl_path(FORWARDS[family])).strip() == "1"
-    ]
+    # A table that nobody has used yet is not there, and lets pass whatever comes.
+    open_ = [family for family in state.families if state.live[family].policies.get("FORWARD", "ACCEPT") == "ACCEPT"]
+    families = [family for family in open_ if read(sysctl_path(FORWARDS[family])).strip() == "1"]
     if not families:
         return Routed({}, [])
     dockers = {bridge_of(network) for network in engine("GET", "/networks")} if booted() and docker_runs() else set()

@@ -215,10 +215,11 @@ def overlap(one: str, other: str) -> bool:
 
 
 def spans(text: str) -> list[tuple[int, int]]:
+    """Read ports such as 80, 80:90, :1024 and 1024:, with commas between them. Raises ValueError: one has a name."""
     found = []
     for part in text.split(","):
-        low, _, high = part.partition(":")
-        found.append((int(low), int(high or low)))
+        low, colon, high = part.partition(":")
+        found.append((int(low or 0), int(high or (65535 if colon else low))))
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,8 +57,8 @@ class State:
         live: what the kernel has, by family.
         hold: whether the hold is in force, as while ufw is stopped.
         beside: rules of INPUT that are not ufw's and let something in, as iptables-save prints them, by family.
-        added: rules that somebody has put into ufw's own before.rules or after.rules and that let something in, file
-            before rule, by family.
+        added: rules that somebody has put into ufw's own before.rules or after.rules and that let something in, as
+            (file, chain, rule), by family.
         chains: the kernel's filter table, rules as iptables-save prints them, by family.
         led: rules of others' chains that INPUT leads to and that let something in, chain before rule, by family.
         interfaces: names of the host's interfaces.
@@ -79,7 +80,7 @@ class State:
         self.live: dict[str, Live] = {}
         self.hold = False
         self.beside: dict[str, list[str]] = {"4": [], "6": []}
-        self.added: dict[str, list[str]] = {"4": [], "6": []}
+        self.added: dict[str, list[tuple[str, str, str]]] = {"4": [], "6": []}
         self.chains: dict[str, dict[str, list[str]]] = {"4": {}, "6": {}}
         self.led: dict[str, list[str]] = {"4": [], "6": []}
         self.interfaces: set[str] = set()
@@ -136,13 +137,14 @@ def options(rule: str) -> list[str]:
             values.append(word)
             continue
         value = " ".join(values)
-        if option in ("-s", "-d"):
-            value = network(value)
+        if option.lstrip("! ") in ("-s", "-d"):
+            with contextlib.suppress(ValueError):  # in a file there may be a name, or several with commas
+                value = network(value)
         if option == "-p" and value.isdecimal():
             value = PROTOCOLS.get(int(value), value)
         if option == "--limit":
             value = value.replace("minute", "min")
-        if option == "--ctstate":
+        if option.lstrip("! ") in ("--ctstate", "--state"):
             value = ",".join(sorted(value.split(",")))
         if option not in ("", "-m", "--comment", "--mask") and (option.lstrip("! "), value) not in IMPLIED:
             found.append(f"{option} {value}".strip())
@@ -179,6 +181,18 @@ def parse_rules(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
     return policies, chains
 
 
+def section(text: str) -> list[str]:
+    """The lines of the filter table of a rules file."""
+    found, table = [], ""
+    for raw in text.splitlines():
+        line = raw.strip()
+        if line.startswith("*"):
+            table = line[1:]
+        elif table == "filter":
+            found.append(line)
+    return found
+
+
 def gather() -> State:
     """Read everything; a host without ufw or iptables simply has nothing of them.
 
@@ -207,8 +221,8 @@ def gather() -> State:
         state.beside[family] = opening(chains.get("INPUT", []))
         state.led[family] = [f"{chain} {rule}" for chain in led_to(chains) for rule in opening(chains[chain])]
         if state.installed and family in state.families:
-            state.added[family] = added_rules(family)
             check_files(state, family)
+            state.added[family] = added_rules(family, state.listed.get(family))
     state.interfaces = {path.name for path in Path("/sys/class/net").iterdir()}
     state.tailscaled = runs_here("tailscaled")
     names = ["ufw.service", "nftables.service"]
@@ -228,42 +242,91 @@ def runs_here(name: str, proc: Path = Path("/proc")) -> bool:
 
 
 def opening(rules: list[str]) -> list[str]:
-    """The rules of INPUT that let in what ufw does not know of: neither the host's own nor what is established."""
-    harmless = re.compile(r"-i lo -j ACCEPT|-m (conntrack --ct|state --)state ((RELATED|ESTABLISHED),?)+ -j ACCEPT")
-    return [rule for rule in rules if re.search(r"(^|\s)-j ACCEPT\b", rule) and not harmless.fullmatch(rule)]
-
-
-def added_rules(family: str) -> list[str]:
-    """What lets in by ufw's own files and is not in the packaged ones; of ICMP nothing, which differs by release."""
+    """The rules that let in what ufw does not know of: neither the host's own nor what is established."""
     found = []
-    suffix = "6" if family == "6" else ""
-    for part in ("before", "after"):
-        path, packaged = ETC / f"{part}{suffix}.rules", TEMPLATES / f"{part}{suffix}.rules"
-        if not packaged.exists():
+    for rule in rules:
+        try:
+            asked = options(rule)
+        except ValueError:  # a quotation that does not end
+            found.append(rule)
             continue
-        chain = f"{PREFIX[family]}{part}-input"
-        known = {canonical(rule) for rule in parse_save(read(packaged)).get("filter", {}).get(chain, [])}
-        for line in read(path).splitlines():
-            words = line.split(None, 2)
-            if len(words) < 3 or words[0] not in ("-A", "-I") or words[1] != chain or "-j ACCEPT" not in line:
-                continue
-            if opening([re.sub(r"^1 ", "", words[2])]) and canonical(words[2]) not in known and "icmp" not in line:
-                found.append(f"{path}: {line}")
+        if {"-j ACCEPT", "--jump ACCEPT"} & set(asked) and not _harmless(asked):
+            found.append(rule)
     return found
 
 
-def led_to(chains: dict[str, list[str]]) -> list[str]:
-    """The chains that INPUT leads to, near or far, without ufw's own."""
+def _harmless(asked: list[str]) -> bool:
+    """Whether what a rule asks for is loopback's alone, or established."""
+    rest = [option for option in asked if option not in ("-j ACCEPT", "--jump ACCEPT")]
+    if rest == ["-i lo"]:
+        return True
+    states = [option.partition(" ")[2].split(",") for option in rest if option.startswith(("--ctstate ", "--state "))]
+    return len(rest) == 1 and bool(states) and {"ESTABLISHED", "RELATED"}.issuperset(states[0])
+
+
+def added_rules(family: str, listed: Mapping[str, list[str]] | None) -> list[tuple[str, str, str]]:
+    """What lets in by ufw's own files and is not in the packaged ones; of ICMP nothing, which differs by release.
+
+    Args:
+        family: "4" or "6".
+        listed: the chains that all of ufw's files make, as the kernel lists them; None where that could not be tried.
+
+    Returns:
+        (file, chain, rule).
+    """
+    suffix = "6" if family == "6" else ""
+    files = {ETC / f"{part}{suffix}.rules": TEMPLATES / f"{part}{suffix}.rules" for part in ("before", "after")}
+    texts = {path: (read(path), read(packaged)) for path, packaged in files.items() if packaged.exists()}
+    if all(text == packaged for text, packaged in texts.values()):
+        return []
+    known = "\n".join(packaged for _, packaged in texts.values())
+    chains, by_package = listed, tried(family, head_of(family) + known + "\n") if listed is not None else None
+    if chains is None or by_package is None:
+        chains, by_package = (parse_rules(text)[1] for text in ("\n".join(text for text, _ in texts.values()), known))
+    found = []
+    starts = [f"{PREFIX[family]}{part}-input" for part in ("before", "after")]
+    for chain in [*starts, *led_to(chains, starts)]:
+        if chain.startswith(f"{PREFIX[family]}user-"):  # what stands there is ufw's rules, whatever another file adds
+            continue
+        for rule in opening(chains.get(chain, [])):
+            if rule not in by_package.get(chain, []) and not re.search(r"(^| )-p (ipv6-)?icmp(v6)?( |$)", rule):
+                found.append(_written({str(path): text for path, (text, _) in texts.items()}, chain, rule))
+    return found
+
+
+def _written(texts: Mapping[str, str], chain: str, rule: str) -> tuple[str, str, str]:
+    """Where a rule stands, and how: the kernel lists what somebody wrote in another way, and one with several addresses
+    as several."""
+    named = ""
+    for path, text in texts.items():
+        for line in section(text):
+            words = line.split(None, 2)
+            if len(words) < 3 or words[0] not in ("-A", "-I") or words[1] != chain:
+                continue
+            named = named or path
+            if parse_rules(f"*filter\n{line}")[1].get(chain) == [rule]:
+                return path, chain, words[2]
+    return named or str(ETC), chain, rule
+
+
+def led_to(chains: Mapping[str, list[str]], starts: Iterable[str] = ("INPUT",)) -> list[str]:
+    """The chains that INPUT, or others, lead to, near or far; from INPUT without ufw's own."""
+    waiting = list(starts)
     found: list[str] = []
-    waiting = ["INPUT"]
+    passed = () if "INPUT" not in waiting else tuple(PREFIX.values())
     while waiting:
         for rule in chains.get(waiting.pop(), []):
-            target = re.search(r"(?:^|\s)(?:-j|-g) (\S+)", rule)
+            target = re.search(r"(?:^|\s)(?:-j|-g|--jump|--goto) (\S+)", rule)
             name = target[1] if target else ""
-            if name in chains and name not in found and not name.startswith(tuple(PREFIX.values())):
+            if name in chains and name not in found and not (passed and name.startswith(passed)):
                 found.append(name)
                 waiting.append(name)
     return found
+
+
+def head_of(family: str) -> str:
+    """The chains that ufw makes itself before it loads its files."""
+    return "*filter\n" + "".join(f":{name} - [0:0]\n" for name in ufw_chains(family)) + "COMMIT\n"
 
 
 def check_files(state: State, family: str) -> None:
@@ -271,8 +334,7 @@ def check_files(state: State, family: str) -> None:
     suffix = "6" if family == "6" else ""
     paths = [ETC / f"{part}{suffix}.rules" for part in ("before", "after", "user")]
     texts = {path: read(path) for path in paths}
-    # Chains that ufw makes itself before it loads the files.
-    head = "*filter\n" + "".join(f":{name} - [0:0]\n" for name in ufw_chains(family)) + "COMMIT\n"
+    head = head_of(family)
     whole = head + "\n".join(texts.values()) + "\n"
     listed = tried(family, whole)
     if listed is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import ipaddress
+import itertools
 import json
 import re
 import shlex
@@ -169,7 +170,7 @@ def ufw_allows(etc: Path = Path("/etc/ufw")) -> list[Json]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()  # a comment may be in any encoding
     except OSError:
         return []
 
@@ -192,30 +193,47 @@ def _of_tuple(line: str) -> list[Json]:
 def input_allows(lines: list[str], chain: str, family: str, by: str) -> list[Json]:
     """What rules of a chain, as iptables-save prints them, let in of new connections by TCP and UDP, but for loopback.
 
-    What else such a rule asks for is not looked at: it lets in less than is said here.
+    What else such a rule asks for is not looked at: it lets in less than is said here. What cannot be read excuses
+    nothing.
     """
     found = []
     everywhere = "0.0.0.0/0" if family == "4" else "::/0"
     for line in lines:
         if not line.startswith((f"-A {chain} ", f"-I {chain} ")):
             continue
-        words = shlex.split(line)
+        try:
+            words = shlex.split(line.replace("--jump ", "-j "))
+        except ValueError:
+            continue
         given = {word: words[n + 1] for n, word in enumerate(words[:-1]) if word.startswith("-")}
         state = given.get("--ctstate", given.get("--state", "NEW"))
         narrow = given.get("-i") == "lo" or "--sport" in given or "NEW" not in state
         if given.get("-j") != "ACCEPT" or narrow or given.get("-p", "all") not in ("tcp", "udp", "all"):
             continue
-        found.append(
-            {
-                "proto": given.get("-p", "all").replace("all", "any"),
-                "port": given.get("--dport") or given.get("--dports") or "any",
-                "source": everywhere if "!" in words else given.get("-s", everywhere),
-                "destination": everywhere if "!" in words else given.get("-d", everywhere),
-                "interface": "" if "!" in words else given.get("-i", ""),
-                "by": by,
-            }
-        )
+        port = given.get("--dport") or given.get("--dports") or "any"
+        ends = [everywhere if "!" in words else given.get(end, everywhere) for end in ("-s", "-d")]
+        if not re.fullmatch(r"any|[0-9:,]+", port):
+            continue
+        # In a file several addresses may stand with commas between them, and names.
+        for source, destination in itertools.product(*(filter(_is_network, end.split(",")) for end in ends)):
+            found.append(
+                {
+                    "proto": given.get("-p", "all").replace("all", "any"),
+                    "port": port,
+                    "source": source,
+                    "destination": destination,
+                    "interface": "" if "!" in words else given.get("-i", ""),
+                    "by": by,
+                }
+            )
     return found
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        return False
 
 
 def ufw_profiles(directory: Path = Path("/etc/ufw/applications.d")) -> Json:

@@ -206,10 +206,38 @@ def test_two_never_write_to_one_directory(
         assert faults(desired, facts) == ""
 
 
+MOUNTED = """\
+1 0 254:0 / / rw - ext4 /dev/vda rw
+2 1 254:1 / /mnt/disk rw - ext4 /dev/vdb rw
+3 1 254:1 / /data rw - ext4 /dev/vdb rw
+4 1 254:1 /photos /srv/photos rw - ext4 /dev/vdb rw
+"""  # /mnt/disk at a second and a part of it at a third place
+
+
+@pytest.mark.parametrize(
+    ("own", "place", "meets"),
+    [
+        ("/data/wiki", "/mnt/disk", True),
+        ("/data", "/mnt/disk/wiki", True),
+        ("/srv/photos", "/data", True),
+        ("/srv/photos/2020", "/mnt/disk/photos", True),
+        ("/mnt", "/data/wiki", True),
+        ("/mnt/disk", "/srv", True),
+        ("/srv/photos", "/data/wiki", False),
+        ("/data/wiki", "/mnt/disk/films", False),
+        ("/srv/films", "/data", False),
+    ],
+)
+def test_a_directory_that_is_mounted_twice_is_one(tmp_path: Path, own: str, place: str, meets: bool) -> None:
+    (tmp_path / "mountinfo").write_text(MOUNTED)
+    table = program.mount_table(tmp_path / "mountinfo")
+    assert program.meeting(own, foreign(places=[place]), {}, lambda: table) == (place if meets else "")
+
+
 def test_what_keeps_no_data_is_written_by_many(desired: dict[str, Any]) -> None:
     for source, place in (("/srv/db", "/"), ("/etc/localtime", "/etc/localtime"), ("/dev/shm", "/dev/shm")):
-        assert program.meeting(source, foreign(places=[place]), {}) == ""
-    assert program.meeting("/srv/db", foreign(written=["nas"]), {"nas": "/srv"}) == "/srv"
+        assert program.meeting(source, foreign(places=[place]), {}, program.host_mounts) == ""
+    assert program.meeting("/srv/db", foreign(written=["nas"]), {"nas": "/srv"}, program.host_mounts) == "/srv"
     assert program.bound_directory(WIKI) == ""
 
 

@@ -145,6 +145,12 @@ def test_any_text_arrives(text: str) -> None:
     assert yaml.safe_load(program.as_yaml(entry))["labels"]["k"] == text.replace("$", "$$")
 
 
+@pytest.mark.parametrize("none", [{}, []])
+def test_who_passes_no_labels_on_keeps_the_fences_own(none: Any) -> None:
+    entry = program.passed({"labels": {"ringfence.service": "x"}, "logging": LOG}, passed_of({"labels": none}))
+    assert entry["labels"] == {"ringfence.service": "x"}
+
+
 def test_the_fence_stays_around_what_passes(desired: dict[str, Any]) -> None:
     before = services_of(desired, {})["web"]
     web = services_of(desired, FULL)["web"]
