@@ -8,16 +8,19 @@ from typing import Any
 from urllib.parse import unquote
 
 from ringfence.importing.files import Project
+from ringfence.importing.forms import pairs
 from ringfence.importing.interpolate import Filled
 from ringfence.importing.mentions import line
 
 _NAME = re.compile(
-    r"PASS(?!THROUGH|IVE)|PWD?$|SECRET|TOKEN|CREDENTIAL|SALT$|JWT|PIN$|COOKIE_?(?:KEY|HASH)|AUTH_?(?:KEY|CODE)|API_?KEY|"
+    r"PASS(?!THROUGH|IVE)|PWD?$|SECRET|TOKEN|CRED(?:ENTIAL|S?$)|SALT$|(?:^|_)PSK$|COMMUNITY$|SEED$|(?:^|_)KEY_\w|"
+    r"JWT|PIN$|COOKIE_?(?:KEY|HASH)|AUTH_?(?:KEY|CODE)|API_?KEY|"
     r"(?:PRIVATE|PRESHARED|ACCESS|ENCRYPTION|MASTER|SIGNING|LICENSE|APP|ADMIN|DB|SESSION)_?KEY|(?:^|_)KEY(?:_BASE)?$|"
     r"KEY_?BASE|WEBHOOK|HTPASSWD|MASTER_?AUTH$|PLEX_CLAIM$|(?:^|_)T?OTP(?:_(?:SEED|CODE))?$",
     re.IGNORECASE,
 )
 _NO_NAME = re.compile(
+    r"^KEY_(?:TYPE|SIZE|BITS|NAME|ID|USAGE)$|_KEY_(?:TYPE|SIZE|BITS|NAME|ID)$|"
     r"_(?:FILE|PATH|DIR|EXPIR\w*|TTL|LENGTH|LIFETIME|ALGORITHM|ENABLED?|POLICY|URL|MIN|MAX|TIMEOUT|AGE|SECONDS|MINUTES|"
     r"HOURS|DAYS|INTERVAL|ROUNDS|LIMIT)$|^MAX_TOKENS?$|^(?:OLD)?PWD$",
     re.IGNORECASE,
@@ -241,9 +244,25 @@ def _secret_words(words: Sequence[str]) -> set[int]:
     return {text.count("\0", 0, start) for start, _ in _spans(text)}
 
 
+def shown_words(words: Sequence[str]) -> str:
+    """Return a command for people, without the secrets in it."""
+    told = _secret_words(words)
+    return " ".join("…" if index in told else word for index, word in enumerate(words))
+
+
+_HOOKS = ("post_start", "pre_start", "pre_stop")
+
+
+def _hooks(service: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what compose ran beside a service."""
+    for key in _HOOKS:
+        yield from (one for one in service.get(key) or [] if isinstance(one, Mapping))
+
+
 def _variables(project: Project) -> Iterator[tuple[str, str]]:
     for service in project.services.values():
-        for name, value in (service.get("environment") or {}).items():
+        given = [service.get("environment"), *(pairs(one.get("environment")) for one in _hooks(service))]
+        for name, value in (one for variables in given for one in (variables or {}).items()):
             yield name, value if isinstance(value, str) else str(value)
 
 
@@ -253,6 +272,7 @@ def _commands(project: Project) -> Iterator[list[Any]]:
             service.get("entrypoint"),
             service.get("command"),
             (service.get("healthcheck") or {}).get("test"),
+            *(one.get("command") for one in _hooks(service)),
         ):
             if words:
                 yield words if isinstance(words, list) else [words]

@@ -13,7 +13,7 @@ from typing import Any
 from ringfence.importing import forms, merge
 from ringfence.importing.casts import typed
 from ringfence.importing.checked import check
-from ringfence.importing.interpolate import fill, fill_all, filled, read_env, unset_in
+from ringfence.importing.interpolate import fill, fill_all, filled, read_env, read_raw, unset_in
 from ringfence.importing.problems import ComposeError
 from ringfence.importing.syntax import Tagged, parse
 
@@ -88,7 +88,7 @@ def read(
         chosen = [str(fill(str(one), variables, "name")) for one in given if one]
         variables["COMPOSE_PROJECT_NAME"] = _project_name(chosen[-1] if chosen else directory.name)
     reader = _Reader(directory)
-    tree = reader.files(paths, variables)
+    tree = reader.files(paths, variables, directory)
     _known(tree)
     services = {key: merge.plain(value) for key, value in tree["services"].items() if value is not None}
     wanted = {*profiles, *filter(None, variables.get("COMPOSE_PROFILES", "").split(","))}
@@ -168,38 +168,49 @@ class _Reader:
         self.read: list[Path] = []
         self.depth = 0
 
-    def files(self, paths: Sequence[Path], variables: Mapping[str, str]) -> dict[str, Any]:
-        """Lay files over each other."""
+    def files(self, paths: Sequence[Path], variables: Mapping[str, str], base: Path) -> dict[str, Any]:
+        """Lay files over each other; what is relative in any of them begins at one directory."""
         tree: dict[str, Any] = {"services": {}, "rest": {}, **{section: {} for section in _SECTIONS}}
         for path in paths:
-            one = self.file(path, variables)
+            one = self.file(path, variables, base)
             for name, service in one["services"].items():
-                tree["services"][name] = merge.services(tree["services"].get(name) or {}, service)
+                if service is None:
+                    tree["services"].pop(name, None)
+                else:
+                    tree["services"][name] = merge.services(tree["services"].get(name) or {}, service)
             for section in _SECTIONS:
                 tree[section] = merge.trees(tree[section], one[section])
             tree["rest"] = {**tree["rest"], **one["rest"]}
         return tree
 
-    def file(self, path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
-        """Read one file with what it includes; its services are what they extend, too."""
+    def file(self, path: Path, variables: Mapping[str, str], base: Path) -> dict[str, Any]:
+        """Read one file with what it includes; its services are what they extend, too.
+
+        Args:
+            path: of the file.
+            variables: that it is filled in with.
+            base: where its relative paths begin.
+        """
         self.depth += 1
         if self.depth > DEEPEST:
             raise ComposeError(f"{path}: files include one another without an end")
         content = self._content(path, variables)
-        base = path.parent.resolve()
+        given = _mapping(content.get("services"), f"{path}: services")
+        gone = [name for name, one in given.items() if isinstance(one, Tagged) and one.tag == "reset"]
         services = {
-            name: self._placed(forms.service(name, given, str(path)), base)
-            for name, given in _mapping(content.get("services"), f"{path}: services").items()
+            name: self._placed(forms.service(name, one.value if isinstance(one, Tagged) else one, str(path)), base)
+            for name, one in given.items()
+            if name not in gone
         }
-        services = {name: self._extended(name, services, path, variables, ()) for name in services}
-        tree: dict[str, Any] = {"services": services}
+        services = {name: self._extended(name, services, path, variables, (), base) for name in services}
+        tree: dict[str, Any] = {"services": {**services, **dict.fromkeys(gone)}}
         for section in _SECTIONS:
-            given = _mapping(content.get(section), f"{path}: {section}")
-            tree[section] = {name: self._file_of(one, base) for name, one in given.items()}
+            own = _mapping(content.get(section), f"{path}: {section}")
+            tree[section] = {name: self._file_of(one, base) for name, one in own.items()}
         rest = {key: value for key, value in content.items() if key not in ("services", "include", *_SECTIONS)}
         tree["rest"] = rest
         for entry in forms.listed(content.get("include")):
-            included = self._included(entry, path, variables)
+            included = self._included(entry, path, variables, base)
             for section in ("services", *_SECTIONS):
                 for name in sorted(set(included[section]) & set(tree[section])):
                     if included[section][name] != tree[section][name]:
@@ -216,23 +227,36 @@ class _Reader:
         check(content, str(path))
         return content
 
-    def _included(self, entry: Any, path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
+    def _included(self, entry: Any, path: Path, variables: Mapping[str, str], base: Path) -> dict[str, Any]:
         given = dict(entry) if isinstance(entry, Mapping) else {"path": entry}
-        paths = [path.parent / str(one) for one in forms.listed(given.get("path"))]
+        paths = [base / str(one) for one in forms.listed(given.get("path"))]
         if not paths:
             raise ComposeError(f"{path}: an include names no path")
-        own = path.parent / str(given["project_directory"]) if given.get("project_directory") else paths[0].parent
+        own = base / str(given["project_directory"]) if given.get("project_directory") else paths[0].parent
         inner = dict(variables)
         default = own / ".env"
-        for file in [path.parent / str(one) for one in forms.listed(given.get("env_file"))] or (
+        for file in [base / str(one) for one in forms.listed(given.get("env_file"))] or (
             [default] if default.is_file() and default.resolve() != self.directory / ".env" else []
         ):
             more = read_env(file, inner)
             inner = {**{key: value for key, value in more.items() if value is not None}, **inner}
-        return self.files(paths, inner)
+        found = self.files(paths, inner, paths[0].parent.resolve())
+        if own.resolve() != paths[0].parent.resolve() and found != self.files(paths, inner, own.resolve()):
+            # As of 2.26 compose takes the first file's own, its documentation says otherwise.
+            raise ComposeError(
+                f"{path}: its include of {paths[0].name} has relative paths and a project_directory, where releases of "
+                "compose begin at different directories (write these paths whole, as `docker inspect` shows them)"
+            )
+        return found
 
     def _extended(
-        self, name: str, services: Mapping[str, Any], path: Path, variables: Mapping[str, str], seen: tuple[Any, ...]
+        self,
+        name: str,
+        services: Mapping[str, Any],
+        path: Path,
+        variables: Mapping[str, str],
+        seen: tuple[Any, ...],
+        base: Path,
     ) -> dict[str, Any]:
         one = services[name]
         extends = one.get("extends")
@@ -243,16 +267,17 @@ class _Reader:
             raise ComposeError(f"{path}: services.{name} extends itself")
         other, file = str(extends.get("service") or name), extends.get("file")
         if file:
-            target = (path.parent / str(file)).resolve()
+            target = (base / str(file)).resolve()
             content = self._content(target, variables)
             given = _mapping(content.get("services"), f"{target}: services")
-            known = {key: self._placed(forms.service(key, v, str(target)), target.parent) for key, v in given.items()}
+            base = target.parent  # of what is extended, and of what that extends
+            known = {key: self._placed(forms.service(key, v, str(target)), base) for key, v in given.items()}
         else:
             target, known = path, dict(services)
         if other not in known:
             raise ComposeError(f"{path}: services.{name} extends '{other}', which {target} does not have")
-        base = self._extended(other, known, target, variables, (*seen, here))
-        return merge.services(base, {key: value for key, value in one.items() if key != "extends"})
+        under = self._extended(other, known, target, variables, (*seen, here), base)
+        return merge.services(under, {key: value for key, value in one.items() if key != "extends"})
 
     def _placed(self, service: dict[str, Any], base: Path) -> dict[str, Any]:
         """Say relative paths from the project's directory on: other files may lie elsewhere."""
@@ -298,7 +323,11 @@ def _environment(project: Project, name: str, service: Mapping[str, Any]) -> dic
             if entry.get("required", True):
                 project.missing.append((name, str(entry["path"])))
             continue
-        found |= read_env(path, project.variables)
+        # What the files before it say comes first, then the project's variables, and last the service's own.
+        stated = {key: str(value) for key, value in (service.get("environment") or {}).items() if value is not None}
+        before = {key: value for key, value in found.items() if value is not None}
+        raw = str(entry.get("format") or "") == "raw"
+        found |= read_raw(path) if raw else read_env(path, {**stated, **project.variables, **before})
         if path not in project.files:
             project.files.append(path)
     own = service.get("environment") or {}

@@ -62,11 +62,12 @@ def flows_of(project: Project, names: Names) -> Flows:
             target = str(link).partition(":")[0]
             if target in project.services:
                 callees.setdefault(target, set())
-        for callee, ports in _named(project, name, names.hosts):
+        hosts = names.hosts_for(name)
+        for callee, ports in _named(project, name, hosts):
             callees.setdefault(callee, set()).update(ports)
         for host, port in built_in(service):
-            if host in names.hosts:
-                callees.setdefault(names.hosts[host], set()).update([port] if port else [])
+            if host in hosts:
+                callees.setdefault(hosts[host], set()).update([port] if port else [])
         callees.pop(name, None)
         found.calls[name] = callees
     for name, service in project.services.items():

@@ -31,12 +31,24 @@ def pairs(value: Any, separator: str = "=") -> dict[str, Any]:
     if value is None:
         return {}
     if isinstance(value, Mapping):
-        return {str(name): None if one is None else text_of(one) for name, one in value.items()}
+        return {str(name): _in_words(one) for name, one in value.items()}
     found: dict[str, Any] = {}
     for item in value:
         name, sign, rest = text_of(item).partition(separator)
         found[name] = _like(item, rest) if sign else None
     return found
+
+
+def _in_words(value: Any) -> Any:
+    """A value as a text; what a tag marks stays marked, and nothing stays nothing."""
+    if isinstance(value, Tagged):
+        return Tagged(value.tag, _in_words(value.value))
+    return None if value is None else text_of(value)
+
+
+def _entries(value: Any) -> dict[str, Any]:
+    """Return the entries of a mapping, each a mapping itself; what a tag marks stays marked."""
+    return {str(name): one if isinstance(one, Tagged) else dict(one or {}) for name, one in value.items()}
 
 
 def _like(item: Any, text: str) -> str:
@@ -91,6 +103,8 @@ def port(value: Any) -> dict[str, Any]:
             raw = ", ".join(f"{key}: {raw_of(one)}" for key, one in value.items())
             return {"unset": filled(text_of(value.get("target")), raw, unset, unset)}
         long = dict(value)
+        if long.get("target") in (None, ""):
+            raise ComposeError("a port has no target (write 8080:80)")
         if long.get("published") is not None:
             long["published"] = str(long["published"])
         long["protocol"] = str(long.get("protocol") or "tcp").lower()
@@ -153,13 +167,13 @@ def _raw_target(value: Filled) -> str:
 
 def _depends(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
-        return {str(name): dict(one or {}) for name, one in value.items()}
+        return _entries(value)
     return {text_of(name): {"condition": "service_started"} for name in value or []}
 
 
 def _networks(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
-        return {str(name): dict(one or {}) for name, one in value.items()}
+        return _entries(value)
     return {text_of(name): {} for name in value or []}
 
 
@@ -214,7 +228,7 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
 
 
 def service(name: str, given: Any, where: str) -> dict[str, Any]:
-    """Return a service with its settings in their long forms.
+    """Return a service with its settings in their long forms; none of one that a file resets.
 
     Raises:
         ComposeError: a setting is of no form that compose knows.
@@ -224,7 +238,7 @@ def service(name: str, given: Any, where: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in given.items():
         tag = value.tag if isinstance(value, Tagged) else ""
-        plain = value.value if isinstance(value, Tagged) else value
+        plain = None if tag == "reset" else value.value if isinstance(value, Tagged) else value
         try:
             long = _FORMS[key](plain) if key in _FORMS and plain is not None else plain
         except ComposeError as fault:

@@ -199,6 +199,24 @@ def read_env(path: Path, known: Mapping[str, str]) -> dict[str, str | None]:
     return found
 
 
+def read_raw(path: Path) -> dict[str, str | None]:
+    """Read an ``env_file`` of ``format: raw``: every value as it stands, its quotes and dollars included.
+
+    Raises:
+        ComposeError: it cannot be read.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ComposeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+    found: dict[str, str | None] = {}
+    for line in text.split("\n"):
+        name, sign, value = line.rstrip("\r").lstrip().partition("=")
+        if name and not name.startswith("#"):
+            found[name] = value if sign else None
+    return found
+
+
 def _closed(value: str) -> bool:
     return _closing(value) is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from ringfence.host.mounts import is_socket, source_fault
 from ringfence.importing.files import Project
-from ringfence.importing.interpolate import Filled, unset_in
+from ringfence.importing.interpolate import Filled, filled, unset_in
 from ringfence.importing.said import Said, question
 
 _OPTIONS = {"type", "source", "target", "read_only", "bind", "volume", "tmpfs", "consistency"}
@@ -188,9 +189,24 @@ def files(project: Project, service: Mapping[str, Any], said: Said, keep: Any) -
         name = str(one.get("source"))
         content = _content(project, "configs", name)
         said.entry.setdefault("files", {})[posixpath.join("/", str(one.get("target") or name))] = content
+        if _executed(project, name, one.get("mode")):
+            said.questions[f"config {name}"] = (
+                "its file could be executed, and those under files cannot: call it by its interpreter (entrypoint or "
+                "command: [sh, /the/file]), or do without"
+            )
         strange = sorted({"uid", "gid", "mode"} & set(one))
         if strange:
             said.remarks.append(f"config {name}: {', '.join(strange)} (everybody in the container reads it)")
+
+
+def _executed(project: Project, name: str, mode: Any) -> bool:
+    """Whether a config is there to be executed: by the mode that is said, or by its file's where none is."""
+    if mode is not None:
+        digits = str(mode).removeprefix("0o")
+        number = mode if isinstance(mode, int) else int(digits, 8) if re.fullmatch(r"[0-7]+", digits) else 0
+        return bool(number & 0o111)
+    file = (project.sections["configs"].get(name) or {}).get("file")
+    return bool(file) and os.access(project.directory / str(file), os.X_OK)
 
 
 def _content(project: Project, section: str, name: str) -> Any:
@@ -200,8 +216,11 @@ def _content(project: Project, section: str, name: str) -> Any:
             return question(f"the content of {section}.{name} needs {', '.join(unset)}, which is not set: write it")
         return declared["content"]
     if declared.get("environment"):
-        value = project.variables.get(str(declared["environment"]))
-        return value if value is not None else question(f"the variable {declared['environment']} is not set: write it")
+        variable = str(declared["environment"])
+        value = project.variables.get(variable)
+        if value is None:
+            return question(f"the variable {variable} is not set: write it")
+        return filled(value, f"${{{variable}}}", (), (variable,))
     if declared.get("file"):
         path = project.directory / str(declared["file"])
         try:

@@ -32,13 +32,19 @@ class Names:
         stack: name of the project as a stack.
         services: compose's name → the lab's.
         hosts: every name and fixed address by which a service is found in the networks → compose's name of it.
+        near: compose's name of a caller → those names that mean another service in its networks → that service.
         segments: compose's name of a network → the segment's.
     """
 
     stack: str
     services: Mapping[str, str]
     hosts: Mapping[str, str]
+    near: Mapping[str, Mapping[str, str]]
     segments: Mapping[str, str]
+
+    def hosts_for(self, caller: str) -> dict[str, str]:
+        """Return by which names a service finds the others."""
+        return {**self.hosts, **self.near.get(caller, {})}
 
 
 def names_of(project: Project, taken: Collection[str], segments_taken: Collection[str]) -> Names:
@@ -54,7 +60,10 @@ def names_of(project: Project, taken: Collection[str], segments_taken: Collectio
     for name in project.services:
         wanted = lab_name(name)
         services[name] = _free((wanted, lab_name(f"{stack}-{wanted}")), {*taken, *services.values()}, LONGEST)
-    return Names(stack, services, _hosts(project), _segments(project, stack, segments_taken))
+    found = _found_as(project)
+    hosts = {known: owners[0][0] for known, owners in found.items()}
+    near = {name: _near(project, name, found, hosts) for name in project.services}
+    return Names(stack, services, hosts, near, _segments(project, stack, segments_taken))
 
 
 def _free(wanted: Sequence[str], unavailable: Collection[str], longest: int) -> str:
@@ -63,21 +72,40 @@ def _free(wanted: Sequence[str], unavailable: Collection[str], longest: int) -> 
     return next(one for one in chain(wanted, numbered) if one not in unavailable)
 
 
-def _hosts(project: Project) -> dict[str, str]:
-    found = {name: name for name in project.services}
+def _found_as(project: Project) -> dict[str, list[tuple[str, set[str]]]]:
+    """Return who is found by each name and fixed address: [(service, networks in which)], services' own names first."""
+    found = {name: [(name, set(networks_of(service)))] for name, service in project.services.items()}
     for name, service in project.services.items():
-        others = [service.get("container_name"), service.get("hostname")]
-        for network in (service.get("networks") or {}).values():
-            others += [*((network or {}).get("aliases") or []), (network or {}).get("ipv4_address")]
-        for other in others:
+        everywhere = set(networks_of(service))
+        others = [(service.get(key), everywhere) for key in ("container_name", "hostname")]
+        for network, said in (service.get("networks") or {}).items():
+            given = said or {}
+            others += [(one, {network}) for one in (*(given.get("aliases") or []), given.get("ipv4_address"))]
+        for other, where in others:
             if other:
-                found.setdefault(str(other), name)
+                found.setdefault(str(other), []).append((name, where))
     for service in project.services.values():
         for link in service.get("links") or []:
             target, _, alias = str(link).partition(":")
             if alias and target in project.services:
-                found.setdefault(alias, target)
+                found.setdefault(alias, [(target, set(networks_of(project.services[target])))])
     return found
+
+
+def _near(
+    project: Project, caller: str, found: Mapping[str, list[tuple[str, set[str]]]], hosts: Mapping[str, str]
+) -> dict[str, str]:
+    """Return which names mean another service to a caller than to all: links are its own, an alias is its network's."""
+    service = project.services[caller]
+    kind, _, other = str(service.get("network_mode") or "").partition(":")
+    owner = hosts.get(other, other) if kind in ("service", "container") else caller
+    own = set(networks_of(project.services.get(owner, service)))
+    meant = {known: next((name for name, where in owners if where & own), "") for known, owners in found.items()}
+    for link in service.get("links") or []:
+        target, _, alias = str(link).partition(":")
+        if target in project.services:
+            meant[alias or target] = target
+    return {known: name for known, name in meant.items() if name and name != hosts[known]}
 
 
 def networks_of(service: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +197,7 @@ def known_as(project: Project, names: Names, caller: str, callee: str) -> list[s
     given |= {host for one in inside for host, _ in built_in(one)}
     found = {
         known
-        for known, meant in names.hosts.items()
+        for known, meant in names.hosts_for(caller).items()
         if meant == callee and not is_address(known) and (known in given or any(_says(text, known) for text in texts))
     }
     return sorted(found - {names.services[callee]})

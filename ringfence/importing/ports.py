@@ -162,7 +162,9 @@ def publish(name: str, ports: Sequence[Mapping[str, Any]], places: Sequence[str]
                 "range: add those ports that are used to publish"
             )
             continue
-        found.append(_publish(name, fitting, places, said))
+        entry = _publish(name, fitting, places, said)
+        if entry not in found:  # 0.0.0.0 and [::] are one here
+            found.append(entry)
     if found:
         said.entry["publish"] = found
 
@@ -205,6 +207,8 @@ def _publish(name: str, one: Mapping[str, Any], places: Sequence[str], said: Sai
         entry["address"] = "self"
         said.remarks.append(f"port {shown}: for programs of the host itself, as it was (see site, if that was a proxy)")
     else:
+        if _alone(address):
+            entry["address"] = address
         entry["from"] = _sources(name, address, shown, places)
     first, _, last = str(target).partition("-")
     if DATABASES & set(range(int(first), int(last or first) + 1)):
@@ -223,7 +227,7 @@ def _span(text: str) -> int | str:
 
 def _sources(name: str, address: str, shown: str, places: Sequence[str]) -> Any:
     """Who may use a port: what was for one address alone is never opened by what is said for all."""
-    if address and address not in ("0.0.0.0", "::", "*"):
+    if _alone(address):
         return question(
             f"port {shown} of {name} was open on {address} alone: write the places that come in there, of lab_places"
         )
@@ -231,6 +235,11 @@ def _sources(name: str, address: str, shown: str, places: Sequence[str]) -> Any:
         f"port {shown} of {name} was open to everybody: write who may use it, places of lab_places such as [lan], or "
         "[anywhere]"
     )
+
+
+def _alone(address: str) -> bool:
+    """Whether a port was open on one address alone."""
+    return address not in ("", "0.0.0.0", "::", "*")
 
 
 def _loopback(address: str) -> bool:

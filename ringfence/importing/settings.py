@@ -9,8 +9,9 @@ from typing import Any
 from ringfence.host.grants import capability_fault
 from ringfence.host.handing import device_faults, gpu_fault, group_fault, handed
 from ringfence.host.passing import PASSED
+from ringfence.importing.confidential import shown_words
 from ringfence.importing.forms import text_of
-from ringfence.importing.interpolate import Filled, unset_in
+from ringfence.importing.interpolate import Filled, raw_of, unset_in
 from ringfence.importing.problems import ComposeError
 from ringfence.importing.said import Said, question
 from ringfence.model.passed import passed_of
@@ -46,6 +47,8 @@ _FENCED = {
     "external_links": "it was linked to {value} of another project: declare that service and write it under calls",
     "extra_hosts": "it resolved {value} itself: write addresses in place of the names and the way under egress "
     "(host.docker.internal: a service of lab_hosts.<host>.services that names this one in from)",
+    "label_file": "it had labels from {value}: write those that it needs under labels of compose (what other proxies "
+    "read there becomes site and access)",
     "ipc": "it shared memory by '{value}': do without",
     "mac_address": "it had the MAC address {value}: the lab gives its own; do without",
     "models": "it used the models {value} of Docker's model runner: not supported; do without",
@@ -69,7 +72,6 @@ _FENCED = {
 _IGNORED = {
     "develop": "for development with compose",
     "isolation": "Windows only",
-    "label_file": "labels from a file",
 }
 
 
@@ -154,6 +156,11 @@ def _told(key: str, value: Any) -> str:
     """What a question says of a setting: of labels and arguments the names alone, as a password may stand in any."""
     if key in ("annotations", "build", "labels") and isinstance(value, Mapping):
         return ", ".join(str(one) for one in value)
+    if key in ("post_start", "pre_start", "pre_stop") and isinstance(value, list):
+        return "; ".join(shown_words(_words(one.get("command") or [])) for one in value if isinstance(one, Mapping))
+    if key in ("command", "entrypoint", "healthcheck"):
+        words = value.get("test") if isinstance(value, Mapping) else value
+        return shown_words([raw_of(one) for one in (words if isinstance(words, list) else [words])])
     return _shown(value)
 
 
@@ -246,7 +253,7 @@ def _user(name: str, value: Any, said: Said) -> None:
 
 def _memory(name: str, value: Any, said: Said) -> None:
     found = re.fullmatch(r"([0-9.]+)\s*([bkmgt]?)(?:i?b)?", text_of(value).lower())
-    if not found or not float(found[1]):
+    if not found or not re.fullmatch(r"[0-9]+(\.[0-9]*)?|\.[0-9]+", found[1]) or not float(found[1]):
         said.questions["mem_limit"] = f"its memory was limited to '{text_of(value)}': write it as memory: 512m"
         return
     size = float(found[1]) * {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}[found[2]]
@@ -272,6 +279,13 @@ def _tmpfs(name: str, value: Any, said: Said) -> None:
 
 def _health(name: str, value: Any, said: Said) -> None:
     test = value.get("test")
+    if isinstance(test, list) and (
+        not test or test[0] not in ("CMD", "CMD-SHELL", "NONE") or test in (["CMD"], ["CMD-SHELL"])
+    ):
+        raise ComposeError(
+            f"services.{name}.healthcheck.test begins with none of CMD, CMD-SHELL and NONE, or has no command (compose "
+            "refuses it)"
+        )
     if value.get("disable") or test in (["NONE"], "NONE"):
         said.questions["healthcheck"] = (
             "the image's own health check was switched off: write one as health, or do without"

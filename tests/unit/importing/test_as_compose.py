@@ -204,6 +204,70 @@ def test_the_files_that_env_names_are_read(tmp_path: Path) -> None:
     assert project(tmp_path, **files).services["a"]["ports"]
 
 
+def test_what_is_relative_begins_at_the_projects_directory_in_every_file_laid_over(tmp_path: Path) -> None:
+    """An included file has a directory of its own, and so has one that is extended."""
+    for name in ("app", "shared", "common"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.env").write_text(f"A={name}\n")
+    base = "services: {a: {image: 'x:1', volumes: ['./data:/data']}}\ninclude: [../common/inc.yml]\n"
+    over = (
+        "services: {a: {volumes: ['./more:/more'], env_file: [a.env], secrets: [pw]},"
+        " b: {extends: {file: ../common/base.yml, service: b}}}\nsecrets: {pw: {file: ./pw.txt}}\n"
+    )
+    (tmp_path / "app/compose.yml").write_text(base)
+    (tmp_path / "shared/over.yml").write_text(over)
+    (tmp_path / "common/inc.yml").write_text("services: {inc: {image: 'x:1', volumes: ['./inc:/inc']}}")
+    (tmp_path / "common/base.yml").write_text("services: {b: {image: 'x:1', volumes: ['./base:/base']}}")
+    found = read([tmp_path / "app/compose.yml", tmp_path / "shared/over.yml"])
+    sources = {name: [one["source"] for one in service["volumes"]] for name, service in found.services.items()}
+    assert sources == {"a": ["./data", "./more"], "b": ["../common/base"], "inc": ["../common/inc"]}
+    assert found.services["a"]["environment"] == {"A": "app"}
+    assert found.sections["secrets"]["pw"]["file"] == "./pw.txt"
+
+
+def test_an_include_that_releases_read_differently_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common/inc.yml").write_text("services: {inc: {image: 'x:1', volumes: ['./pgdata:/p']}}")
+    text = "include: [{path: common/inc.yml, project_directory: .}]\nservices: {a: {image: 'x:1'}}\n"
+    with pytest.raises(ComposeError, match=r"inc\.yml has relative paths and a project_directory"):
+        project(tmp_path, compose_yml=text)
+    (tmp_path / "common/inc.yml").write_text("services: {inc: {image: 'x:1', volumes: ['/srv/pgdata:/p']}}")
+    assert project(tmp_path, compose_yml=text).services["inc"]["volumes"][0]["source"] == "/srv/pgdata"
+
+
+def test_what_an_override_resets_is_gone(tmp_path: Path) -> None:
+    base = (
+        "services: {a: {image: 'x:1', environment: {GONE: a, STAY: b}, labels: {t.enable: 'true', k: v}, ports: ['80'],"
+        " depends_on: {b: {condition: service_started}}, networks: {default: {aliases: [q]}, n: {}}, sysctls: {x: 1}},"
+        " b: {image: 'x:1'}, c: {image: 'x:1'}}\nnetworks: {n: {}}\n"
+    )
+    over = (
+        "services: {a: {environment: {GONE: !reset null, STAY: !override c}, labels: {t.enable: !reset null},"
+        " ports: !reset null, depends_on: {b: !reset null}, networks: {default: !reset null}, sysctls: {x: !reset 1}},"
+        " c: !reset null}\n"
+    )
+    found = project(tmp_path, compose_yml=base, compose_override_yml=over).services
+    assert list(found) == ["a", "b"]
+    a = found["a"]
+    assert (a["environment"], a["labels"], a["sysctls"]) == ({"STAY": "c"}, {"k": "v"}, {})
+    assert (a.get("ports"), a["depends_on"], a["networks"]) == (None, {}, {"n": {}})
+
+
+def test_files_of_variables_see_those_before_them(tmp_path: Path) -> None:
+    (tmp_path / "one.env").write_text("HOST=db1\n")
+    (tmp_path / "two.env").write_text("URL=http://${HOST:-localhost}/\nWHO=${OWN:-nobody}\nALL=${OF:-x}\n")
+    text = "services: {a: {image: 'x:1', env_file: [one.env, two.env], environment: {OWN: svc}}}"
+    found = project(tmp_path, compose_yml=text, _env="OF=project\n").services["a"]["environment"]
+    assert found == {"HOST": "db1", "URL": "http://db1/", "WHO": "svc", "ALL": "project", "OWN": "svc"}
+
+
+def test_a_raw_file_of_variables_arrives_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "raw.env").write_text("# none\nPW=pa$$word\"x\"\nQUOTED='q'\nH=a$HOME/b # c\nALONE\n")
+    text = "services: {a: {image: 'x:1', env_file: [{path: raw.env, format: raw}]}}"
+    found = project(tmp_path, compose_yml=text, _env="ALONE=1\n").services["a"]["environment"]
+    assert found == {"PW": 'pa$$word"x"', "QUOTED": "'q'", "H": "a$HOME/b # c", "ALONE": "1"}
+
+
 def test_a_name_alone_is_what_the_file_of_variables_says(tmp_path: Path) -> None:
     text = "services: {a: {image: 'x:1', env_file: a.env, environment: [A, B, C]}}"
     (tmp_path / "a.env").write_text("A='it\\'s'\nB=file\nD=$B-x\n")

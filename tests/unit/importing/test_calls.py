@@ -35,6 +35,28 @@ def flows(tmp_path: Path, services: dict[str, Any], **more: Any) -> Flows:
     return flows_of(found, names_of(found, (), ()))
 
 
+def test_an_alias_is_whose_network_it_is_in(tmp_path: Path) -> None:
+    """Of two databases with one alias each application calls its own, at its own port, and finds it so."""
+    services: dict[str, Any] = {
+        "wiki": {"image": "wiki:1", "environment": {"DB_HOST": "db"}, "networks": ["wiki"]},
+        "wiki-db": {"image": "postgres:18", "networks": {"wiki": {"aliases": ["db"]}}},
+        "shop": {"image": "shop:1", "environment": {"DB_HOST": "db", "DB_PORT": "3307"}, "networks": ["shop"]},
+        "shop-db": {"image": "mysql:9", "networks": {"shop": {"aliases": ["db"]}}},
+        "beside": {"image": "job:1", "environment": {"DB_HOST": "db"}, "network_mode": "service:shop"},
+        "linked": {"image": "job:1", "environment": {"DB_HOST": "db"}, "links": ["wiki:db"]},
+    }
+    found = project(tmp_path, services, networks={"wiki": {}, "shop": {}})
+    names = names_of(found, (), ())
+    made = flows_of(found, names)
+    assert list(made.calls["wiki"]) == ["wiki-db"]
+    assert made.calls["shop"] == {"shop-db": {3307}}
+    assert list(made.calls["beside"]) == ["shop-db"]
+    assert list(made.calls["linked"]) == ["wiki"]
+    assert (made.ports["wiki-db"], made.ports["shop-db"]) == (5432, 3307)
+    entries = translate(found, Wishes("atlas", ("lan",), "/opt/app")).part["services"]
+    assert {name: entries[name]["calls"][0].get("as") for name in ("wiki", "shop")} == {"wiki": ["db"], "shop": ["db"]}
+
+
 def called(tmp_path: Path, app: dict[str, Any], **others: Any) -> dict[str, set[int | str]]:
     return flows(tmp_path, {"app": {"image": "app:1", **app}, **IMAGES, **others}).calls["app"]
 

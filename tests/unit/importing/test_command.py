@@ -206,6 +206,9 @@ def test_a_file_that_is_none_of_composes_is_named_without_its_values(inventory: 
         ),
         ("services: {a: {extends: {service: b}}}", "services.a extends 'b', which"),
         ("include: [missing.yml]", "missing.yml: No such file or directory"),
+        ("services: {a: {image: x, healthcheck: {test: [curl, a]}}}", "begins with none of CMD, CMD-SHELL and NONE"),
+        ("services: {a: {image: x, healthcheck: {test: [CMD-SHELL]}}}", "or has no command (compose refuses it)"),
+        ("services: {a: {image: x, ports: [{published: '80'}]}}", "a port has no target"),
     ):
         (tmp_path / "compose.yml").write_text(text)
         assert told in python(inventory, "ringfence", "import", str(tmp_path / "compose.yml"), code=1).stderr

@@ -25,6 +25,44 @@ def one(folder: Path, **settings: Any) -> tuple[dict[str, Any], list[str]]:
     return found.part["services"]["a"], found.remarks.get("a", [])
 
 
+def test_a_port_of_one_address_stays_on_that_one(tmp_path: Path) -> None:
+    ports = ["192.168.1.5:53:53/udp", "127.0.0.1:53:53/udp", "0.0.0.0:8080:80", "[::]:8080:80"]
+    entry, _ = one(tmp_path, ports=ports)
+    lan, own, web = entry["publish"]
+    assert (lan["port"], lan["address"], "question" in lan["from"]) == ("53/udp", "192.168.1.5", True)
+    assert own == {"port": "53/udp", "address": "self"}
+    assert web == {"port": 80, "published": 8080, "from": ["lan"]}
+
+
+@pytest.mark.parametrize(("mode", "bits", "asked"), [(None, 0o755, True), (0o444, 0o755, False), (0o555, 0o644, True)])
+def test_a_config_that_could_be_executed_is_asked_about(
+    tmp_path: Path, mode: int | None, bits: int, asked: bool
+) -> None:
+    (tmp_path / "ep.sh").write_text("#!/bin/sh\n")
+    (tmp_path / "ep.sh").chmod(bits)
+    config = {"source": "ep", "target": "/entry.sh", **({} if mode is None else {"mode": mode})}
+    found = imported(tmp_path, {"a": {"configs": [config]}}, configs={"ep": {"file": "./ep.sh"}})
+    assert ("could be executed" in str(found.part["services"]["a"].get("questions"))) is asked
+
+
+def test_a_config_of_a_secret_variable_is_one(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("DB_PASSWORD=hunter\n")
+    services = {"a": {"configs": [{"source": "c", "target": "/etc/c"}]}}
+    found = imported(tmp_path, services, configs={"c": {"environment": "DB_PASSWORD"}})
+    assert "hunter" not in str(found.part)
+    assert "hunter" in found.vault.values()
+
+
+def test_labels_of_a_file_are_asked_about(tmp_path: Path) -> None:
+    entry, _ = one(tmp_path, label_file="labels.env")
+    assert "labels.env" in str(entry["questions"])
+
+
+def test_a_memory_limit_that_is_no_number_is_asked_about(tmp_path: Path) -> None:
+    entry, _ = one(tmp_path, mem_limit=".")
+    assert "its memory was limited to '.'" in str(entry["questions"])
+
+
 SOCKET = ["/var/run/docker.sock:/var/run/docker.sock:ro"]
 
 

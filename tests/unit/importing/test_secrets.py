@@ -63,6 +63,11 @@ def plain(found: Imported) -> str:
         ("HASH", "$6$salt$abcdefghijklmnop"),
         ("OPTS", "-Xmx1g -Dapi.token=abc"),
         ("LINK", "https://example.org/feed?token=abcd"),
+        ("LLDAP_KEY_SEED", "some words"),
+        ("VPN_IPSEC_PSK", "abc"),
+        ("BOUNCER_KEY_traefik", "abc"),
+        ("CREDS", "user:hunter2x"),
+        ("SNMP_COMMUNITY", "abc"),
     ],
 )
 def test_what_is_secret(name: str, value: str) -> None:
@@ -103,6 +108,8 @@ def test_what_is_secret(name: str, value: str) -> None:
         ("SPEC", "a:b@c"),
         ("PROMPT", "$USER: $PWD"),
         ("OPTS", "passwordFile=/run/secrets/x token_expiry=60"),
+        ("KEY_TYPE", "ec256"),
+        ("DKIM_KEY_SIZE", "2048"),
     ],
 )
 def test_what_is_not(name: str, value: str) -> None:
@@ -228,6 +235,19 @@ def test_what_people_are_shown(text: str, shown: str) -> None:
         ({"command": ["--token", "l1t${X}"]}, "l1t", "X in the command is not set"),
         ({"command": ["--db-password=l1t${X}"]}, "l1t", "X in the command is not set"),
         ({"healthcheck": {"test": "curl -u admin:l1t${X} localhost"}}, "l1t", ""),
+        ({"healthcheck": {"test": ["CMD", "redis-cli", "-a", "hunter", "-h", "${X}"]}}, "hunter", "redis-cli -a … -h"),
+        ({"entrypoint": ["app", "--password", "hunterx", "--host", "${X}"]}, "hunterx", "app --password … --host ${X}"),
+        (
+            {"post_start": [{"command": ["mysql", "--password", "swordfish"], "user": "0"}]},
+            "swordfish",
+            "mysql --password …",
+        ),
+        ({"pre_stop": [{"command": "x", "environment": {"ADMIN_PASSWORD": "sword"}}]}, "sword", "compose ran x before"),
+        (
+            {"environment": {"A_PASSWORD": "l1teral-pw"}, "pre_stop": [{"command": "x l1teral-pw"}]},
+            "l1teral",
+            "ran x …",
+        ),
     ],
 )
 def test_no_question_shows_a_secret(tmp_path: Path, service: dict[str, Any], secret: str, told: str) -> None:
