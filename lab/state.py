@@ -43,6 +43,26 @@ MASKED = (
     "systemd-udev-trigger.service",
 )
 
+# What systemd runs at each daemon-reload and finds nothing to do for in a container; fstab's and sysv's stay.
+GENERATORS = tuple(
+    f"systemd-{name}-generator"
+    for name in (
+        "bless-boot",
+        "cryptsetup",
+        "debug",
+        "getty",
+        "gpt-auto",
+        "hibernate-resume",
+        "integritysetup",
+        "rc-local",
+        "run",
+        "ssh",
+        "system-update",
+        "tpm2",
+        "veritysetup",
+    )
+)
+
 
 def state_of(name: str) -> Path:
     return STATE / name
@@ -117,6 +137,8 @@ def identity(instance: Instance, host: str) -> bytes:
         Entry("usr/lib/systemd/system/docker.service.d"),
         *(Entry(path, (FILES / name).read_bytes(), mode=mode) for path, (name, mode) in PROGRAMS.items()),
         *(Entry(f"etc/systemd/system/{unit}", link="/dev/null") for unit in MASKED),
+        Entry("etc/systemd/system-generators"),
+        *(Entry(f"etc/systemd/system-generators/{name}", link="/dev/null") for name in GENERATORS),
     ]
     return layer(entries)
 
