@@ -453,6 +453,28 @@ def test_what_is_let_in_beside_ufw_is_read(
     assert allows == ([(*found, of_file), (*found, beside)] if found else [])
 
 
+@pytest.mark.parametrize(
+    ("rule", "sources"),
+    [
+        ("-s 192.0.2.1,192.0.2.2 -p tcp --dport 22 -j ACCEPT", ["192.0.2.1", "192.0.2.2"]),
+        ("-s nas.lan,192.0.2.2 -p tcp --dport :1024 --jump ACCEPT", ["192.0.2.2"]),
+        ("-s nas.lan -p tcp --dport 22 -j ACCEPT", []),
+        ("-p tcp --dport ssh -j ACCEPT", []),
+        ("-p tcp --dport 22 -j ACCEPT -m comment --comment 'of one", []),
+    ],
+)
+def test_whatever_somebody_wrote_into_ufws_own_files_is_read_or_excuses_nothing(
+    rule: str, sources: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(looking.shutil, "which", lambda _: None)
+    (tmp_path / "before.rules").write_bytes(f"# f\xfcr mich\n-A ufw-before-input {rule}\n".encode("latin-1"))
+    found = looking.ufw_allows(tmp_path)
+    assert [one["source"] for one in found] == sources
+    atlas = replace(ATLAS, allows=tuple(Allow(*one.values()) for one in found))
+    matrix = build(LAB, {**SEEN, "atlas": atlas}, keep_rules=["atlas"])
+    assert cell(matrix, "lan", "10.213.0.10", "tcp", 9999).expected == "closed"
+
+
 def test_what_keeps_a_port_open_is_named() -> None:
     by = "a UFW rule of the host (ufw_unmanaged: keep)"
     atlas = replace(ATLAS, allows=(Allow("tcp", "9999", "0.0.0.0/0", "0.0.0.0/0", "", by),))

@@ -123,6 +123,36 @@ def test_a_rule_of_ones_own_is_no_difference_and_one_that_is_gone_is(lab: Lab) -
     assert one(lab, "ufw").code == 0
 
 
+BEFORE = "/etc/ufw/before.rules"
+WRITTEN = (  # several addresses, a chain of one's own, names, and the long form
+    "-A ufw-before-input -s 192.0.2.10,192.0.2.11 -p tcp --dport 4451 -j ACCEPT",
+    "-A ufw-before-input -i eth0 -j mine",
+    "-A mine -p tcp --dport ssh --jump ACCEPT",
+)
+
+
+def test_what_somebody_has_written_into_ufws_own_files_is_read_as_the_kernel_reads_it(lab: Lab) -> None:
+    text = lab.sh(f"cat {BEFORE}").replace("*filter\n", "*filter\n:mine - [0:0]\n", 1)
+    head, _, tail = text.rpartition("COMMIT\n")
+    lab.sh(
+        f"cp -p {BEFORE} /root/before.rules && cat > {BEFORE}",
+        text="\n".join([*head.splitlines(), *WRITTEN, f"COMMIT\n{tail}"]),
+    )
+    try:
+        lab.sh("ufw reload")
+        run = one(lab, "ufw", "--dry")
+        assert run.code == 0, run.text
+        named = re.findall(rf"kept, although it is not declared: {BEFORE}: -A (\S+) (.*)", run.text)
+        rules = {(chain, *sorted(rule.split(" -"))) for chain, rule in named}
+        assert {chain for chain, *_ in rules} == {"ufw-before-input", "mine"}, run.text
+        for words in ("192.0.2.10", "192.0.2.11", "4451", "22"):
+            assert any(words in " ".join(rule) for rule in rules), run.text
+        assert lab.verify().code == 0
+    finally:
+        lab.sh(f"cp -p /root/before.rules {BEFORE} && ufw reload && iptables -F mine && iptables -X mine")
+    assert one(lab, "ufw").code == 0
+
+
 # -- where the connection really goes
 
 
