@@ -459,7 +459,13 @@ def test_what_is_let_in_beside_ufw_is_read(
         ("-s 192.0.2.1,192.0.2.2 -p tcp --dport 22 -j ACCEPT", ["192.0.2.1", "192.0.2.2"]),
         ("-s nas.lan,192.0.2.2 -p tcp --dport :1024 --jump ACCEPT", ["192.0.2.2"]),
         ("-s nas.lan -p tcp --dport 22 -j ACCEPT", []),
-        ("-p tcp --dport ssh -j ACCEPT", []),
+        ("-p tcp --dport ssh -j ACCEPT", ["0.0.0.0/0"]),
+        ("-p tcp --dport no-such -j ACCEPT", []),
+        (
+            "-i eth0 -j mine\n-A mine -s 192.0.2.1 -j more\n-A more -s 192.0.2.2 -p tcp --dport 22 -j ACCEPT",
+            ["192.0.2.2"],
+        ),
+        ("-j mine\n-A mine -j mine\n-A other -p tcp --dport 22 -j ACCEPT", []),
         ("-p tcp --dport 22 -j ACCEPT -m comment --comment 'of one", []),
     ],
 )

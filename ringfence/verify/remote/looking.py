@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 import shutil
+import socket
 from pathlib import Path
 
 from ringfence.verify.remote.commands import Json, ProbeFailedError, asked, run
@@ -159,8 +160,10 @@ def ufw_allows(etc: Path = Path("/etc/ufw")) -> list[Json]:
     found = []
     for family, suffix in (("4", ""), ("6", "6")):
         found += [entry for line in _lines(etc / f"user{suffix}.rules") for entry in _of_tuple(line)]
-        file, chain = etc / f"before{suffix}.rules", f"ufw{suffix}-before-input"
-        found += input_allows(_lines(file), chain, family, f"{file} ({FOREIGN})")
+        file = etc / f"before{suffix}.rules"
+        lines = _lines(file)
+        for chain in led_to(lines, f"ufw{suffix}-before-input"):
+            found += input_allows(lines, chain, family, f"{file} ({FOREIGN})")
         save = f"ip{suffix}tables-save"
         if shutil.which(save):
             live = (run(save, "-t", "filter") or "").splitlines()  # without an answer nothing is excused
@@ -190,6 +193,17 @@ def _of_tuple(line: str) -> list[Json]:
     return [{**entry, "interface": interface, "by": by}]
 
 
+def led_to(lines: list[str], start: str) -> list[str]:
+    """A chain, and those of somebody's own that it leads to in the same file."""
+    chains = [start]
+    for chain in chains:  # which grows
+        for line in lines:
+            found = re.match(rf"-[AI] {re.escape(chain)} (?:.* )?(?:-j|-g|--jump|--goto) (\S+)", line)
+            if found and not found[1].startswith("ufw") and found[1] not in chains:
+                chains.append(found[1])
+    return chains
+
+
 def input_allows(lines: list[str], chain: str, family: str, by: str) -> list[Json]:
     """What rules of a chain, as iptables-save prints them, let in of new connections by TCP and UDP, but for loopback.
 
@@ -210,7 +224,7 @@ def input_allows(lines: list[str], chain: str, family: str, by: str) -> list[Jso
         narrow = given.get("-i") == "lo" or "--sport" in given or "NEW" not in state
         if given.get("-j") != "ACCEPT" or narrow or given.get("-p", "all") not in ("tcp", "udp", "all"):
             continue
-        port = given.get("--dport") or given.get("--dports") or "any"
+        port = _number(given.get("--dport") or given.get("--dports") or "any", given.get("-p", ""))
         ends = [everywhere if "!" in words else given.get(end, everywhere) for end in ("-s", "-d")]
         if not re.fullmatch(r"any|[0-9:,]+", port):
             continue
@@ -227,6 +241,13 @@ def input_allows(lines: list[str], chain: str, family: str, by: str) -> list[Jso
                 }
             )
     return found
+
+
+def _number(port: str, proto: str) -> str:
+    try:
+        return str(socket.getservbyname(port, proto)) if port.isalpha() and port != "any" else port
+    except OSError:
+        return port
 
 
 def _is_network(text: str) -> bool:
