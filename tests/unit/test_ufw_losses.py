@@ -210,6 +210,7 @@ BOUND = "udp UNCONN 0 0 0.0.0.0%wg0:8123 0.0.0.0:*"
         ("-p tcp -m tcp --sport 53 -j ACCEPT", LISTENS, "whoever reaches the host,"),
         ("-p tcp -m tcp ! --dport 22 -j ACCEPT", LISTENS, "whoever reaches the host,"),
         ("-p tcp -m tcp --dport http-alt -j ACCEPT", LISTENS, "whoever reaches the host,"),
+        ("-p tcp --dport 8123 -m comment --comment 'of one -j ACCEPT", LISTENS, "whoever reaches the host,"),
         ("-s nas.lan,10.0.0.1 -j ACCEPT", LISTENS, "whoever reaches the host,"),
         ("-p tcp -j ACCEPT", LISTENS, "whoever reaches the host by IPv6,"),
         ("-m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT", LISTENS, "whoever reaches the host by IPv6,"),

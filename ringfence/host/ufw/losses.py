@@ -146,7 +146,10 @@ def let_in_beside(rules: Mapping[str, Iterable[str]], listener: Listener) -> str
     )
     found = ""
     for family, rule in ((family, rule) for family, own in rules.items() for rule in own):
-        asked = dict(option.partition(" ")[::2] for option in options(rule))
+        try:
+            asked = dict(option.partition(" ")[::2] for option in options(rule))
+        except ValueError:  # a quotation that does not end
+            continue
         ports_ = asked.pop("--dport", "") or asked.pop("--dports", "")
         states = asked.pop("--ctstate", asked.pop("--state", "NEW"))
         if "!" in asked or asked.pop("-p", listener.proto if listener.proto != RAW else "all") not in protos:
