@@ -64,6 +64,7 @@ def plain(found: Imported) -> str:
         ("OPTS", "-Xmx1g -Dapi.token=abc"),
         ("LINK", "https://example.org/feed?token=abcd"),
         ("LLDAP_KEY_SEED", "some words"),
+        ("AWS_ACCESS_KEY_ID", "AKIA1"),
         ("VPN_IPSEC_PSK", "abc"),
         ("BOUNCER_KEY_traefik", "abc"),
         ("CREDS", "user:hunter2x"),
