@@ -228,7 +228,7 @@ _FORMS: dict[str, Callable[[Any], Any]] = {
 
 
 def service(name: str, given: Any, where: str) -> dict[str, Any]:
-    """Return a service with its settings in their long forms; none of one that a file resets.
+    """Return a service with its settings in their long forms.
 
     Raises:
         ComposeError: a setting is of no form that compose knows.
