@@ -147,10 +147,11 @@ def test_what_somebody_has_written_into_ufws_own_files_is_read_as_the_kernel_rea
         assert {chain for chain, *_ in rules} == {"ufw-before-input", "mine"}, run.text
         for words in ("192.0.2.10", "192.0.2.11", "4451", "22"):
             assert any(words in " ".join(rule) for rule in rules), run.text
-        assert lab.verify().code == 0
+        # Nothing that is let in is a difference; the reload has emptied Docker's chain, as ufw-docker's block does.
+        assert [line for line in lab.verify().changed if not re.match(r"atlas: (policy|watch): ", line)] == []
     finally:
         lab.sh(f"cp -p /root/before.rules {BEFORE} && ufw reload && iptables -F mine && iptables -X mine")
-    assert one(lab, "ufw").code == 0
+    assert [one(lab, role).code for role in ("ufw", "policy", "watch")] == [0, 0, 0]
 
 
 # -- where the connection really goes
