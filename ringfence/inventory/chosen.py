@@ -1,4 +1,4 @@
-"""pyinfra's `--limit` and its end: what was asked for and not done does not end with 0.
+"""pyinfra's `--limit`, `--dry` and its end: what was asked for and not done does not end with 0.
 
 pyinfra has no settings for this, so the names that its command line looks up are laid over; a test holds that they are
 there.
@@ -20,12 +20,25 @@ def install() -> None:
     cli: Any = sys.modules.get("pyinfra_cli.cli")
     if cli is None:
         return
+    _must_plan()
     cli._get_inventory_pattern_matches = _matching
     leaves = cli._apply_inventory_exclude
     if not getattr(leaves, "of_ringfence", False):
         cli._apply_inventory_exclude = _leaving_somebody(leaves)
     if getattr(signal.getsignal(signal.SIGINT), "__module__", "") == "pyinfra_cli.main":
         signal.signal(signal.SIGINT, _interrupted)
+
+
+def _must_plan() -> None:
+    """Told to ask nothing, pyinfra looks at nothing before it begins: with ``--dry`` it shows nothing and ends well."""
+    import click
+
+    context = click.get_current_context(silent=True)
+    if context and context.params.get("dry") and context.params.get("yes"):
+        print(
+            "    nothing was looked at: --yes leaves out the plan that --dry shows (leave --yes out)", file=sys.stderr
+        )
+        raise SystemExit(1)
 
 
 def _matching(inventory: Any, patterns: Iterable[str], option: str) -> list[Any]:

@@ -57,6 +57,13 @@ def test_a_plan_that_nobody_can_agree_to_changes_nothing_and_says_what_to_type(l
     assert (lab / "made").exists()
 
 
+def test_a_plan_that_would_show_nothing_is_an_error(lab: Path) -> None:
+    """With both, pyinfra compares nothing, and it looked as if there were nothing to do and nothing refused."""
+    for words in (("--dry", "--yes"), ("-y", "--dry")):
+        told(pyinfra(lab, *words, "inventory.py", "deploy.py"), "nothing was looked at", "leave --yes out")
+    assert not (lab / "made").exists()
+
+
 def test_a_key_that_cannot_be_read_is_a_line_of_its_host(lab: Path) -> None:
     locked, broken = lab / "locked", lab / "broken"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "hush", "-f", str(locked)], check=True)
