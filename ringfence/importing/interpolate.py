@@ -158,18 +158,21 @@ def fill_all(value: Any, variables: Mapping[str, str], where: str) -> Any:
     return value
 
 
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ComposeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
+
+
 def read_env(path: Path, known: Mapping[str, str]) -> dict[str, str | None]:
     """Read a ``.env`` file; a name without ``=`` is None.
 
     Raises:
         ComposeError: it cannot be read, or a line is none of its kind. The message does not show the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ComposeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
     found: dict[str, str | None] = {}
-    lines = text.split("\n")
+    lines = _text(path).split("\n")
     number = 0
     while number < len(lines):
         line = lines[number].rstrip("\r")
@@ -205,12 +208,8 @@ def read_raw(path: Path) -> dict[str, str | None]:
     Raises:
         ComposeError: it cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ComposeError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}") from None
     found: dict[str, str | None] = {}
-    for line in text.split("\n"):
+    for line in _text(path).split("\n"):
         name, sign, value = line.rstrip("\r").lstrip().partition("=")
         if name and not name.startswith("#"):
             found[name] = value if sign else None

@@ -199,12 +199,10 @@ def files(project: Project, service: Mapping[str, Any], said: Said, keep: Any) -
             said.remarks.append(f"config {name}: {', '.join(strange)} (everybody in the container reads it)")
 
 
-def _executed(project: Project, name: str, mode: Any) -> bool:
+def _executed(project: Project, name: str, mode: int | None) -> bool:
     """Whether a config is there to be executed: by the mode that is said, or by its file's where none is."""
     if mode is not None:
-        digits = str(mode).removeprefix("0o")
-        number = mode if isinstance(mode, int) else int(digits, 8) if re.fullmatch(r"[0-7]+", digits) else 0
-        return bool(number & 0o111)
+        return bool(mode & 0o111)
     file = (project.sections["configs"].get(name) or {}).get("file")
     return bool(file) and os.access(project.directory / str(file), os.X_OK)
 

@@ -944,6 +944,12 @@ def test_what_somebody_lets_in_by_ufws_own_files_is_a_foreign_rule(
     ("line", "found"),
     [
         ("-A ufw-before-input --jump ACCEPT -p tcp --dport 8123", True),
+        ("-A ufw-before-input --protocol tcp --source 10.0.0.0/8 --destination-port 8123 --jump ACCEPT", True),
+        ("-A ufw-before-input --in-interface lo --jump ACCEPT", False),
+        (
+            ":mine - [0:0]\n-A ufw-before-input --in-interface br0 --goto mine\n-A mine --protocol udp --jump ACCEPT",
+            True,
+        ),
         ("-A ufw-before-input -s 192.168.1.10,192.168.1.11 -p tcp --dport 8123 -j ACCEPT", True),
         ("-A ufw-before-input -s nas.lan -p tcp --dport ssh -j ACCEPT -m comment --comment 'no icmp'", True),
         ("-A ufw-before-input -p tcp --dport :1024 -m comment --comment 'of one -j ACCEPT", True),

@@ -461,6 +461,7 @@ def test_what_is_let_in_beside_ufw_is_read(
         ("-s nas.lan -p tcp --dport 22 -j ACCEPT", []),
         ("-p tcp --dport ssh -j ACCEPT", ["0.0.0.0/0"]),
         ("-p tcp --dport no-such -j ACCEPT", []),
+        ("--protocol tcp --source 192.0.2.1 --destination-port 22 --jump ACCEPT", ["192.0.2.1"]),
         (
             "-i eth0 -j mine\n-A mine -s 192.0.2.1 -j more\n-A more -s 192.0.2.2 -p tcp --dport 22 -j ACCEPT",
             ["192.0.2.2"],

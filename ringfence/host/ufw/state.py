@@ -119,6 +119,14 @@ IMPLIED = {
 }  # fmt: skip
 
 
+# What people write, and iptables-save never prints: the same in its words (iptables(8), iptables-extensions(8)).
+SHORT = {
+    "--protocol": "-p", "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--in-interface": "-i",
+    "--out-interface": "-o", "--jump": "-j", "--goto": "-g", "--match": "-m", "--source-port": "--sport",
+    "--destination-port": "--dport", "--source-ports": "--sports", "--destination-ports": "--dports",
+}  # fmt: skip
+
+
 def canonical(rule: str) -> str:
     """One rule without the differences between how ufw writes it and how iptables-save prints it."""
     return " ".join(sorted(options(rule)))
@@ -129,7 +137,8 @@ def options(rule: str) -> list[str]:
     found = []
     option, negated = "", False
     values: list[str] = []
-    for word in [*shlex.split(rule), "-"]:
+    for written in [*shlex.split(rule), "-"]:
+        word = SHORT.get(written, written)
         if word == "!":
             negated = True
             continue
@@ -252,14 +261,14 @@ def opening(rules: list[str]) -> list[str]:
         except ValueError:  # a quotation that does not end
             found.append(rule)
             continue
-        if {"-j ACCEPT", "--jump ACCEPT"} & set(asked) and not _harmless(asked):
+        if "-j ACCEPT" in asked and not _harmless(asked):
             found.append(rule)
     return found
 
 
 def _harmless(asked: list[str]) -> bool:
     """Whether what a rule asks for is loopback's alone, or established."""
-    rest = [option for option in asked if option not in ("-j ACCEPT", "--jump ACCEPT")]
+    rest = [option for option in asked if option != "-j ACCEPT"]
     if rest == ["-i lo"]:
         return True
     states = [option.partition(" ")[2].split(",") for option in rest if option.startswith(("--ctstate ", "--state "))]
@@ -318,7 +327,7 @@ def led_to(chains: Mapping[str, list[str]], starts: Iterable[str] = ("INPUT",)) 
     passed = () if "INPUT" not in waiting else tuple(PREFIX.values())
     while waiting:
         for rule in chains.get(waiting.pop(), []):
-            target = re.search(r"(?:^|\s)(?:-j|-g|--jump|--goto) (\S+)", rule)
+            target = re.search(r"(?:^|\s)(?:-j|-g) (\S+)", rule)
             name = target[1] if target else ""
             if name in chains and name not in found and not (passed and name.startswith(passed)):
                 found.append(name)

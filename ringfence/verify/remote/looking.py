@@ -193,6 +193,13 @@ def _of_tuple(line: str) -> list[Json]:
     return [{**entry, "interface": interface, "by": by}]
 
 
+# What people write in place of what iptables-save prints.
+_SHORT = {
+    "--protocol": "-p", "--source": "-s", "--src": "-s", "--destination": "-d", "--dst": "-d", "--in-interface": "-i",
+    "--jump": "-j", "--source-port": "--sport", "--destination-port": "--dport", "--destination-ports": "--dports",
+}  # fmt: skip
+
+
 def led_to(lines: list[str], start: str) -> list[str]:
     """A chain, and those of somebody's own that it leads to in the same file."""
     chains = [start]
@@ -216,7 +223,7 @@ def input_allows(lines: list[str], chain: str, family: str, by: str) -> list[Jso
         if not line.startswith((f"-A {chain} ", f"-I {chain} ")):
             continue
         try:
-            words = shlex.split(line.replace("--jump ", "-j "))
+            words = [_SHORT.get(word, word) for word in shlex.split(line)]
         except ValueError:
             continue
         given = {word: words[n + 1] for n, word in enumerate(words[:-1]) if word.startswith("-")}
